@@ -1,0 +1,1 @@
+//! Makes things happen at our own pace.

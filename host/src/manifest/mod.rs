@@ -1,0 +1,1 @@
+//! A small compiler: text in, a deployment out.

@@ -1,0 +1,189 @@
+//! The life of a delivery: THE state machine. State, input and time in; state, or *illegal*, out.
+//!
+//! ```text
+//!            claim                    done
+//!  pending ---------> leased -----------------------> succeeded
+//!     ^                 |  reject, refused, last attempt
+//!     |                 +-----------------------------> dead
+//!     |  retry, defer,  |
+//!     |  give back      |                 cancel
+//!     +-----------------+     pending -----------> cancelled
+//! ```
+//!
+//! A dead or cancelled delivery never lives again: a redrive makes a new one, of the next *round*.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::retry::RetryPolicy;
+use super::{ConsumerName, Outcome, Seq, Timestamp, limit};
+
+/// One event for one consumer. Round 0 is what the subscription caused; each redrive is one more.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId {
+    pub seq: Seq,
+    pub consumer: ConsumerName,
+    pub round: u32,
+}
+
+impl fmt::Display for DeliveryId {
+    /// `SEQ/CONSUMER`, and `/ROUND` where it is not the first.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.seq, self.consumer)?;
+        if self.round > 0 { write!(f, "/{}", self.round) } else { Ok(()) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Waits until it is due.
+    Pending {
+        due_at: Timestamp,
+    },
+    /// One host may attempt it.
+    Leased,
+    Succeeded,
+    Dead,
+    Cancelled,
+}
+
+impl State {
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Dead | Self::Cancelled)
+    }
+
+    /// The word used in SQL, JSON and prose.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Leased => "leased",
+            Self::Succeeded => "succeeded",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub state: State,
+    /// Attempts charged so far. The next one bears this number plus one.
+    pub attempts: u32,
+    /// Calls of the handler so far, those included that cost no attempt (*defer*, *interrupted*).
+    pub calls: u32,
+}
+
+/// What happens to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    Claim,
+    /// The attempt ended. `after` is the delay the guest asked for.
+    Ended {
+        outcome: Outcome,
+        after: Option<Duration>,
+    },
+    /// The claim is given back with nothing run, or nothing kept: a crash, a lost race for state.
+    GiveBack,
+    Cancel,
+}
+
+/// An input that a state does not allow; the delivery stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a {} delivery cannot take {input:?}", .state.as_str())]
+pub struct Illegal {
+    pub state: State,
+    pub input: Input,
+}
+
+impl Delivery {
+    /// As it begins.
+    pub fn new(due_at: Timestamp) -> Self {
+        Self { state: State::Pending { due_at }, attempts: 0, calls: 0 }
+    }
+
+    /// The next state. `random` spreads the delay of a retry.
+    pub fn step(self, input: Input, policy: &RetryPolicy, now: Timestamp, random: u64) -> Result<Self, Illegal> {
+        match (self.state, input) {
+            (State::Pending { .. }, Input::Claim) => Ok(Self { state: State::Leased, ..self }),
+            (State::Pending { .. }, Input::Cancel) => Ok(Self { state: State::Cancelled, ..self }),
+            (State::Leased, Input::GiveBack) => Ok(Self { state: State::Pending { due_at: now }, ..self }),
+            (State::Leased, Input::Ended { outcome, after }) => Ok(self.ended(outcome, after, policy, now, random)),
+            (state, input) => Err(Illegal { state, input }),
+        }
+    }
+
+    fn ended(
+        self,
+        outcome: Outcome,
+        after: Option<Duration>,
+        policy: &RetryPolicy,
+        now: Timestamp,
+        random: u64,
+    ) -> Self {
+        let calls = self.calls.saturating_add(1);
+        let charged = self.attempts.saturating_add(1);
+        let pending = |attempts, delay| Self { state: State::Pending { due_at: now.plus(delay) }, attempts, calls };
+        match outcome {
+            Outcome::Done => Self { state: State::Succeeded, attempts: charged, calls },
+            Outcome::Reject | Outcome::Refused => Self { state: State::Dead, attempts: charged, calls },
+            Outcome::Defer => {
+                let least = Duration::from_millis(limit::DEFER_MS_MIN);
+                pending(self.attempts, bounded(after.unwrap_or(least)).max(least))
+            }
+            Outcome::Interrupted => pending(self.attempts, Duration::ZERO),
+            Outcome::Retry
+            | Outcome::Trapped
+            | Outcome::TimedOut
+            | Outcome::OutOfFuel
+            | Outcome::OutOfMemory
+            | Outcome::OverLimit => {
+                if charged >= policy.attempts {
+                    return Self { state: State::Dead, attempts: charged, calls };
+                }
+                pending(charged, after.map_or_else(|| policy.delay(charged, random), bounded))
+            }
+        }
+    }
+}
+
+fn bounded(delay: Duration) -> Duration {
+    delay.min(Duration::from_millis(limit::DELAY_MS_MAX))
+}
+
+/// Why a delivery died: the word that dead letters carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeathCause {
+    /// The handler said *reject*.
+    Rejected,
+    /// The host refused what the handler wanted; see [`Outcome::Refused`].
+    Refused,
+    /// The last attempt failed.
+    AttemptsExhausted,
+}
+
+impl DeathCause {
+    /// Why a delivery whose last attempt ended so is dead.
+    pub fn of(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Reject => Self::Rejected,
+            Outcome::Refused => Self::Refused,
+            _ => Self::AttemptsExhausted,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Refused => "refused",
+            Self::AttemptsExhausted => "attempts-exhausted",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -1,0 +1,81 @@
+//! The event: an immutable fact, and its place in the log.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::{Seq, Timestamp};
+
+/// Bytes and the media type that says what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// For example `application/json`; empty if the producer did not say.
+    pub content_type: String,
+    /// Exactly as they came, never re-serialised.
+    pub data: Bytes,
+}
+
+/// An event as its producer made it, complete, before it has a place in the log. The attributes are those of
+/// CloudEvents 1.0 (context attributes and the extensions that product.md names).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// Unique within `source`; 1 to 256 bytes.
+    pub id: String,
+    /// Dotted, past tense: `order.created`.
+    pub event_type: String,
+    /// Who says so; 1 to 256 bytes.
+    pub source: String,
+    pub subject: Option<String>,
+    /// Ordering key.
+    pub key: Option<String>,
+    /// Semver of the payload's schema.
+    pub data_version: String,
+    pub timestamp: Timestamp,
+    pub correlation_id: String,
+    pub causation_id: Option<String>,
+    pub traceparent: Option<String>,
+    /// Deliver no earlier.
+    pub not_before: Option<Timestamp>,
+    /// Attributes that are not ours, types included, in the order received.
+    pub attributes: Map<String, Value>,
+    /// None: the event carries no data (which is not the same as a JSON null).
+    pub payload: Option<Payload>,
+    /// How many events caused one another before this one; 0 for an event from outside.
+    pub depth: u32,
+}
+
+impl Envelope {
+    /// Whether both are the same statement: what decides between *duplicate* and *conflict* when an id comes twice.
+    /// The timestamp, and what the host fills in, may differ: a producer that repeats a request may stamp it anew.
+    pub fn same_statement(&self, other: &Self) -> bool {
+        self.event_type == other.event_type
+            && self.subject == other.subject
+            && self.key == other.key
+            && self.data_version == other.data_version
+            && self.payload == other.payload
+    }
+
+    /// The payload's size in bytes.
+    pub fn data_len(&self) -> usize {
+        self.payload.as_ref().map_or(0, |payload| payload.data.len())
+    }
+}
+
+/// An event in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub seq: Seq,
+    /// When the host accepted it.
+    pub accepted_at: Timestamp,
+    pub envelope: Envelope,
+}
+
+/// First segment of the host's own event types; producers outside may not use it.
+pub const HOST_SEGMENT: &str = "tidegate";
+/// Source of the host's own events. Producers outside may not use it, nor [`CONSUMER_SOURCE_PREFIX`].
+pub const HOST_SOURCE: &str = "/tidegate";
+/// Source of an event published by consumer NAME: `/consumers/NAME`.
+pub const CONSUMER_SOURCE_PREFIX: &str = "/consumers/";
+/// The event that every dead letter causes.
+pub const DEAD_LETTERED: &str = "tidegate.dead-lettered";
+/// The event that a new generation causes.
+pub const RELOADED: &str = "tidegate.reloaded";

@@ -1,0 +1,21 @@
+//! Values and rules, nothing else: no I/O, no async, no clock, no logging. Time, ids and randomness are given.
+
+pub mod delivery;
+pub mod event;
+pub mod id;
+pub mod limit;
+pub mod outcome;
+pub mod query;
+pub mod record;
+pub mod retry;
+pub mod route;
+pub mod spec;
+pub mod time;
+
+pub use delivery::{Delivery, DeliveryId, State};
+pub use event::{Envelope, Event, Payload};
+pub use id::{ConsumerName, Digest, Generation, Seq};
+pub use outcome::{LogLine, Outcome, Report, StateChanges, Usage};
+pub use route::TypePattern;
+pub use spec::{ConsumerSpec, Deployment, Grants, Limits};
+pub use time::Timestamp;

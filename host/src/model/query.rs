@@ -1,0 +1,100 @@
+//! What can be asked of the record. The same fields are the parameters of HTTP and the flags of the commands.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConsumerName, Outcome, Seq, Timestamp};
+
+/// Rows of one answer, at most.
+pub const LIMIT_MAX: usize = 1_000;
+/// Rows of one answer, unless asked otherwise.
+pub const LIMIT: usize = 50;
+
+/// Answers come in log order, `after` (exclusive) onwards; or with `newest`, the newest first, `before` (exclusive) downwards.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct EventQuery {
+    /// A pattern: `order.created`, `order.*`, `order.**`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
+    /// Accepted at or after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Accepted before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Seq>,
+    pub newest: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// As [`EventQuery`]: the order is that of the events, then consumer, round and call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct OutcomeQuery {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Of one event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Seq>,
+    pub newest: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// As [`EventQuery`]. Without `status`, those that still are `dead`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct DeadLetterQuery {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerName>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// `rejected`, `refused`, `attempts-exhausted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// `dead`, `redriven`, `discarded`, `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Seq>,
+    pub newest: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Keys of a consumer's state, in byte order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct StateQuery {
+    pub prefix: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}

@@ -1,0 +1,198 @@
+//! What is read back: the rows that commands, HTTP and the database's views show. These are public: the JSON field
+//! names are part of the product, and are the same in every place.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::outcome::LogLine;
+use super::{ConsumerName, Generation, Outcome, Seq, Timestamp};
+
+/// An event as it is shown. `data` is the payload if it is JSON, `dataText` if it is other text, `dataBase64` otherwise.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventRecord {
+    pub sequence: Seq,
+    pub id: String,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub source: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    pub data_version: String,
+    pub timestamp: Timestamp,
+    pub accepted_at: Timestamp,
+    pub correlation_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    pub depth: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub attributes: Map<String, Value>,
+    /// The bytes as they came, if they are JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<serde_json::value::RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_base64: Option<String>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutcomeRecord {
+    pub sequence: Seq,
+    pub event_id: String,
+    pub event_type: String,
+    pub consumer: ConsumerName,
+    /// 0, or the number of the redrive.
+    pub round: u32,
+    /// Call of the handler, from 1, counted over retries and deferrals of this delivery.
+    pub call: u32,
+    /// From 1; a deferred or interrupted call does not use it up.
+    pub attempt: u32,
+    pub outcome: Outcome,
+    /// What the delivery became: `succeeded`, `pending`, `dead`.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub started_at: Timestamp,
+    pub duration_ms: f64,
+    pub fuel: u64,
+    pub memory_peak: u64,
+    /// How many events the attempt published.
+    pub published: u32,
+    pub generation: Generation,
+    /// SHA-256 of the component's file.
+    pub component: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogLine>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub logs_dropped: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// A dead delivery, seen as a thing to inspect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterRecord {
+    /// `SEQ/CONSUMER` or `SEQ/CONSUMER/ROUND`: what `dead show`, `redrive` and `discard` take.
+    pub id: String,
+    pub sequence: Seq,
+    pub event_id: String,
+    pub event_type: String,
+    pub consumer: ConsumerName,
+    pub round: u32,
+    /// `rejected`, `refused`, `attempts-exhausted`.
+    pub cause: String,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub attempts: u32,
+    pub died_at: Timestamp,
+    /// `dead`, `redriven` or `discarded`.
+    pub status: String,
+}
+
+/// A delivery that waits for a due time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingRecord {
+    pub sequence: Seq,
+    pub consumer: ConsumerName,
+    pub round: u32,
+    pub attempts: u32,
+    pub due_at: Timestamp,
+}
+
+/// One consumer and how it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerRecord {
+    pub name: ConsumerName,
+    /// `active`; `removed` when the manifest no longer has it and work is waiting.
+    pub status: String,
+    pub on: Vec<String>,
+    pub component: String,
+    /// Attempts running now; 0 when no host runs.
+    pub running: u64,
+    /// Deliveries that are not final: due, waiting and running.
+    pub depth: u64,
+    /// Of them, those that wait for a later due time.
+    pub waiting: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting_since: Option<Timestamp>,
+    pub succeeded: u64,
+    pub failed_attempts: u64,
+    pub dead_letters: u64,
+}
+
+/// The database in a few numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatsRecord {
+    pub events: u64,
+    pub last_sequence: Seq,
+    pub outcomes: std::collections::BTreeMap<Outcome, u64>,
+    pub waiting: u64,
+    pub dead_letters: u64,
+    pub generation: Generation,
+    pub database_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_event_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event_at: Option<Timestamp>,
+}
+
+/// One key of a consumer's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateRecord {
+    pub consumer: ConsumerName,
+    pub key: String,
+    pub version: u64,
+    pub bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The value if it is UTF-8, `valueBase64` otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_base64: Option<String>,
+}
+
+/// An event, what came of its deliveries, and what they caused in turn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventTree {
+    pub event: EventRecord,
+    pub deliveries: Vec<DeliveryNode>,
+    /// Events caused by this one that no delivery of it published (the host's own).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventTree>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryNode {
+    pub consumer: ConsumerName,
+    pub round: u32,
+    /// `succeeded`, `dead`, `pending`.
+    pub state: String,
+    pub outcomes: Vec<OutcomeRecord>,
+    /// Events that the delivery published.
+    pub events: Vec<EventTree>,
+}

@@ -1,0 +1,45 @@
+//! What is loaded now: an immutable snapshot behind an atomic swap.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, Generation};
+use crate::sandbox::Invoke;
+
+/// A consumer, loaded.
+#[derive(Clone)]
+pub struct Consumer {
+    pub spec: Arc<ConsumerSpec>,
+    /// SHA-256 of the component's file.
+    pub digest: Digest,
+    pub handler: Arc<dyn Invoke>,
+}
+
+/// A generation: a deployment with everything it needs, whole.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub generation: Generation,
+    pub deployment: Arc<Deployment>,
+    pub consumers: Arc<BTreeMap<ConsumerName, Consumer>>,
+}
+
+/// The live generation. Cheap to read, exchanged as a whole.
+pub struct Registry {
+    current: ArcSwap<Snapshot>,
+}
+
+impl Registry {
+    pub fn new(first: Snapshot) -> Self {
+        Self { current: ArcSwap::from_pointee(first) }
+    }
+
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    pub fn replace(&self, next: Snapshot) {
+        self.current.store(Arc::new(next));
+    }
+}
