@@ -34,5 +34,8 @@ pub mod cli;
 /// Time, given to whoever needs it.
 pub mod clock;
 
+/// Randomness, given to whoever needs it.
+pub mod random;
+
 /// Names of metrics; the numbers behind them.
 pub mod telemetry;

@@ -1,0 +1,149 @@
+//! One attempt, as a straight list of steps: call, settle, report.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+
+use super::core::Ended;
+use super::settle::{Claim, settlement};
+use crate::clock::Clock;
+use crate::log::{EventLog, Settled, Settlement};
+use crate::model::delivery::Input;
+use crate::model::record::OutcomeRecord;
+use crate::model::{Outcome, Report};
+use crate::random::Random;
+use crate::sandbox::Call;
+use crate::telemetry::Metrics;
+
+/// Told of every outcome that has become durable.
+pub type Watcher = Arc<dyn Fn(&Claim, &OutcomeRecord) + Send + Sync>;
+
+/// What attempts share.
+#[derive(Clone)]
+pub struct Tools {
+    pub log: Arc<dyn EventLog>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<Random>,
+    pub metrics: Arc<Metrics>,
+    pub watcher: Watcher,
+    /// True once attempts must end at once.
+    pub cancelled: watch::Receiver<bool>,
+}
+
+const OVER_QUOTA: &str = "the writes to state pass the consumer's quota; delete keys, or raise grants.state.quota";
+
+/// Runs the attempt that `claim` allows and makes durable what it caused.
+pub async fn run(tools: &Tools, claim: &Claim) -> Ended {
+    let report = call(tools, claim).await;
+    let over_quota =
+        Report { usage: report.usage, ..Report::bare(Outcome::OverLimit, OVER_QUOTA.to_owned(), report.started_at) };
+    match settle(tools, claim, report).await {
+        Some((_, Settled::OverQuota)) => match settle(tools, claim, over_quota).await {
+            Some((settlement, _)) => Ended::Settled(settlement.next),
+            None => Ended::Unsettled,
+        },
+        // Fenced: the outcome stands in the log already, which is all that was wanted.
+        Some((settlement, Settled::Committed | Settled::Fenced)) => Ended::Settled(settlement.next),
+        Some((_, Settled::Conflict)) => given_back(tools, claim),
+        None => Ended::Unsettled,
+    }
+}
+
+/// Calls the handler. Its failure, the host's own panic and a stop are all reports.
+async fn call(tools: &Tools, claim: &Claim) -> Report {
+    let started_at = tools.clock.now();
+    let call = Call {
+        event: claim.event.clone(),
+        round: claim.id.round,
+        attempt: claim.delivery.attempts.saturating_add(1),
+        attempts_max: claim.consumer.spec.retry.attempts,
+        replayed: claim.id.round > 0,
+        seed: tools.random.draw(),
+    };
+    let mut cancelled = tools.cancelled.clone();
+    let stopped = async move {
+        // An error means that nobody can stop us any more; then nobody does.
+        if cancelled.wait_for(|yes| *yes).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let called = AssertUnwindSafe(claim.consumer.handler.invoke(call)).catch_unwind();
+    tokio::select! {
+        biased;
+        report = called => report.unwrap_or_else(|_| {
+            tools.metrics.host_panic();
+            tracing::error!(delivery = %claim.id, "the host panicked in an attempt; please report this");
+            Report::bare(Outcome::Trapped, "the host failed while it ran the handler; its log says more".to_owned(), started_at)
+        }),
+        () = stopped => Report::bare(Outcome::Interrupted, "the host was stopping".to_owned(), started_at),
+    }
+}
+
+async fn settle(tools: &Tools, claim: &Claim, report: Report) -> Option<(Settlement, Settled)> {
+    let settlement = match settlement(claim, report, tools.clock.now(), tools.random.draw()) {
+        Ok(settlement) => settlement,
+        Err(illegal) => {
+            tracing::error!(delivery = %claim.id, %illegal, "an attempt ended in a state that allows no end");
+            return None;
+        }
+    };
+    match tools.log.settle(settlement.clone()).await {
+        Ok(settled) => {
+            if settled == Settled::Committed {
+                report_settled(tools, claim, &settlement);
+            }
+            Some((settlement, settled))
+        }
+        Err(error) => {
+            tracing::warn!(delivery = %claim.id, %error, "an attempt could not be settled; it will run again after a restart");
+            None
+        }
+    }
+}
+
+fn report_settled(tools: &Tools, claim: &Claim, settlement: &Settlement) {
+    let record = &settlement.record;
+    tools.metrics.attempt(&claim.id.consumer, record.outcome, record.usage);
+    if settlement.death.is_some() {
+        tools.metrics.dead_letter(&claim.id.consumer);
+    }
+    (tools.watcher)(claim, &shown(claim, settlement));
+}
+
+/// The attempt as people see it.
+pub fn shown(claim: &Claim, settlement: &Settlement) -> OutcomeRecord {
+    let record = &settlement.record;
+    let published = settlement.events.len() - usize::from(settlement.death.is_some());
+    OutcomeRecord {
+        sequence: claim.id.seq,
+        event_id: claim.event.envelope.id.clone(),
+        event_type: claim.event.envelope.event_type.clone(),
+        consumer: claim.id.consumer.clone(),
+        round: claim.id.round,
+        call: record.call,
+        attempt: record.attempt,
+        outcome: record.outcome,
+        state: settlement.next.state.as_str().into(),
+        reason: record.reason.clone(),
+        started_at: record.started_at,
+        duration_ms: record.usage.duration.as_secs_f64() * 1e3,
+        fuel: record.usage.fuel,
+        memory_peak: record.usage.memory_peak,
+        published: u32::try_from(published).unwrap_or(u32::MAX),
+        generation: record.generation,
+        component: record.component.to_string(),
+        output: record.output.as_ref().map(|output| String::from_utf8_lossy(&output.data).into_owned()),
+        logs: record.logs.clone(),
+        logs_dropped: record.logs_dropped,
+    }
+}
+
+fn given_back(tools: &Tools, claim: &Claim) -> Ended {
+    tools.metrics.conflict(&claim.id.consumer);
+    match claim.delivery.step(Input::GiveBack, &claim.consumer.spec.retry, tools.clock.now(), 0) {
+        Ok(delivery) => Ended::Conflict(delivery),
+        Err(_) => Ended::Unsettled,
+    }
+}

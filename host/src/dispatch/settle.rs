@@ -1,0 +1,113 @@
+//! What an attempt causes, as one value. Pure: the log makes it durable.
+
+use bytes::Bytes;
+use sha2::Digest as _;
+
+use crate::log::{AttemptRecord, Settlement};
+use crate::model::delivery::{DeathCause, Illegal, Input};
+use crate::model::event::{DEAD_LETTERED, HOST_SOURCE};
+use crate::model::{
+    Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Report, State, StateChanges,
+    Timestamp, limit,
+};
+use crate::registry::Consumer;
+
+/// The right to attempt a delivery, and what the attempt runs on: a reload does not change it.
+#[derive(Clone)]
+pub struct Claim {
+    pub id: DeliveryId,
+    /// Leased.
+    pub delivery: Delivery,
+    pub event: std::sync::Arc<Event>,
+    pub consumer: Consumer,
+    pub generation: Generation,
+}
+
+/// Everything that the attempt on `claim` caused, at `now`. `random` spreads a retry.
+pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) -> Result<Settlement, Illegal> {
+    let spec = &claim.consumer.spec;
+    let input = Input::Ended { outcome: report.outcome, after: report.after };
+    let next = claim.delivery.step(input, &spec.retry, now, random)?;
+    let death = (next.state == State::Dead).then(|| DeathCause::of(report.outcome));
+    let done = report.outcome == Outcome::Done;
+
+    let mut events = if done { report.published } else { Vec::new() };
+    for event in &mut events {
+        event.timestamp = now;
+    }
+    let state = if done { report.state } else { StateChanges::default() };
+    let mut reason = report.reason;
+    if let Some(text) = &mut reason {
+        limit::cut(text, limit::REASON_BYTES_MAX);
+    }
+    let record = AttemptRecord {
+        call: next.calls,
+        // A deferred or interrupted call bears the number of the attempt that it did not use up.
+        attempt: claim.delivery.attempts.saturating_add(1),
+        outcome: report.outcome,
+        reason,
+        output: if done { report.output } else { None },
+        logs: report.logs,
+        logs_dropped: report.logs_dropped,
+        started_at: report.started_at,
+        usage: report.usage,
+        generation: claim.generation,
+        component: claim.consumer.digest,
+    };
+    if let Some(cause) = death {
+        events.push(dead_lettered(claim, &record, cause, now));
+    }
+    let state_quota = spec.grants.state.unwrap_or(0);
+    Ok(Settlement { delivery: claim.id.clone(), next, record, events, state, state_quota, death })
+}
+
+/// The event that a dead letter causes. Its id is derived from the delivery, so it is made once.
+fn dead_lettered(claim: &Claim, record: &AttemptRecord, cause: DeathCause, now: Timestamp) -> Envelope {
+    let envelope = &claim.event.envelope;
+    let data = serde_json::json!({
+        "deadLetter": claim.id.to_string(),
+        "sequence": claim.id.seq,
+        "eventId": envelope.id,
+        "eventType": envelope.event_type,
+        "source": envelope.source,
+        "consumer": claim.id.consumer,
+        "round": claim.id.round,
+        "cause": cause.as_str(),
+        "outcome": record.outcome.as_str(),
+        "reason": record.reason,
+        "attempts": record.attempt,
+    });
+    Envelope {
+        id: derived_id(&[DEAD_LETTERED, &envelope.source, &envelope.id, &claim.id.to_string()]),
+        event_type: DEAD_LETTERED.into(),
+        source: HOST_SOURCE.into(),
+        subject: Some(claim.id.to_string()),
+        key: None,
+        data_version: "1.0.0".into(),
+        timestamp: now,
+        correlation_id: envelope.correlation_id.clone(),
+        causation_id: Some(envelope.id.clone()),
+        traceparent: envelope.traceparent.clone(),
+        not_before: None,
+        attributes: serde_json::Map::new(),
+        payload: Some(Payload { content_type: "application/json".into(), data: Bytes::from(data.to_string()) }),
+        depth: envelope.depth.saturating_add(1),
+    }
+}
+
+/// An id that the same parts always give (a UUID of version 8, RFC 9562: SHA-256 of the parts).
+pub fn derived_id(parts: &[&str]) -> String {
+    let mut hash = sha2::Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let Digest(bytes) = Digest(hash.finalize().into());
+    let mut id = [0; 16];
+    id.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    uuid::Builder::from_custom_bytes(id).into_uuid().to_string()
+}
+
+#[cfg(test)]
+#[path = "settle_tests.rs"]
+mod tests;
