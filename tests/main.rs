@@ -1,1 +1,3 @@
-//! Tests.
+//! Everything above unit level, in one binary.
+
+mod tidy;

@@ -1,0 +1,26 @@
+# A table of short commands. `make demo` and `make test` do all their own set-up, given Rust and a C compiler.
+
+.PHONY: help demo test guests fmt
+
+help:            ## say what there is
+	@grep -E '^[a-z]+: .*##' Makefile | sed 's/: *[^#]*##/\t/'
+
+demo: guests     ## build everything, run the shop example, show what came of it
+	cargo build --release -p tidegate
+	examples/shop/demo target/release/tidegate
+
+test: guests     ## format, lints, every test
+	cargo fmt --all --check
+	cargo fmt --manifest-path examples/Cargo.toml --all --check
+	cargo fmt --manifest-path tests/guests/Cargo.toml --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --no-fail-fast
+
+guests:          ## compile the consumers of the examples and of the tests to WebAssembly
+	examples/build
+	tests/guests/build
+
+fmt:             ## format the sources
+	cargo fmt --all
+	cargo fmt --manifest-path examples/Cargo.toml --all
+	cargo fmt --manifest-path tests/guests/Cargo.toml --all
