@@ -1,0 +1,177 @@
+//! Small adapters between parts that do not know one another.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::broadcast;
+
+use crate::clock::Clock;
+use crate::dispatch;
+use crate::dispatch::settle::{Claim, derived_id};
+use crate::log::sqlite::SqliteLog;
+use crate::log::{Activation, EventLog};
+use crate::manifest::Diagnostics;
+use crate::model::event::{HOST_SOURCE, RELOADED};
+use crate::model::record::OutcomeRecord;
+use crate::model::{ConsumerName, Envelope, Generation, Payload, Seq, Timestamp};
+use crate::registry::Registry;
+use crate::registry::load::Loaded;
+use crate::registry::reload::{self, Activate, NotReloaded, Reloaded};
+use crate::sandbox;
+use crate::server::{self, Live};
+use crate::store::Reader;
+use crate::telemetry::Metrics;
+
+/// Makes a loaded deployment live: first the dispatcher learns of it, then the log says from which sequence on.
+pub(super) struct Activator {
+    log: Arc<SqliteLog>,
+    dispatch: dispatch::Handle,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+}
+
+impl Activator {
+    pub(super) fn new(log: Arc<SqliteLog>, dispatch: dispatch::Handle, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+        Self { log, dispatch, registry, metrics }
+    }
+}
+
+impl Activate for Activator {
+    fn activate(&self, loaded: Loaded) -> Pin<Box<dyn Future<Output = Result<Generation, String>> + Send + '_>> {
+        Box::pin(async move {
+            let subscriptions =
+                loaded.consumers.iter().map(|(name, consumer)| (name.clone(), consumer.spec.subscriptions.clone())).collect();
+            self.dispatch.prepare(super::snapshot(&loaded, Generation(0)));
+            let activation = Activation { digest: loaded.digest, subscriptions };
+            let activated = self.log.activate(activation).await.map_err(|error| error.to_string())?;
+            self.registry.replace(super::snapshot(&loaded, activated.generation));
+            self.metrics.generation(activated.generation, loaded.consumers.keys());
+            Ok(activated.generation)
+        })
+    }
+}
+
+/// Committed state, for guests.
+pub(super) struct Committed(pub(super) Reader);
+
+impl sandbox::StateRead for Committed {
+    fn get(&self, consumer: &ConsumerName, key: &str, now: Timestamp) -> Result<Option<(Bytes, u64)>, String> {
+        self.0.state_get(consumer, key, now).map_err(|error| error.to_string())
+    }
+
+    fn keys(&self, consumer: &ConsumerName, list: &sandbox::List<'_>, now: Timestamp) -> Result<(Vec<String>, u64), String> {
+        let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
+        self.0.state_keys(consumer, list.prefix, list.after, limit, now).map_err(|error| error.to_string())
+    }
+
+    fn bytes(&self, consumer: &ConsumerName) -> Result<u64, String> {
+        self.0.state_bytes(consumer).map_err(|error| error.to_string())
+    }
+}
+
+/// Tells the live stream.
+pub(super) struct Watchers {
+    pub(super) live: broadcast::Sender<Live>,
+}
+
+impl Watchers {
+    pub(super) fn outcome(self) -> dispatch::attempt::Watcher {
+        Arc::new(move |_claim: &Claim, record: &OutcomeRecord| {
+            if self.live.receiver_count() > 0 {
+                // The last listener may have gone this moment.
+                let _gone = self.live.send(Live::Outcome(record.clone())).is_err();
+            }
+        })
+    }
+}
+
+/// What the server may ask of the host.
+pub(super) struct HostControl {
+    dispatch: dispatch::Handle,
+    reload: reload::Handle,
+    log: Arc<SqliteLog>,
+    stopping: AtomicBool,
+}
+
+impl HostControl {
+    pub(super) fn new(dispatch: dispatch::Handle, reload: reload::Handle, log: Arc<SqliteLog>) -> Self {
+        Self { dispatch, reload, log, stopping: AtomicBool::new(false) }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+impl server::Control for HostControl {
+    fn ready(&self) -> Vec<(&'static str, Result<(), String>)> {
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let accepting = if stopping { Err("the host is stopping".to_owned()) } else { Ok(()) };
+        vec![("accepting", accepting), ("log", self.log.health())]
+    }
+
+    fn running(&self, consumer: &ConsumerName) -> u64 {
+        self.dispatch.running(consumer)
+    }
+
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, NotReloaded>> + Send>> {
+        let reload = self.reload.clone();
+        Box::pin(async move { reload.reload().await })
+    }
+
+    fn wait_settled(&self, through: Seq) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let dispatch = self.dispatch.clone();
+        Box::pin(async move { dispatch.settled(through).await })
+    }
+
+    fn head(&self) -> Seq {
+        self.log.head()
+    }
+}
+
+/// Tells the log, the metrics and the live stream what a reload came to.
+pub(super) fn witness(log: Arc<SqliteLog>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, live: broadcast::Sender<Live>) -> reload::Witness {
+    Arc::new(move |result: &Result<Reloaded, Diagnostics>| {
+        metrics.reload(result.is_ok());
+        match result {
+            Err(diagnostics) => {
+                tracing::error!("the change was refused, generation stays as it is:\n{}", diagnostics.render(false));
+            }
+            Ok(reloaded) => {
+                let changes: Vec<_> = reloaded.changes.iter().map(|c| format!("{} {}", c.change, c.consumer)).collect();
+                let changes = if changes.is_empty() { "settings only".to_owned() } else { changes.join(", ") };
+                tracing::info!("generation {} is live: {changes}", reloaded.generation);
+                let _nobody = live.send(Live::Reloaded(reloaded.clone())).is_err();
+                let (log, envelope) = (log.clone(), reloaded_event(reloaded, clock.now()));
+                tokio::spawn(async move {
+                    if let Err(error) = log.append(vec![envelope]).await {
+                        tracing::warn!(%error, "the reload could not be written to the log");
+                    }
+                });
+            }
+        }
+    })
+}
+
+fn reloaded_event(reloaded: &Reloaded, now: Timestamp) -> Envelope {
+    let id = derived_id(&[RELOADED, &reloaded.generation.to_string()]);
+    let data = serde_json::json!({ "generation": reloaded.generation, "changes": reloaded.changes });
+    Envelope {
+        correlation_id: id.clone(),
+        id,
+        event_type: RELOADED.into(),
+        source: HOST_SOURCE.into(),
+        subject: Some(format!("generation-{}", reloaded.generation)),
+        key: None,
+        data_version: "1.0.0".into(),
+        timestamp: now,
+        causation_id: None,
+        traceparent: None,
+        not_before: None,
+        attributes: serde_json::Map::new(),
+        payload: Some(Payload { content_type: "application/json".into(), data: Bytes::from(data.to_string()) }),
+        depth: 0,
+    }
+}

@@ -1,0 +1,238 @@
+//! The composition root: builds the parts from a deployment, connects them, starts and stops them. Nothing is decided
+//! here.
+
+mod control;
+mod presence;
+mod stop;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, watch};
+
+pub use self::presence::Presence;
+use crate::clock::{Clock, SystemClock};
+use crate::dispatch::{self, Dispatcher};
+use crate::log::EventLog;
+use crate::log::sqlite::{self, SqliteLog};
+use crate::manifest::{self, Compiled, Diagnostics};
+use crate::model::{Generation, Seq};
+use crate::random::Random;
+use crate::registry::load::{Loaded, Loader};
+use crate::registry::reload::{self, Reloader};
+use crate::registry::{Registry, Snapshot};
+use crate::sandbox::{self, Sandbox};
+use crate::server::{self, Live};
+use crate::store;
+use crate::telemetry::Metrics;
+
+use self::control::{Activator, HostControl, Watchers};
+
+/// Subscribers to the live stream that fall behind lose the oldest of so many.
+const LIVE_MAX: usize = 1_024;
+
+pub struct Options {
+    pub manifest: PathBuf,
+    /// Go on although the log has lost events from this sequence on.
+    pub accept_loss_from: Option<Seq>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The manifest, or a component in it.
+    #[error("the manifest is not valid")]
+    Manifest(Diagnostics),
+    #[error(transparent)]
+    Log(#[from] sqlite::OpenError),
+    #[error("the store cannot be read: {0}")]
+    Store(#[from] store::Error),
+    #[error("the sandbox cannot be set up: {0}")]
+    Sandbox(#[from] sandbox::Error),
+    #[error(transparent)]
+    Listen(#[from] server::Error),
+    #[error("failed to {doing}: {source}")]
+    Io { doing: &'static str, source: std::io::Error },
+    /// The log failed while running; everything acknowledged before is safe.
+    #[error("the log failed: {0}")]
+    LogFailed(String),
+    /// Told to stop twice.
+    #[error("stopped at once, with attempts in hand; the next start runs them again")]
+    Impatient,
+}
+
+/// Compiles the manifest and loads every component, as `run` would, and starts nothing.
+pub fn check(path: &Path) -> Result<Compiled, Diagnostics> {
+    let compiled = compile(path)?;
+    let runtime = runtime("tidegate-check", 1).map_err(|error| environment(&error))?;
+    runtime.block_on(async {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let sandbox = sandbox(&compiled, clock).map_err(|error| environment(&error))?;
+        let loader = Loader { sandbox: Arc::new(sandbox), state: Arc::new(sandbox::NoState) };
+        let loaded = loader.load(compiled.clone(), None).await.map_err(|refused| refused.diagnostics)?;
+        Ok(Compiled { warnings: loaded.warnings, ..compiled })
+    })
+}
+
+fn environment(error: &dyn std::fmt::Display) -> Diagnostics {
+    Diagnostics::new(vec![manifest::Diagnostic::error(manifest::codes::ENVIRONMENT, error.to_string())])
+}
+
+fn compile(path: &Path) -> Result<Compiled, Diagnostics> {
+    manifest::load(path, &|name| std::env::var(name).ok())
+}
+
+/// Runs a host until it is told to stop.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let doing = |source| Error::Io { doing: "start the host's threads", source };
+    // What watches and what is watched never share a thread.
+    let guests = runtime("tidegate-guest", workers).map_err(doing)?;
+    let control = runtime("tidegate-host", 2).map_err(doing)?;
+    let result = control.block_on(run_on(options, guests.handle().clone()));
+    guests.shutdown_background();
+    control.shutdown_background();
+    result
+}
+
+fn runtime(name: &'static str, workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name(name).enable_all().build()
+}
+
+async fn run_on(options: &Options, guests: tokio::runtime::Handle) -> Result<(), Error> {
+    let compiled = compile(&options.manifest).map_err(Error::Manifest)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut signals = stop::Signals::listen().map_err(|source| Error::Io { doing: "listen for signals", source })?;
+
+    // The lock first: whoever has it may touch the rest.
+    let (log, commits) = SqliteLog::open(sqlite::Options {
+        path: compiled.deployment.database.clone(),
+        clock: clock.clone(),
+        accept_loss_from: options.accept_loss_from,
+        listen: Some(compiled.deployment.server.listen.to_string()),
+        retention: compiled.deployment.retention,
+    })?;
+    let log = Arc::new(log);
+    let started = start(options, compiled, clock, log.clone(), commits, guests).await;
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => {
+            log.close().await;
+            return Err(error);
+        }
+    };
+    let ended = running.until_stopped(&mut signals).await;
+    log.close().await;
+    ended
+}
+
+/// Everything that runs.
+struct Running {
+    log: Arc<SqliteLog>,
+    dispatch: dispatch::Handle,
+    reload: reload::Handle,
+    /// True: serve nothing new.
+    closing: watch::Sender<bool>,
+    /// True: attempts end at once.
+    cancel: watch::Sender<bool>,
+    /// True: the loops end.
+    stop: watch::Sender<bool>,
+    control: Arc<HostControl>,
+    grace: std::time::Duration,
+    clock: Arc<dyn Clock>,
+    tasks: tokio::task::JoinSet<()>,
+    _presence: Presence,
+}
+
+async fn start(
+    options: &Options,
+    compiled: Compiled,
+    clock: Arc<dyn Clock>,
+    log: Arc<SqliteLog>,
+    commits: tokio::sync::mpsc::UnboundedReceiver<crate::log::Commit>,
+    guests: tokio::runtime::Handle,
+) -> Result<Running, Error> {
+    let deployment = Arc::new(compiled.deployment.clone());
+    let listener = server::bind(deployment.server.listen, &deployment.server.tokens).await?;
+    let reader = store::Reader::open(&deployment.database)?;
+    let random = Arc::new(Random::from_system().map_err(|error| Error::Io { doing: "draw randomness", source: error.into() })?);
+    let loader = Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(reader.clone())) };
+    let loaded = loader.load(compiled, None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.render(false)));
+
+    let (closing, closed) = watch::channel(false);
+    let (cancel, cancelled) = watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
+    let metrics = Arc::new(Metrics::new());
+    let live = broadcast::Sender::new(LIVE_MAX);
+    let tools = dispatch::attempt::Tools {
+        log: log.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        metrics: metrics.clone(),
+        watcher: Watchers { live: live.clone() }.outcome(),
+        cancelled,
+    };
+    let (dispatcher, dispatch) = Dispatcher::new(dispatch::Options { tools, head: log.head(), commits, guests });
+
+    let digest = loaded.digest;
+    let first = snapshot(&loaded, Generation(0));
+    let registry = Arc::new(Registry::new(first));
+    let activator = Arc::new(Activator::new(log.clone(), dispatch.clone(), registry.clone(), metrics.clone()));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(dispatcher.run(stopped.clone()));
+    let generation = reload::Activate::activate(activator.as_ref(), loaded).await.map_err(Error::LogFailed)?;
+
+    let (reloader, reload) = Reloader::new(reload::Options {
+        manifest: options.manifest.clone(),
+        loader,
+        registry: registry.clone(),
+        activate: activator,
+        clock: clock.clone(),
+        witness: control::witness(log.clone(), clock.clone(), metrics.clone(), live.clone()),
+        digest,
+    });
+    tasks.spawn(reloader.run(stopped.clone()));
+
+    let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone()));
+    let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
+    let parts = server::Parts {
+        log: log.clone(),
+        reader,
+        registry: registry.clone(),
+        metrics,
+        clock: clock.clone(),
+        random,
+        control: control.clone(),
+        boot_token: presence.token().to_owned(),
+        live,
+    };
+    tracing::info!(
+        "listening on {}, generation {generation}, {} consumers, log {}",
+        presence.url(),
+        registry.current().consumers.len(),
+        deployment.database.display()
+    );
+    tasks.spawn(server::serve(listener, parts, closed));
+    let grace = deployment.server.grace;
+    Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })
+}
+
+fn snapshot(loaded: &Loaded, generation: Generation) -> Snapshot {
+    Snapshot {
+        generation,
+        deployment: loaded.deployment.clone(),
+        consumers: Arc::new(loaded.consumers.clone()),
+        catalogue: loaded.catalogue.clone(),
+    }
+}
+
+/// Beside the database: the compile cache, and outside of it the key that authenticates its entries.
+fn sandbox(compiled: &Compiled, clock: Arc<dyn Clock>) -> Result<Sandbox, sandbox::Error> {
+    let data = compiled.deployment.database.parent().unwrap_or(Path::new("."));
+    Sandbox::new(sandbox::Options {
+        ceilings: compiled.deployment.ceilings,
+        cache: Some(sandbox::CacheOptions { folder: data.join("compiled"), key: data.join("compiled.key") }),
+        compiler: sandbox::Compiler::child(&["compile-component"])?,
+        clock,
+    })
+}

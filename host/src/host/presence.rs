@@ -1,0 +1,89 @@
+//! How commands find the host that runs: a small file beside the manifest, which stays readable even while the manifest itself is
+//! broken or gone.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::model::Timestamp;
+
+/// The file's name, inside the manifest's folder.
+pub const FILE: &str = ".tidegate/host.json";
+
+/// What the file says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Announcement {
+    pub pid: u32,
+    pub url: String,
+    /// Made anew at every start; allows everything.
+    pub token: String,
+    pub database: PathBuf,
+    pub started_at: Timestamp,
+}
+
+/// The file, for as long as the host runs.
+pub struct Presence {
+    path: PathBuf,
+    announcement: Announcement,
+}
+
+impl Presence {
+    pub fn announce(manifest: &Path, listener: &tokio::net::TcpListener, database: &Path, now: Timestamp) -> Result<Self, Error> {
+        let doing = |source| Error::Io { doing: "say where the host is (in .tidegate/host.json beside the manifest)", source };
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| doing(error.into()))?;
+        let announcement = Announcement {
+            pid: std::process::id(),
+            url: format!("http://{}", reachable(listener.local_addr().map_err(doing)?)),
+            token: secret.iter().map(|byte| format!("{byte:02x}")).collect(),
+            database: database.to_owned(),
+            started_at: now,
+        };
+        let path = manifest.parent().unwrap_or(Path::new(".")).join(FILE);
+        write(&path, &announcement).map_err(doing)?;
+        Ok(Self { path, announcement })
+    }
+
+    pub fn token(&self) -> &str {
+        &self.announcement.token
+    }
+
+    pub fn url(&self) -> &str {
+        &self.announcement.url
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // Gone already, perhaps with its folder: nothing is left to say.
+        let _gone = fs::remove_file(&self.path).is_err();
+    }
+}
+
+/// An address to connect to: one that listens everywhere is reached on loopback.
+fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
+}
+
+/// Only the owner may read it: the token inside allows everything.
+fn write(path: &Path, announcement: &Announcement) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let beside = path.with_extension("new");
+    // A leftover of a host that was killed.
+    let _absent = fs::remove_file(&beside).is_err();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    serde_json::to_writer(&mut file, announcement)?;
+    file.write_all(b"\n")?;
+    fs::rename(&beside, path)
+}

@@ -1,0 +1,110 @@
+//! From a compiled manifest to consumers that can be called. All of them, or diagnostics about every one that failed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::catalogue::Catalogue;
+use super::file::{self, ReadError};
+use super::{Consumer, Snapshot};
+use crate::manifest::{self, Compiled, Diagnostic, Diagnostics};
+use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest};
+use crate::sandbox::{self, Sandbox};
+
+/// What loading takes besides the manifest.
+pub struct Loader {
+    pub sandbox: Arc<Sandbox>,
+    pub state: Arc<dyn sandbox::StateRead>,
+}
+
+/// A deployment with everything in it loaded, not yet live.
+pub struct Loaded {
+    pub deployment: Arc<Deployment>,
+    pub consumers: BTreeMap<ConsumerName, Consumer>,
+    pub catalogue: Arc<Catalogue>,
+    /// Of the resolved manifest and every component: what makes one generation differ from another.
+    pub digest: Digest,
+    pub warnings: Diagnostics,
+    /// A file was being written while it was read: it is worth trying again soon.
+    pub unstable: bool,
+}
+
+/// Why nothing was loaded.
+pub struct Refused {
+    pub diagnostics: Diagnostics,
+    pub unstable: bool,
+}
+
+impl Loader {
+    /// Loads everything. A consumer that has not changed since `previous` is taken over as it is.
+    pub async fn load(&self, compiled: Compiled, previous: Option<&Snapshot>) -> Result<Loaded, Refused> {
+        let deployment = Arc::new(compiled.deployment.clone());
+        let catalogue = Arc::new(Catalogue::new(&deployment));
+        let previous = previous.filter(|snapshot| snapshot.deployment.events == deployment.events);
+        let (mut consumers, mut problems, mut unstable) = (BTreeMap::new(), Vec::new(), false);
+        let total = deployment.consumers.len();
+        for (n, (name, spec)) in deployment.consumers.iter().enumerate() {
+            tracing::debug!(consumer = %name, "loading {} of {total}", n + 1);
+            let known = previous.and_then(|snapshot| snapshot.consumers.get(name));
+            match self.consumer(spec, &catalogue, known).await {
+                Ok(consumer) => drop(consumers.insert(name.clone(), consumer)),
+                Err(problem) => {
+                    unstable |= matches!(problem, Problem::Read(ReadError::Unstable));
+                    problems.push(problem.diagnostic(&compiled, name, spec));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            let mut diagnostics = compiled.warnings;
+            diagnostics.extend(problems);
+            return Err(Refused { diagnostics, unstable });
+        }
+        let digest = whole(compiled.digest, &consumers);
+        Ok(Loaded { deployment, consumers, catalogue, digest, warnings: compiled.warnings, unstable })
+    }
+
+    async fn consumer(&self, spec: &ConsumerSpec, catalogue: &Arc<Catalogue>, known: Option<&Consumer>) -> Result<Consumer, Problem> {
+        let file = file::read(&spec.component)?;
+        if let Some(expected) = spec.digest.filter(|expected| *expected != file.digest) {
+            return Err(Problem::Pin { expected, found: file.digest });
+        }
+        if let Some(known) = known.filter(|known| known.digest == file.digest && *known.spec == *spec) {
+            return Ok(known.clone());
+        }
+        let (versions, checks) = (catalogue.clone(), catalogue.clone());
+        let dependencies = sandbox::Dependencies {
+            version: Arc::new(move |event_type| versions.version(event_type).map(ToOwned::to_owned)),
+            check: Arc::new(move |event_type, payload| checks.check(event_type, payload).map_err(|e| e.to_string())),
+            state: self.state.clone(),
+        };
+        let handler = self.sandbox.load(file.bytes, spec, dependencies).await?;
+        Ok(Consumer { spec: Arc::new(spec.clone()), digest: file.digest, handler: Arc::new(handler) })
+    }
+}
+
+/// One digest over the manifest's and every component's.
+fn whole(manifest: Digest, consumers: &BTreeMap<ConsumerName, Consumer>) -> Digest {
+    let mut text = manifest.to_string();
+    for (name, consumer) in consumers {
+        text.push_str(&format!("\n{name} {}", consumer.digest));
+    }
+    Digest::of(text.as_bytes())
+}
+
+enum Problem {
+    Read(ReadError),
+    Pin { expected: Digest, found: Digest },
+    Load(sandbox::LoadError),
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<sandbox::LoadError> for Problem {
+    fn from(error: sandbox::LoadError) -> Self {
+        Self::Load(error)
+    }
+}

@@ -1,0 +1,76 @@
+//! A client as small as can be: one request a connection, or many over one.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+pub struct Response {
+    pub status: u16,
+    pub headers: String,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// A kept-alive connection.
+pub struct Client {
+    address: String,
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(address: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { address: address.to_owned(), stream: BufReader::new(stream) })
+    }
+
+    pub fn get(&mut self, path: &str) -> Result<Response> {
+        self.send("GET", path, "application/json", b"")
+    }
+
+    pub fn post(&mut self, path: &str, body: &[u8]) -> Result<Response> {
+        self.send("POST", path, "application/json", body)
+    }
+
+    pub fn send(&mut self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<Response> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        let mut request = head.into_bytes();
+        request.extend_from_slice(body);
+        self.stream.get_mut().write_all(&request)?;
+        self.read()
+    }
+
+    fn read(&mut self) -> Result<Response> {
+        let mut status_line = String::new();
+        self.stream.read_line(&mut status_line)?;
+        let status = status_line.split_whitespace().nth(1).and_then(|s| s.parse().ok()).context("no status line")?;
+        let (mut headers, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+            headers.push_str(&line);
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(Response { status, headers, body })
+    }
+}
