@@ -17,8 +17,8 @@ use crate::random::Random;
 use crate::sandbox::Call;
 use crate::telemetry::Metrics;
 
-/// Told of every outcome that has become durable.
-pub type Watcher = Arc<dyn Fn(&Claim, &OutcomeRecord) + Send + Sync>;
+/// Told of every settlement that has become durable.
+pub type Watcher = Arc<dyn Fn(&Claim, &Settlement) + Send + Sync>;
 
 /// What attempts share.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ fn report_settled(tools: &Tools, claim: &Claim, settlement: &Settlement) {
     if settlement.death.is_some() {
         tools.metrics.dead_letter(&claim.id.consumer);
     }
-    (tools.watcher)(claim, &shown(claim, settlement));
+    (tools.watcher)(claim, settlement);
 }
 
 /// The attempt as people see it.

@@ -9,12 +9,12 @@ use tokio::sync::broadcast;
 
 use crate::clock::Clock;
 use crate::dispatch;
+use crate::dispatch::attempt::shown;
 use crate::dispatch::settle::{Claim, derived_id};
 use crate::log::sqlite::SqliteLog;
-use crate::log::{Activation, EventLog};
+use crate::log::{Activation, EventLog, Settlement};
 use crate::manifest::Diagnostics;
 use crate::model::event::{HOST_SOURCE, RELOADED};
-use crate::model::record::OutcomeRecord;
 use crate::model::{ConsumerName, Envelope, Generation, Payload, Seq, Timestamp};
 use crate::registry::Registry;
 use crate::registry::load::Loaded;
@@ -78,10 +78,10 @@ pub(super) struct Watchers {
 
 impl Watchers {
     pub(super) fn outcome(self) -> dispatch::attempt::Watcher {
-        Arc::new(move |_claim: &Claim, record: &OutcomeRecord| {
+        Arc::new(move |claim: &Claim, settlement: &Settlement| {
             if self.live.receiver_count() > 0 {
                 // The last listener may have gone this moment.
-                let _gone = self.live.send(Live::Outcome(record.clone())).is_err();
+                let _gone = self.live.send(Live::Outcome(shown(claim, settlement))).is_err();
             }
         })
     }

@@ -1,0 +1,161 @@
+//! Editing the manifest and the components while the host runs.
+
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tidegate_tests::{Project, guest};
+
+fn manifest(timeout: u32) -> String {
+    format!(
+        r#"
+tidegate: 1
+server: {{ listen: 127.0.0.1:0 }}
+log: sqlite:data/tidegate.db
+folder: drop
+consumers:
+  ledger:
+    component: ledger.wasm
+    on: order.created
+    timeout: {timeout}s
+    grants: {{ publish: [order.booked], state: true }}
+"#
+    )
+}
+
+fn order(n: u64) -> Vec<u8> {
+    format!(r#"{{"id":"order-{n}","source":"shop","type":"order.created","data":{{"n":{n}}}}}"#).into_bytes()
+}
+
+#[test]
+fn twenty_reloads_under_load_lose_and_double_nothing() {
+    let project = Project::new(&manifest(10));
+    project.install("ledger", "ledger.wasm");
+    let mut host = project.start();
+    let done = Arc::new(AtomicBool::new(false));
+    let (stop, mut client) = (done.clone(), host.client());
+    let feeder = std::thread::spawn(move || {
+        let mut n = 0;
+        while !stop.load(Ordering::SeqCst) {
+            n += 1;
+            assert_eq!(client.post("/events", &order(n)).unwrap().status, 202);
+        }
+        n
+    });
+    for round in 0..20 {
+        if round == 10 {
+            project.write("ledger.wasm", b"\0asm not a component at all");
+            let refused = host.hear("error[").unwrap();
+            assert!(refused.contains("TG"), "{refused}");
+            let output = project.run(&["reload"]);
+            assert!(!output.status.success(), "a broken component is refused");
+            project.install("ledger", "ledger.wasm");
+        } else {
+            project.write("tidegate.yaml", manifest(11 + round));
+            host.hear(" is live").unwrap();
+        }
+    }
+    done.store(true, Ordering::SeqCst);
+    let sent = i64::try_from(feeder.join().unwrap()).unwrap();
+    project.ok(&["wait", "--timeout", "60s"]);
+    assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE consumer = 'ledger' AND outcome = 'done'"), sent);
+    assert_eq!(project.count("SELECT count(DISTINCT sequence) FROM outcomes WHERE consumer = 'ledger'"), sent);
+    assert_eq!(project.count("SELECT count(*) FROM events WHERE type = 'order.booked'"), sent);
+    let generations = project.count("SELECT count(DISTINCT generation) FROM outcomes");
+    assert!(generations > 1, "the load went on over the reloads");
+}
+
+#[test]
+fn a_bad_save_changes_nothing_and_is_shown_and_a_good_one_follows() {
+    let project = Project::new(&manifest(10));
+    project.install("ledger", "ledger.wasm");
+    let mut host = project.start();
+    project.write("tidegate.yaml", manifest(10).replace("timeout", "timeot"));
+    let line = host.hear("error[").unwrap();
+    assert!(line.contains("timeot"), "{line}");
+    assert_eq!(host.client().post("/events", &order(1)).unwrap().status, 202);
+    project.ok(&["wait", "--timeout", "60s"]);
+    assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE outcome = 'done'"), 1);
+
+    // Gone and empty are not "delete everything".
+    std::fs::remove_file(project.path("tidegate.yaml")).unwrap();
+    host.hear("error[").unwrap();
+    let output = project.run(&["reload"]);
+    assert!(!output.status.success());
+    project.write("tidegate.yaml", "");
+    host.hear("error[").unwrap();
+    assert!(host.alive());
+    project.write("tidegate.yaml", manifest(12));
+    host.hear("generation 2 is live").unwrap();
+}
+
+#[test]
+fn a_consumer_dropped_into_the_folder_runs() {
+    let project = Project::new(&manifest(10));
+    project.install("ledger", "ledger.wasm");
+    std::fs::create_dir_all(project.path("drop")).unwrap();
+    let mut host = project.start();
+    project.install("ledger", "drop/order.paid/noted.wasm");
+    let refused = host.hear("noted").unwrap();
+    assert!(refused.contains("publish") || refused.contains("state"), "it needs grants, and says which: {refused}");
+    let granted = manifest(10) + "  noted:\n    grants: { publish: [order.booked], state: true }\n";
+    project.write("tidegate.yaml", granted);
+    host.hear("added noted").unwrap();
+    let event = br#"{"id":"p-1","source":"shop","type":"order.paid","data":{}}"#;
+    assert_eq!(host.client().post("/events", event).unwrap().status, 202);
+    project.ok(&["wait", "--timeout", "60s"]);
+    assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE consumer = 'noted' AND outcome = 'done'"), 1);
+}
+
+#[test]
+fn a_component_half_written_is_never_run_and_the_whole_one_is() {
+    let project = Project::new(&manifest(10));
+    project.install("ledger", "ledger.wasm");
+    let mut host = project.start();
+    let mut bytes = std::fs::read(guest("ledger")).unwrap();
+    // A custom section at the end: other bytes, the same behaviour.
+    bytes.extend_from_slice(&[0, 5, 4, b'n', b'o', b't', b'e']);
+    let path = project.path("ledger.wasm");
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    host.hear("error[").unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    host.hear("generation 2 is live: changed ledger").unwrap();
+    assert_eq!(host.client().post("/events", &order(1)).unwrap().status, 202);
+    project.ok(&["wait", "--timeout", "60s"]);
+    assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE outcome = 'done' AND generation = 2"), 1);
+}
+
+#[test]
+fn a_config_map_swap_is_noticed() {
+    let project = Project::new("");
+    for (version, timeout) in [("v1", 10), ("v2", 20)] {
+        project.write(&format!("{version}/tidegate.yaml"), manifest(timeout));
+        project.install("ledger", &format!("{version}/ledger.wasm"));
+    }
+    std::fs::remove_file(project.path("tidegate.yaml")).unwrap();
+    symlink("v1", project.path("..data")).unwrap();
+    symlink("..data/tidegate.yaml", project.path("tidegate.yaml")).unwrap();
+    symlink("..data/ledger.wasm", project.path("ledger.wasm")).unwrap();
+    let mut host = project.start();
+    symlink("v2", project.path("..data_tmp")).unwrap();
+    std::fs::rename(project.path("..data_tmp"), project.path("..data")).unwrap();
+    host.hear("generation 2 is live").unwrap();
+}
+
+#[test]
+fn a_hangup_and_the_command_reload_as_well() {
+    let project = Project::new(&manifest(10));
+    project.install("ledger", "ledger.wasm");
+    let mut host = project.start();
+    let unchanged = project.ok(&["reload"]);
+    assert!(unchanged.contains("1"), "{unchanged}");
+    project.write("tidegate.yaml", manifest(30));
+    project.ok(&["reload"]);
+    host.hear("generation 2 is live").unwrap();
+    host.signal("HUP");
+    project.write("tidegate.yaml", manifest(40));
+    host.signal("HUP");
+    host.hear("generation 3 is live").unwrap();
+    // One reload each, however many hints there were: nothing reloads itself.
+    assert_eq!(project.count("SELECT max(generation) FROM generations"), 3);
+}
