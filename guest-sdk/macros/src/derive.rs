@@ -6,8 +6,9 @@
 //! outside the block it stands in, and every other serde attribute works as it does with serde.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
-use syn::{Attribute, Data, DeriveInput, GenericParam, Ident, parse_quote};
+use quote::{ToTokens as _, format_ident, quote};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Data, DeriveInput, GenericParam, Ident, Meta, Token, parse_quote};
 
 /// Which of the two traits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,8 +30,7 @@ fn derive(direction: Direction, input: DeriveInput) -> TokenStream {
         Direction::Write => quote!(Serialize),
     };
     let original = input.ident.clone();
-    let (_, arguments, _) = input.generics.split_for_impl();
-    let remote = quote!(#original #arguments).to_string();
+    let remote = original.to_string();
     let copy = copy(&input);
     let implementation = implementation(direction, &input, &copy.ident);
     quote! {
@@ -50,6 +50,9 @@ fn copy(input: &DeriveInput) -> DeriveInput {
     let mut copy = input.clone();
     copy.ident = format_ident!("__Tidegate{}", input.ident);
     keep_serde(&mut copy.attrs);
+    for attribute in &mut copy.attrs {
+        point_at_original(attribute, input);
+    }
     match &mut copy.data {
         Data::Struct(data) => data.fields.iter_mut().for_each(|field| keep_serde(&mut field.attrs)),
         Data::Enum(data) => {
@@ -65,6 +68,20 @@ fn copy(input: &DeriveInput) -> DeriveInput {
 
 fn keep_serde(attributes: &mut Vec<Attribute>) {
     attributes.retain(|attribute| attribute.path().is_ident("serde"));
+}
+
+/// `#[serde(default)]` on a type means the *original's* default; `#[serde(crate = "…")]` is ours to say. What does not
+/// parse is left for serde to refuse.
+fn point_at_original(attribute: &mut Attribute, input: &DeriveInput) {
+    let Ok(settings) = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated) else { return };
+    let original = &input.ident;
+    let (_, arguments, _) = input.generics.split_for_impl();
+    let default = quote!(<#original #arguments as ::std::default::Default>::default).to_string();
+    let settings = settings.into_iter().filter(|setting| !setting.path().is_ident("crate")).map(|setting| match setting {
+        Meta::Path(path) if path.is_ident("default") => quote!(#path = #default),
+        setting => setting.to_token_stream(),
+    });
+    *attribute = parse_quote!(#[serde(#(#settings),*)]);
 }
 
 /// The trait for the original, by way of the copy.
