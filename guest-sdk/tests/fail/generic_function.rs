@@ -1,0 +1,8 @@
+use tidegate_sdk::prelude::*;
+
+#[consumer]
+fn handle<T: Clone>(event: Event<T>) -> Outcome {
+    done()
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use tidegate_sdk::prelude::*;
+
+#[consumer]
+fn handle() -> Outcome {
+    done()
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use tidegate_sdk::prelude::*;
+
+#[consumer]
+fn handle(event: Event<Value>) {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use tidegate_sdk::prelude::*;
+
+#[consumer]
+struct Handler;
+
+fn main() {}

@@ -1,0 +1,139 @@
+//! Diagnostics about components: found when they are loaded, told at the place in the manifest that names them.
+
+use std::path::Path;
+
+use super::diagnostic::Diagnostic;
+use super::yaml::quoted;
+use super::{Spans, codes};
+use crate::model::{ConsumerName, Digest};
+
+/// Says what is wrong with one consumer's component.
+pub struct Subject<'a> {
+    pub spans: &'a Spans,
+    pub consumer: &'a ConsumerName,
+    /// The component's file.
+    pub path: &'a Path,
+}
+
+impl Subject<'_> {
+    /// At the value of `component`; of a consumer that only the drop folder knows, at the value of `folder`.
+    fn at_component(&self, code: &'static str, message: String) -> Diagnostic {
+        let problem = Diagnostic::error(code, message);
+        match self.spans.consumers.get(self.consumer) {
+            Some(places) => problem.at(&self.spans.source, places.component.clone(), ""),
+            None => problem.in_file(self.path),
+        }
+    }
+
+    /// At the key `grants`, and the component as well.
+    fn at_grants(&self, code: &'static str, message: String) -> Diagnostic {
+        let places = self.spans.consumers.get(self.consumer);
+        match places.and_then(|places| Some((places, places.grants.clone()?))) {
+            Some((places, grants)) => Diagnostic::error(code, message)
+                .at(&self.spans.source, grants, "not granted here")
+                .at(&self.spans.source, places.component.clone(), "imported by this component"),
+            None => self.at_component(code, message),
+        }
+    }
+
+    fn file(&self) -> String {
+        quoted(&self.path.to_string_lossy())
+    }
+
+    pub fn missing(&self) -> Diagnostic {
+        let message = format!("the component of `{}` is not there", self.consumer);
+        let help = format!("it was looked for at {}; build it, or correct the path", self.file());
+        self.at_component(codes::COMPONENT_MISSING, message).help(help)
+    }
+
+    pub fn unreadable(&self, error: &std::io::Error) -> Diagnostic {
+        let message = format!("the component of `{}` cannot be read: {error}", self.consumer);
+        let help = format!("let the host's user read {}", self.file());
+        self.at_component(codes::COMPONENT_UNREADABLE, message).help(help)
+    }
+
+    /// [`Subject::missing`] or [`Subject::unreadable`].
+    pub fn io(&self, error: &std::io::Error) -> Diagnostic {
+        if error.kind() == std::io::ErrorKind::NotFound { self.missing() } else { self.unreadable(error) }
+    }
+
+    pub fn not_a_file(&self) -> Diagnostic {
+        let message = format!("the component of `{}` is not a regular file", self.consumer);
+        let help = format!("{} is a folder, a device or a pipe; name the .wasm file itself", self.file());
+        self.at_component(codes::COMPONENT_NOT_A_FILE, message).help(help)
+    }
+
+    pub fn too_large(&self, bytes_max: u64) -> Diagnostic {
+        let message = format!("the component of `{}` is larger than {bytes_max} bytes", self.consumer);
+        let help = "build it with optimisation for size and without debug information (`strip = true`)";
+        self.at_component(codes::COMPONENT_TOO_LARGE, message).help(help)
+    }
+
+    pub fn core_module(&self) -> Diagnostic {
+        let message = format!("{} is a core module, not a component", self.file());
+        let help = "build it for the target wasm32-wasip2, or wrap it with `wasm-tools component new`";
+        self.at_component(codes::COMPONENT_CORE_MODULE, message).help(help)
+    }
+
+    pub fn precompiled(&self) -> Diagnostic {
+        let message = format!("{} is compiled machine code, which is never run from a file", self.file());
+        let help = "name the .wasm component itself; the host compiles it and keeps the result";
+        self.at_component(codes::COMPONENT_PRECOMPILED, message).help(help)
+    }
+
+    pub fn not_wasm(&self) -> Diagnostic {
+        let message = format!("{} is not WebAssembly in binary form", self.file());
+        let help = "name a compiled component; a text (.wat) is turned into one by `wasm-tools parse`";
+        self.at_component(codes::COMPONENT_NOT_WASM, message).help(help)
+    }
+
+    /// `reason`: the compiler's, which may quote the component.
+    pub fn invalid(&self, reason: &str) -> Diagnostic {
+        let reason: String = reason.lines().next().unwrap_or_default().chars().take(200).collect();
+        let message = format!("the component of `{}` does not compile", self.consumer);
+        let help = format!("the compiler says {}; build the component again", quoted(&reason));
+        self.at_component(codes::COMPONENT_INVALID, message).help(help)
+    }
+
+    /// `limit`: what was exceeded, such as "30 s".
+    pub fn costly(&self, limit: &str) -> Diagnostic {
+        let message = format!("compiling the component of `{}` took more than {limit}", self.consumer);
+        let help = "a component of this cost is refused; look for generated functions of extreme size";
+        self.at_component(codes::COMPONENT_COSTLY, message).help(help)
+    }
+
+    /// `import`: the interface, such as `tidegate:consumer/publisher`; `grant`: what would allow it, such as
+    /// `publish: [order.confirmed]`.
+    pub fn import_not_granted(&self, import: &str, grant: &str) -> Diagnostic {
+        let message = format!("`{}` imports {}, which is not granted", self.consumer, quoted(import));
+        let help = format!("add `{grant}` to the grants of `{}`, or build it without this import", self.consumer);
+        self.at_grants(codes::IMPORT_NOT_GRANTED, message).help(help)
+    }
+
+    pub fn import_not_served(&self, import: &str) -> Diagnostic {
+        let message = format!("`{}` imports {}, which this version does not provide", self.consumer, quoted(import));
+        let help = "build it without this import, or for the version of the contract that this host serves";
+        self.at_component(codes::IMPORT_NOT_SERVED, message).help(help)
+    }
+
+    /// `exports`: what the component exports instead.
+    pub fn export_missing(&self, exports: &[String]) -> Diagnostic {
+        let message = format!("the component of `{}` exports no handler", self.consumer);
+        let list: Vec<String> = exports.iter().take(5).map(|name| quoted(name)).collect();
+        let found = if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
+        let help = format!("it exports {found}; export `tidegate:consumer/handler`, as `#[consumer]` of the SDK does");
+        self.at_component(codes::EXPORT_MISSING, message).help(help)
+    }
+
+    pub fn digest_mismatch(&self, found: Digest) -> Diagnostic {
+        let message = format!("the component of `{}` is not the one that `sha256` names", self.consumer);
+        let help = format!("{} has the digest {found}; write that if it is the file you mean", self.file());
+        let places = self.spans.consumers.get(self.consumer);
+        match places.and_then(|places| places.sha256.clone()) {
+            Some(span) => {
+                Diagnostic::error(codes::DIGEST_MISMATCH, message).at(&self.spans.source, span, "").help(help)
+            }
+            None => self.at_component(codes::DIGEST_MISMATCH, message).help(help),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What is wrong with a deployment, said to its author: code, place, reason, help. Drawn like a compiler's messages, or
+//! as JSON.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::Source;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The deployment is refused.
+    Error,
+    /// The deployment is served, but probably not what was meant.
+    Warning,
+}
+
+/// A place in a source, with a remark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Label {
+    span: Range<usize>,
+    text: String,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    /// Stable; `explain` prints a page about it.
+    pub code: &'static str,
+    pub severity: Severity,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    file: Option<PathBuf>,
+    source: Option<Arc<Source>>,
+    /// The first is the place of the problem, the others belong to it.
+    labels: Vec<Label>,
+}
+
+impl Diagnostic {
+    pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: Severity::Error,
+            message: message.into(),
+            help: None,
+            file: None,
+            source: None,
+            labels: Vec::new(),
+        }
+    }
+
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, message) }
+    }
+
+    /// The file as a whole.
+    #[must_use]
+    pub fn in_file(mut self, path: &Path) -> Self {
+        self.file = Some(path.to_owned());
+        self
+    }
+
+    /// A place in a source: the first call names the problem's own, later calls places that belong to it.
+    #[must_use]
+    pub fn at(mut self, source: &Arc<Source>, span: Range<usize>, remark: impl Into<String>) -> Self {
+        self.file = Some(source.path.clone());
+        self.source = Some(Arc::clone(source));
+        self.labels.push(Label { span: clip(&source.text, span), text: remark.into() });
+        self
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Line and column of the problem, from 1; the column counts characters.
+    pub fn position(&self) -> Option<(usize, usize)> {
+        let source = self.source.as_ref()?;
+        let before = source.text.get(..self.labels.first()?.span.start)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Some((line, column))
+    }
+
+    /// Drawn with the offending lines; `colour` for a terminal that shows it.
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group = Group::with_title(level.primary_title(self.message.as_str()).id(self.code));
+        let path = self.file.as_ref().map(|file| file.to_string_lossy());
+        match (&self.source, path) {
+            (Some(source), path) => group = group.element(self.snippet(source, path.as_deref().unwrap_or_default())),
+            (None, Some(path)) => group = group.element(Origin::path(path.into_owned())),
+            (None, None) => {}
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        renderer.render(&[group])
+    }
+
+    fn snippet<'a>(&'a self, source: &'a Source, path: &str) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let annotations = self.labels.iter().enumerate().map(|(index, label)| {
+            let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let text = (!label.text.is_empty()).then_some(label.text.as_str());
+            kind.span(label.span.clone()).label(text)
+        });
+        Snippet::source(source.text.as_str()).path(path.to_owned()).annotations(annotations)
+    }
+}
+
+/// A span that lies within the text, on character boundaries, and is not empty if it can be helped.
+fn clip(text: &str, span: Range<usize>) -> Range<usize> {
+    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let end = text.ceil_char_boundary(span.end.min(text.len()));
+    start..end.max(start)
+}
+
+impl fmt::Display for Diagnostic {
+    /// One line, for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}:", file.display())?;
+        }
+        if let Some((line, column)) = self.position() {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}: {}", self.code, self.message)
+    }
+}
+
+impl Serialize for Diagnostic {
+    /// `code`, `severity`, `message`, `file`, `line`, `column`, `help`; the last four null where there is none.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let position = self.position();
+        let mut object = serializer.serialize_struct("Diagnostic", 7)?;
+        object.serialize_field("code", self.code)?;
+        object.serialize_field("severity", &self.severity)?;
+        object.serialize_field("message", &self.message)?;
+        object.serialize_field("file", &self.file.as_ref().map(|file| file.to_string_lossy()))?;
+        object.serialize_field("line", &position.map(|(line, _)| line))?;
+        object.serialize_field("column", &position.map(|(_, column)| column))?;
+        object.serialize_field("help", &self.help)?;
+        object.end()
+    }
+}
+
+/// Everything that is wrong, in the order of the source. Never empty where it is an error.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+#[serde(transparent)]
+pub struct Diagnostics(Vec<Diagnostic>);
+
+impl Diagnostics {
+    pub fn new(mut list: Vec<Diagnostic>) -> Self {
+        list.sort_by_key(|diagnostic| diagnostic.position());
+        Self(list)
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.0.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.0.push(diagnostic);
+    }
+
+    pub fn extend(&mut self, others: impl IntoIterator<Item = Diagnostic>) {
+        self.0.extend(others);
+    }
+
+    /// Whether one of them refuses the deployment.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// All of them drawn, an empty line between two.
+    pub fn render(&self, colour: bool) -> String {
+        let drawn: Vec<String> = self.0.iter().map(|diagnostic| diagnostic.render(colour)).collect();
+        drawn.join("\n\n")
+    }
+}
+
+impl From<Diagnostic> for Diagnostics {
+    fn from(one: Diagnostic) -> Self {
+        Self(vec![one])
+    }
+}
+
+impl IntoIterator for Diagnostics {
+    type Item = Diagnostic;
+    type IntoIter = std::vec::IntoIter<Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}

@@ -1,0 +1,42 @@
+//! The parts of a manifest, one file a concept: its authored type, whose doc comments are the reference and the JSON
+//! Schema, and its reader.
+
+pub(crate) mod bounds;
+pub(crate) mod consumer;
+pub(crate) mod count;
+pub(crate) mod defaults;
+pub(crate) mod duration;
+pub(crate) mod event;
+pub(crate) mod grants;
+pub(crate) mod host;
+pub(crate) mod http;
+pub(crate) mod limits;
+pub(crate) mod retry;
+pub(crate) mod server;
+pub(crate) mod size;
+pub(crate) mod subscription;
+
+use super::reader::Shape;
+
+/// Every kind of map whose keys are ours, with the name of its type in the JSON Schema.
+pub(crate) const SHAPES: &[(&str, &Shape)] = &[
+    ("Manifest", &super::authored::SHAPE),
+    ("Server", &server::SHAPE),
+    ("Token", &server::TOKEN_SHAPE),
+    ("Retention", &host::RETENTION_SHAPE),
+    ("HostLimits", &host::LIMITS_SHAPE),
+    ("Defaults", &defaults::SHAPE),
+    ("Consumer", &consumer::SHAPE),
+    ("Retry", &retry::SHAPE),
+    ("EventType", &event::SHAPE),
+    ("Subscription", &subscription::SHAPE),
+    ("Grants", &grants::SHAPE),
+    ("State", &grants::STATE_SHAPE),
+    ("Secret", &grants::SECRET_SHAPE),
+    ("Origin", &http::SHAPE),
+];
+
+/// Where a key belongs that was found elsewhere.
+pub(crate) fn home_of(key: &str) -> Option<&'static str> {
+    SHAPES.iter().find(|(_, shape)| shape.keys.contains(&key)).map(|(_, shape)| shape.what)
+}
