@@ -12,13 +12,16 @@ use crate::clock::Clock;
 use crate::log::{EventLog, Settled, Settlement};
 use crate::model::delivery::Input;
 use crate::model::record::OutcomeRecord;
-use crate::model::{Outcome, Report};
+use crate::model::{Event, Outcome, Report};
 use crate::random::Random;
 use crate::sandbox::Call;
 use crate::telemetry::Metrics;
 
-/// Told of every settlement that has become durable.
-pub type Watcher = Arc<dyn Fn(&Claim, &Settlement) + Send + Sync>;
+/// Told of what has become durable. Must return at once.
+pub trait Witness: Send + Sync {
+    fn appended(&self, events: &[Arc<Event>]);
+    fn settled(&self, claim: &Claim, settlement: &Settlement);
+}
 
 /// What attempts share.
 #[derive(Clone)]
@@ -27,7 +30,7 @@ pub struct Tools {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<Random>,
     pub metrics: Arc<Metrics>,
-    pub watcher: Watcher,
+    pub witness: Arc<dyn Witness>,
     /// True once attempts must end at once.
     pub cancelled: watch::Receiver<bool>,
 }
@@ -109,7 +112,7 @@ fn report_settled(tools: &Tools, claim: &Claim, settlement: &Settlement) {
     if settlement.death.is_some() {
         tools.metrics.dead_letter(&claim.id.consumer);
     }
-    (tools.watcher)(claim, settlement);
+    tools.witness.settled(claim, settlement);
 }
 
 /// The attempt as people see it.

@@ -137,7 +137,10 @@ impl Dispatcher {
                 n = self.commits.recv_many(&mut commits, WAKES_MAX) => {
                     if n == 0 { return; }
                     while let Ok(wake) = self.wakes.try_recv() { wakes.push(wake); }
-                    wakes.extend(commits.drain(..).map(Wake::Commit));
+                    for commit in commits.drain(..) {
+                        if let Commit::Events(events) = &commit { self.tools.witness.appended(events); }
+                        wakes.push(Wake::Commit(commit));
+                    }
                 }
                 () = due => wakes.push(Wake::Tick),
             }

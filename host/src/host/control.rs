@@ -9,13 +9,15 @@ use tokio::sync::broadcast;
 
 use crate::clock::Clock;
 use crate::dispatch;
-use crate::dispatch::attempt::shown;
+use crate::dispatch::attempt::{Witness, shown};
 use crate::dispatch::settle::{Claim, derived_id};
 use crate::log::sqlite::SqliteLog;
 use crate::log::{Activation, EventLog, Settlement};
 use crate::manifest::Diagnostics;
+use crate::model::delivery::DeathCause;
 use crate::model::event::{HOST_SOURCE, RELOADED};
-use crate::model::{ConsumerName, Envelope, Generation, Payload, Seq, Timestamp};
+use crate::model::record::DeadLetterRecord;
+use crate::model::{ConsumerName, Envelope, Event, Generation, Payload, Seq, Timestamp};
 use crate::registry::Registry;
 use crate::registry::load::Loaded;
 use crate::registry::reload::{self, Activate, NotReloaded, Reloaded};
@@ -71,19 +73,46 @@ impl sandbox::StateRead for Committed {
     }
 }
 
-/// Tells the live stream.
-pub(super) struct Watchers {
-    pub(super) live: broadcast::Sender<Live>,
+/// Tells the live stream, if anybody listens.
+pub(super) struct Stream(pub(super) broadcast::Sender<Live>);
+
+impl Stream {
+    fn tell(&self, what: impl FnOnce() -> Live) {
+        if self.0.receiver_count() > 0 {
+            // The last listener may have gone this moment.
+            let _gone = self.0.send(what()).is_err();
+        }
+    }
 }
 
-impl Watchers {
-    pub(super) fn outcome(self) -> dispatch::attempt::Watcher {
-        Arc::new(move |claim: &Claim, settlement: &Settlement| {
-            if self.live.receiver_count() > 0 {
-                // The last listener may have gone this moment.
-                let _gone = self.live.send(Live::Outcome(shown(claim, settlement))).is_err();
-            }
-        })
+impl Witness for Stream {
+    fn appended(&self, events: &[Arc<Event>]) {
+        events.iter().for_each(|event| self.tell(|| Live::Event(event.clone())));
+    }
+
+    fn settled(&self, claim: &Claim, settlement: &Settlement) {
+        self.tell(|| Live::Outcome(shown(claim, settlement)));
+        if let Some(cause) = settlement.death {
+            self.tell(|| Live::DeadLetter(dead_letter(claim, settlement, cause)));
+        }
+    }
+}
+
+fn dead_letter(claim: &Claim, settlement: &Settlement, cause: DeathCause) -> DeadLetterRecord {
+    let record = &settlement.record;
+    DeadLetterRecord {
+        id: claim.id.to_string(),
+        sequence: claim.id.seq,
+        event_id: claim.event.envelope.id.clone(),
+        event_type: claim.event.envelope.event_type.clone(),
+        consumer: claim.id.consumer.clone(),
+        round: claim.id.round,
+        cause: cause.as_str().into(),
+        outcome: record.outcome,
+        reason: record.reason.clone(),
+        attempts: settlement.next.attempts,
+        died_at: record.started_at.plus(record.usage.duration),
+        status: "dead".into(),
     }
 }
 
@@ -116,19 +145,25 @@ impl server::Control for HostControl {
         self.dispatch.running(consumer)
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, NotReloaded>> + Send>> {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<server::Reloaded, server::Diagnostics>> + Send>> {
         let reload = self.reload.clone();
-        Box::pin(async move { reload.reload().await })
+        Box::pin(async move {
+            reload.reload().await.map(|reloaded| shown_reload(&reloaded)).map_err(|refused| match refused {
+                NotReloaded::Refused(diagnostics) => diagnostics.iter().map(|d| serde_json::json!(d)).collect(),
+                NotReloaded::Failed(why) => vec![serde_json::json!({ "severity": "error", "message": why })],
+            })
+        })
     }
 
     fn wait_settled(&self, through: Seq) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let dispatch = self.dispatch.clone();
         Box::pin(async move { dispatch.settled(through).await })
     }
+}
 
-    fn head(&self) -> Seq {
-        self.log.head()
-    }
+fn shown_reload(reloaded: &Reloaded) -> server::Reloaded {
+    let changes = reloaded.changes.iter().map(|change| format!("{} {}", change.change, change.consumer)).collect();
+    server::Reloaded { generation: reloaded.generation, changes }
 }
 
 /// Tells the log, the metrics and the live stream what a reload came to.
@@ -140,10 +175,10 @@ pub(super) fn witness(log: Arc<SqliteLog>, clock: Arc<dyn Clock>, metrics: Arc<M
                 tracing::error!("the change was refused, generation stays as it is:\n{}", diagnostics.render(false));
             }
             Ok(reloaded) => {
-                let changes: Vec<_> = reloaded.changes.iter().map(|c| format!("{} {}", c.change, c.consumer)).collect();
-                let changes = if changes.is_empty() { "settings only".to_owned() } else { changes.join(", ") };
+                let shown = shown_reload(reloaded);
+                let changes = if shown.changes.is_empty() { "settings only".into() } else { shown.changes.join(", ") };
                 tracing::info!("generation {} is live: {changes}", reloaded.generation);
-                let _nobody = live.send(Live::Reloaded(reloaded.clone())).is_err();
+                let _nobody = live.send(Live::Reloaded(shown)).is_err();
                 let (log, envelope) = (log.clone(), reloaded_event(reloaded, clock.now()));
                 tokio::spawn(async move {
                     if let Err(error) = log.append(vec![envelope]).await {

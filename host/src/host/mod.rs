@@ -26,7 +26,7 @@ use crate::server::{self, Live};
 use crate::store;
 use crate::telemetry::Metrics;
 
-use self::control::{Activator, HostControl, Watchers};
+use self::control::{Activator, HostControl, Stream};
 
 /// Subscribers to the live stream that fall behind lose the oldest of so many.
 const LIVE_MAX: usize = 1_024;
@@ -61,24 +61,19 @@ pub enum Error {
 }
 
 /// Compiles the manifest and loads every component, as `run` would, and starts nothing.
-pub fn check(path: &Path) -> Result<Compiled, Diagnostics> {
+pub fn check(path: &Path) -> Result<Compiled, Error> {
     let compiled = compile(path)?;
-    let runtime = runtime("tidegate-check", 1).map_err(|error| environment(&error))?;
+    let runtime = runtime("tidegate-check", 1).map_err(|source| Error::Io { doing: "start a thread", source })?;
     runtime.block_on(async {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let sandbox = sandbox(&compiled, clock).map_err(|error| environment(&error))?;
-        let loader = Loader { sandbox: Arc::new(sandbox), state: Arc::new(sandbox::NoState) };
-        let loaded = loader.load(compiled.clone(), None).await.map_err(|refused| refused.diagnostics)?;
+        let sandbox = Arc::new(sandbox(&compiled, Arc::new(SystemClock::new()))?);
+        let loader = Loader { sandbox, state: Arc::new(sandbox::NoState) };
+        let loaded = loader.load(compiled.clone(), None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
         Ok(Compiled { warnings: loaded.warnings, ..compiled })
     })
 }
 
-fn environment(error: &dyn std::fmt::Display) -> Diagnostics {
-    Diagnostics::new(vec![manifest::Diagnostic::error(manifest::codes::ENVIRONMENT, error.to_string())])
-}
-
-fn compile(path: &Path) -> Result<Compiled, Diagnostics> {
-    manifest::load(path, &|name| std::env::var(name).ok())
+fn compile(path: &Path) -> Result<Compiled, Error> {
+    manifest::load(path, &manifest::environment).map_err(Error::Manifest)
 }
 
 /// Runs a host until it is told to stop.
@@ -99,7 +94,7 @@ fn runtime(name: &'static str, workers: usize) -> std::io::Result<tokio::runtime
 }
 
 async fn run_on(options: &Options, guests: tokio::runtime::Handle) -> Result<(), Error> {
-    let compiled = compile(&options.manifest).map_err(Error::Manifest)?;
+    let compiled = compile(&options.manifest)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut signals = stop::Signals::listen().map_err(|source| Error::Io { doing: "listen for signals", source })?;
 
@@ -152,7 +147,7 @@ async fn start(
     guests: tokio::runtime::Handle,
 ) -> Result<Running, Error> {
     let deployment = Arc::new(compiled.deployment.clone());
-    let listener = server::bind(deployment.server.listen, &deployment.server.tokens).await?;
+    let listener = server::bind(&deployment.server).await?;
     let reader = store::Reader::open(&deployment.database)?;
     let random = Arc::new(Random::from_system().map_err(|error| Error::Io { doing: "draw randomness", source: error.into() })?);
     let loader = Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(reader.clone())) };
@@ -169,7 +164,7 @@ async fn start(
         clock: clock.clone(),
         random: random.clone(),
         metrics: metrics.clone(),
-        watcher: Watchers { live: live.clone() }.outcome(),
+        witness: Arc::new(Stream(live.clone())),
         cancelled,
     };
     let (dispatcher, dispatch) = Dispatcher::new(dispatch::Options { tools, head: log.head(), commits, guests });
@@ -201,7 +196,6 @@ async fn start(
         registry: registry.clone(),
         metrics,
         clock: clock.clone(),
-        random,
         control: control.clone(),
         boot_token: presence.token().to_owned(),
         live,
@@ -227,12 +221,14 @@ fn snapshot(loaded: &Loaded, generation: Generation) -> Snapshot {
 }
 
 /// Beside the database: the compile cache, and outside of it the key that authenticates its entries.
-fn sandbox(compiled: &Compiled, clock: Arc<dyn Clock>) -> Result<Sandbox, sandbox::Error> {
+fn sandbox(compiled: &Compiled, clock: Arc<dyn Clock>) -> Result<Sandbox, Error> {
     let data = compiled.deployment.database.parent().unwrap_or(Path::new("."));
-    Sandbox::new(sandbox::Options {
+    let program = std::env::current_exe().map_err(|source| Error::Io { doing: "find the program itself", source })?;
+    let sandbox = Sandbox::new(sandbox::Options {
         ceilings: compiled.deployment.ceilings,
-        cache: Some(sandbox::CacheOptions { folder: data.join("compiled"), key: data.join("compiled.key") }),
-        compiler: sandbox::Compiler::child(&["compile-component"])?,
+        cache: Some(sandbox::CacheOptions { directory: data.join("compiled"), key_file: data.join("compiled.key") }),
+        compiler: sandbox::Compiler::Child { program, args: vec!["compile-component".into()] },
         clock,
-    })
+    })?;
+    Ok(sandbox)
 }

@@ -1,15 +1,15 @@
 //! From a compiled manifest to consumers that can be called. All of them, or diagnostics about every one that failed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::catalogue::Catalogue;
 use super::file::{self, ReadError};
 use super::{Consumer, Snapshot};
-use crate::manifest::{self, Compiled, Diagnostic, Diagnostics};
-use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest};
-use crate::sandbox::{self, Sandbox};
+use crate::manifest::component::Subject;
+use crate::manifest::{Compiled, Diagnostic, Diagnostics};
+use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, limit};
+use crate::sandbox::{self, Kind, LoadError, Sandbox};
 
 /// What loading takes besides the manifest.
 pub struct Loader {
@@ -65,8 +65,8 @@ impl Loader {
 
     async fn consumer(&self, spec: &ConsumerSpec, catalogue: &Arc<Catalogue>, known: Option<&Consumer>) -> Result<Consumer, Problem> {
         let file = file::read(&spec.component)?;
-        if let Some(expected) = spec.digest.filter(|expected| *expected != file.digest) {
-            return Err(Problem::Pin { expected, found: file.digest });
+        if spec.digest.is_some_and(|expected| expected != file.digest) {
+            return Err(Problem::Pin { found: file.digest });
         }
         if let Some(known) = known.filter(|known| known.digest == file.digest && *known.spec == *spec) {
             return Ok(known.clone());
@@ -93,8 +93,8 @@ fn whole(manifest: Digest, consumers: &BTreeMap<ConsumerName, Consumer>) -> Dige
 
 enum Problem {
     Read(ReadError),
-    Pin { expected: Digest, found: Digest },
-    Load(sandbox::LoadError),
+    Pin { found: Digest },
+    Load(LoadError),
 }
 
 impl From<ReadError> for Problem {
@@ -103,8 +103,59 @@ impl From<ReadError> for Problem {
     }
 }
 
-impl From<sandbox::LoadError> for Problem {
-    fn from(error: sandbox::LoadError) -> Self {
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
         Self::Load(error)
+    }
+}
+
+impl Problem {
+    /// The same as a diagnostic, at the place in the manifest that can mend it.
+    fn diagnostic(&self, compiled: &Compiled, consumer: &ConsumerName, spec: &ConsumerSpec) -> Diagnostic {
+        let subject = Subject { spans: &compiled.spans, consumer, path: &spec.component };
+        match self {
+            Self::Read(error) => read_problem(&subject, error),
+            Self::Pin { found } => subject.digest_mismatch(*found),
+            Self::Load(error) => load_problem(&subject, error),
+        }
+    }
+}
+
+fn read_problem(subject: &Subject<'_>, error: &ReadError) -> Diagnostic {
+    match error {
+        ReadError::Missing => subject.missing(),
+        ReadError::NotRegular => subject.not_a_file(),
+        ReadError::TooLarge { .. } => subject.too_large(limit::COMPONENT_BYTES_MAX as u64),
+        ReadError::Unstable => subject.invalid("it changed while it was read; it is tried again when it is whole"),
+        ReadError::Io(error) => subject.io(error),
+    }
+}
+
+fn load_problem(subject: &Subject<'_>, error: &LoadError) -> Diagnostic {
+    match error {
+        LoadError::NotComponent { kind: Kind::CoreModule } => subject.core_module(),
+        LoadError::NotComponent { kind: Kind::Precompiled } => subject.precompiled(),
+        LoadError::NotComponent { kind } => subject.not_wasm(&kind.to_string()),
+        LoadError::TooLarge { limit, .. } => subject.too_large(*limit as u64),
+        LoadError::Malformed(reason) => subject.invalid(reason),
+        LoadError::CompileLimit(what) => subject.costly(what),
+        LoadError::ImportNotGranted { import, grant } => subject.import_not_granted(import, example(grant)),
+        LoadError::ImportNotProvided { import } => subject.import_not_served(import),
+        LoadError::NoHandler { exports } => subject.export_missing(exports),
+        LoadError::Contract(..) | LoadError::Resources { .. } | LoadError::Start { .. } | LoadError::Child(_) => {
+            subject.invalid(&error.to_string())
+        }
+    }
+}
+
+/// How a grant is written.
+fn example(grant: &str) -> &str {
+    match grant {
+        "state" => "state: true",
+        "publish" => "publish: [order.confirmed]",
+        "http" => "http: [https://api.example.com]",
+        "config" => "config: { key: value }",
+        "secrets" => "secrets: { name: \"${VARIABLE}\" }",
+        other => other,
     }
 }

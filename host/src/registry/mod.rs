@@ -1,10 +1,17 @@
 //! What is loaded now: an immutable snapshot behind an atomic swap.
 
+pub mod catalogue;
+pub mod file;
+pub mod load;
+pub mod reload;
+mod watch;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use self::catalogue::Catalogue;
 use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, Generation};
 use crate::sandbox::Invoke;
 
@@ -23,6 +30,8 @@ pub struct Snapshot {
     pub generation: Generation,
     pub deployment: Arc<Deployment>,
     pub consumers: Arc<BTreeMap<ConsumerName, Consumer>>,
+    /// What events are declared to be.
+    pub catalogue: Arc<Catalogue>,
 }
 
 /// The live generation. Cheap to read, exchanged as a whole.

@@ -198,7 +198,7 @@ impl Reloader {
     async fn load(&mut self) -> Result<Loaded, Refused> {
         let live = self.options.registry.current();
         self.wanted = None;
-        let compiled = manifest::load(&self.options.manifest, &|name| std::env::var(name).ok())
+        let compiled = manifest::load(&self.options.manifest, &manifest::environment)
             .map_err(|diagnostics| Refused { diagnostics, unstable: false })?;
         let wanted = Arc::new(compiled.deployment.clone());
         // The manifest may name other files than before; those it named before keep the stamp from before the reading.
