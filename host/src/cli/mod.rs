@@ -1,1 +1,187 @@
-//! The command line.
+//! The command line: arguments, dispatch, and the one way out. A file a command; what they share is in `args`,
+//! `locate` (which host or file), `backend` (what it answers) and `output` (the only place that prints).
+
+mod args;
+mod backend;
+mod client;
+mod completions;
+mod consumers;
+mod dead;
+mod emit;
+pub mod error;
+mod event;
+mod events;
+mod link;
+pub mod locate;
+mod outcomes;
+mod output;
+mod reload;
+mod show;
+mod sse;
+mod state;
+mod stats;
+mod stream;
+mod tail;
+mod text;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::BufRead;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::clock::{Clock, SystemClock};
+use crate::model::Timestamp;
+use error::{EXIT_CODES, Error, exit};
+use output::Output;
+
+/// Turns events into sandboxed work: a declarative consumer host that runs WebAssembly handlers.
+///
+/// Commands talk to the host that runs for the manifest. When none runs, those that only read open its database file.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Emit(emit::Args),
+    Wait(wait::Args),
+    Events(events::Args),
+    Event(event::Args),
+    Outcomes(outcomes::Args),
+    Dead(dead::Args),
+    Consumers(consumers::Args),
+    Stats(stats::Args),
+    Tail(tail::Args),
+    State(state::Args),
+    Reload(reload::Args),
+    Completions(completions::Args),
+}
+
+/// What a command is given besides its arguments.
+pub struct Context {
+    pub out: Output,
+    pub clock: Arc<dyn Clock>,
+    vars: BTreeMap<String, String>,
+    input: Box<dyn BufRead>,
+    /// Whether a person can answer a question.
+    interactive: bool,
+}
+
+impl Context {
+    #[cfg(test)]
+    pub(crate) fn for_tests(vars: &[(&str, &str)]) -> Self {
+        tests::context(vars).0
+    }
+
+    fn standard() -> Self {
+        use std::io::IsTerminal as _;
+        let stdin = std::io::stdin();
+        Self {
+            out: Output::standard(),
+            clock: Arc::new(SystemClock::new()),
+            // A variable that is not UTF-8 is none of ours.
+            vars: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+            interactive: stdin.is_terminal(),
+            input: Box::new(std::io::BufReader::new(stdin)),
+        }
+    }
+
+    /// A variable of the environment, if it is set to something.
+    pub fn var(&self, name: &str) -> Option<String> {
+        self.vars.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Asks before something that cannot be undone. `yes` is the answer given on the command line.
+    fn confirm(&mut self, question: &str, yes: bool) -> Result<(), Error> {
+        if yes {
+            return Ok(());
+        }
+        if !self.interactive {
+            return Err(Error::usage(format!("{question} Nobody is here to answer"))
+                .hint("Give `--yes` if that is what you want."));
+        }
+        if self.out.ask(question, self.input.as_mut())? {
+            return Ok(());
+        }
+        Err(Error::state("nothing was changed").hint("Answer `y` or give `--yes` to go on."))
+    }
+}
+
+/// Runs the command and says with which code the process ends.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut context = Context::standard();
+    // A panic is our mistake: it has told the terminal where it happened, and here it gets its exit code.
+    let code = catch_unwind(AssertUnwindSafe(|| run(args, &mut context))).unwrap_or(exit::BUG);
+    ExitCode::from(code)
+}
+
+fn run(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> u8 {
+    let result = match Cli::try_parse_from(args) {
+        Ok(cli) => dispatch(cli.command, context).and_then(|()| context.out.flush()),
+        Err(e) => return refused(&e, context),
+    };
+    match result {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            context.out.error(&error);
+            error.kind.exit_code()
+        }
+    }
+}
+
+/// Help, a version, or arguments that clap does not take.
+fn refused(error: &clap::Error, context: &mut Context) -> u8 {
+    let rendered = error.render();
+    if error.use_stderr() {
+        let text = if context.out.colour_err() { rendered.ansi().to_string() } else { rendered.to_string() };
+        context.out.note(text.trim_end());
+        return exit::USAGE;
+    }
+    let text = if context.out.is_terminal() && context.out.colour_err() {
+        rendered.ansi().to_string()
+    } else {
+        rendered.to_string()
+    };
+    match context.out.raw(text.as_bytes()).and_then(|()| context.out.flush()) {
+        Ok(()) => exit::OK,
+        Err(error) => error.kind.exit_code(),
+    }
+}
+
+fn dispatch(command: Command, context: &mut Context) -> Result<(), Error> {
+    match command {
+        Command::Emit(args) => emit::run(args, context),
+        Command::Wait(args) => wait::run(&args, context),
+        Command::Events(args) => events::run(&args, context),
+        Command::Event(args) => event::run(&args, context),
+        Command::Outcomes(args) => outcomes::run(&args, context),
+        Command::Dead(args) => dead::run(args, context),
+        Command::Consumers(args) => consumers::run(&args, context),
+        Command::Stats(args) => stats::run(&args, context),
+        Command::Tail(args) => tail::run(&args, context),
+        Command::State(args) => state::run(&args, context),
+        Command::Reload(args) => reload::run(&args, context),
+        Command::Completions(args) => completions::run(&args, context),
+    }
+}
+
+/// The command line as clap knows it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! Which host, or which database file: what every command that reads or acts needs to know first. A host says where it
+//! is in a small file beside its manifest, so it is found even while the manifest is broken or gone.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Context;
+use super::args::{Reach, Reading};
+use super::client::{Base, Client};
+use super::error::Error;
+use super::link;
+use crate::model::Timestamp;
+
+/// Folder beside the manifest for what a running host leaves there.
+const FOLDER: &str = ".tidegate";
+const FILE: &str = "host.json";
+/// A host file is a few lines; more is not ours.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// What a running host says about itself: `.tidegate/host.json` beside its manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostFile {
+    pub pid: u32,
+    pub url: String,
+    /// Lets whoever can read this file operate the host.
+    pub token: String,
+    pub database: PathBuf,
+    pub started_at: Timestamp,
+}
+
+impl HostFile {
+    /// Where the file of a manifest is.
+    pub fn path(manifest: &Path) -> PathBuf {
+        let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder.join(FOLDER).join(FILE)
+    }
+
+    /// Reads the file; one that is absent, half or not ours is as good as none.
+    pub fn read(manifest: &Path) -> Option<Self> {
+        let path = Self::path(manifest);
+        if fs::metadata(&path).ok()?.len() > BYTES_MAX {
+            return None;
+        }
+        serde_json::from_slice(&fs::read(&path).ok()?).ok()
+    }
+
+    /// Writes the file whole or not at all, readable by its owner only: it holds a token.
+    pub fn write(&self, manifest: &Path) -> io::Result<()> {
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        let path = Self::path(manifest);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        match fs::DirBuilder::new().mode(0o700).create(folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        let draft = folder.join(format!("{FILE}.{}", self.pid));
+        // An old draft of the same process id could be readable by others: never reuse it.
+        match fs::remove_file(&draft) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.write_all(b"\n")?;
+        drop(file);
+        fs::rename(&draft, &path)
+    }
+
+    /// Removes the file if it is still the one of this host.
+    pub fn remove(&self, manifest: &Path) {
+        if Self::read(manifest).as_ref() == Some(self) {
+            drop(fs::remove_file(Self::path(manifest)));
+        }
+    }
+}
+
+/// What was found.
+pub enum Found {
+    Host(Client),
+    Database(PathBuf),
+}
+
+/// The running host of a manifest or address; an error that says how to start one if there is none.
+pub fn host(context: &Context, reach: &Reach) -> Result<Client, Error> {
+    if let Some(client) = named(context, reach)? {
+        return Ok(client);
+    }
+    let note = HostFile::read(&reach.manifest);
+    match note.as_ref().and_then(|note| alive(note)) {
+        Some(client) => Ok(client),
+        None => Err(no_host(&reach.manifest)),
+    }
+}
+
+/// The running host, or else the database file that it left.
+pub fn record(context: &Context, reading: &Reading) -> Result<Found, Error> {
+    if let Some(path) = &reading.database {
+        return database(path.clone());
+    }
+    if let Some(client) = named(context, &reading.reach)? {
+        return Ok(Found::Host(client));
+    }
+    let manifest = &reading.reach.manifest;
+    let note = HostFile::read(manifest);
+    if let Some(client) = note.as_ref().and_then(alive) {
+        return Ok(Found::Host(client));
+    }
+    if let Some(note) = note.filter(|note| note.database.is_file()) {
+        return Ok(Found::Database(note.database));
+    }
+    match link::database_of(manifest, context) {
+        Some(path) => database(path),
+        None if manifest.is_file() => Err(Error::state("no host is running, and the manifest does not say where its database is")
+            .hint("See what is wrong with it with `tidegate check`, or name the file with `--database PATH`.")),
+        None => Err(Error::state(format!("no host is running, and there is no manifest at {}", manifest.display()))
+            .hint("Name the manifest with `--manifest PATH`, a host with `--url URL` or a database with `--database PATH`.")),
+    }
+}
+
+fn database(path: PathBuf) -> Result<Found, Error> {
+    if path.is_file() {
+        return Ok(Found::Database(path));
+    }
+    Err(Error::state(format!("no host is running, and there is no database at {} yet", path.display()))
+        .hint("Start a host with `tidegate run`; it makes the database."))
+}
+
+/// The host that `--url` or TIDEGATE_URL names; it must answer.
+fn named(context: &Context, reach: &Reach) -> Result<Option<Client>, Error> {
+    let (name, url) = match (&reach.url, context.var("TIDEGATE_URL")) {
+        (Some(url), _) => ("--url", url.clone()),
+        (None, Some(url)) => ("TIDEGATE_URL", url),
+        (None, None) => return Ok(None),
+    };
+    let base = Base::parse(&url)
+        .map_err(|why| Error::usage(format!("{name} is '{url}', which is no address of a host: {why}")))?;
+    let client = Client::new(base, token(context, reach, &url).as_deref())?;
+    client.alive()?;
+    Ok(Some(client))
+}
+
+/// TIDEGATE_TOKEN, or the token in the host file if it is that very host's.
+fn token(context: &Context, reach: &Reach, url: &str) -> Option<String> {
+    context.var("TIDEGATE_TOKEN").or_else(|| {
+        let note = HostFile::read(&reach.manifest)?;
+        (note.url.trim_end_matches('/') == url.trim_end_matches('/')).then_some(note.token)
+    })
+}
+
+/// The host of a file, if it still runs. A file that was left behind is nobody's fault and not worth a word.
+fn alive(note: &HostFile) -> Option<Client> {
+    let client = Client::new(Base::parse(&note.url).ok()?, Some(&note.token)).ok()?;
+    client.alive().ok().map(|()| client)
+}
+
+fn no_host(manifest: &Path) -> Error {
+    let error = Error::environment(format!("no host is running for {}", manifest.display()));
+    if manifest.is_file() {
+        return error.hint(format!("Start one with `tidegate run -m {}`.", manifest.display()));
+    }
+    error.hint("Name the manifest with `--manifest PATH` or the host with `--url URL`.")
+}
+
+#[cfg(test)]
+#[path = "locate_tests.rs"]
+mod tests;

@@ -1,0 +1,169 @@
+//! Records as lines: what several commands draw.
+
+use super::error::Error;
+use super::output::{Colour, Output};
+use super::text;
+use crate::model::record::{DeliveryNode, EventRecord, EventTree, OutcomeRecord};
+use crate::model::{ConsumerName, DeliveryId, TypePattern};
+
+/// Reads an event type with `*` and `**`.
+pub(super) fn pattern(text: &str) -> Result<String, String> {
+    TypePattern::new(text).map(String::from)
+}
+
+/// Reads `SEQ/CONSUMER` or `SEQ/CONSUMER/ROUND`.
+pub(super) fn delivery_id(text: &str) -> Result<DeliveryId, String> {
+    let wrong =
+        || "write it as `dead list` shows it: SEQ/CONSUMER or SEQ/CONSUMER/ROUND, such as 12/send-mail".to_owned();
+    let mut parts = text.split('/');
+    let seq = parts.next().and_then(|seq| seq.parse().ok()).ok_or_else(wrong)?;
+    let consumer = ConsumerName::new(parts.next().ok_or_else(wrong)?)?;
+    let round = parts.next().map_or(Ok(0), |round| round.parse().map_err(|_| wrong()))?;
+    if parts.next().is_some() { Err(wrong()) } else { Ok(DeliveryId { seq, consumer, round }) }
+}
+
+/// An event's payload on one safe line; nothing if it has none.
+pub(super) fn data(event: &EventRecord) -> Option<String> {
+    if let Some(json) = &event.data {
+        return Some(text::escape_json(json.get()));
+    }
+    if let Some(plain) = &event.data_text {
+        return Some(text::escape(plain));
+    }
+    event.data_base64.as_ref().map(|base64| format!("base64:{base64}"))
+}
+
+/// `attempt 2  retry  12 ms  0.30M fuel  1.20 MiB  reason`.
+pub(super) fn attempt(outcome: &OutcomeRecord, out: &Output) -> String {
+    let word = out.paint(Colour::of(outcome.outcome), outcome.outcome.as_str());
+    let mut line = format!(
+        "attempt {}  {word}  {}  {} fuel  {}",
+        outcome.attempt,
+        text::millis(outcome.duration_ms),
+        text::rough(outcome.fuel),
+        text::bytes(outcome.memory_peak),
+    );
+    if let Some(reason) = &outcome.reason {
+        line.push_str("  ");
+        line.push_str(&text::escape(reason));
+    }
+    line
+}
+
+/// A delivery's state in its colour.
+fn state(word: &str, out: &Output) -> String {
+    let colour = match word {
+        "succeeded" => Colour::Good,
+        "dead" => Colour::Bad,
+        _ => Colour::Wait,
+    };
+    out.paint(colour, &text::escape(word))
+}
+
+/// What stands under a line of a tree.
+enum Branch<'a> {
+    Event(&'a EventTree),
+    Delivery(&'a DeliveryNode),
+    Attempt(&'a OutcomeRecord),
+    /// A line that has nothing under it.
+    Note(String),
+}
+
+/// Draws an event with its deliveries, their attempts, and the events they caused in turn. A stack instead of
+/// recursion: how deep a tree is was for guests to decide.
+pub(super) fn tree(tree: &EventTree, out: &Output) -> Vec<String> {
+    let mut lines = vec![event_line(&tree.event, out)];
+    let mut stack = Vec::new();
+    push(&mut stack, "", children_of_event(tree));
+    while let Some((prefix, last, branch)) = stack.pop() {
+        let (line, children) = match branch {
+            Branch::Event(tree) => (event_line(&tree.event, out), children_of_event(tree)),
+            Branch::Delivery(node) => (delivery_line(node, out), children_of_delivery(node)),
+            Branch::Attempt(outcome) => (attempt(outcome, out), Vec::new()),
+            Branch::Note(line) => (line, Vec::new()),
+        };
+        lines.push(format!("{prefix}{} {line}", if last { "└─" } else { "├─" }));
+        push(&mut stack, &format!("{prefix}{}", if last { "   " } else { "│  " }), children);
+    }
+    lines
+}
+
+fn push<'a>(stack: &mut Vec<(String, bool, Branch<'a>)>, prefix: &str, children: Vec<Branch<'a>>) {
+    let count = children.len();
+    let numbered: Vec<_> = children.into_iter().enumerate().collect();
+    stack.extend(numbered.into_iter().rev().map(|(i, child)| (prefix.to_owned(), i + 1 == count, child)));
+}
+
+fn children_of_event(tree: &EventTree) -> Vec<Branch<'_>> {
+    let mut children: Vec<_> = tree.deliveries.iter().map(Branch::Delivery).collect();
+    children.extend(tree.events.iter().map(Branch::Event));
+    if children.is_empty() {
+        children.push(Branch::Note("no consumer subscribes to it".into()));
+    }
+    children
+}
+
+fn children_of_delivery(node: &DeliveryNode) -> Vec<Branch<'_>> {
+    let mut children: Vec<_> = node.outcomes.iter().map(Branch::Attempt).collect();
+    if children.is_empty() {
+        children.push(Branch::Note("not attempted yet".into()));
+    }
+    children.extend(node.events.iter().map(Branch::Event));
+    children
+}
+
+fn event_line(event: &EventRecord, out: &Output) -> String {
+    let name = out.paint(Colour::Strong, &text::escape(&event.event_type));
+    let rest = format!("#{}  {}  {}", event.sequence, text::time(event.accepted_at), text::escape(&event.id));
+    format!("{name}  {}", out.paint(Colour::Faint, &rest))
+}
+
+fn delivery_line(node: &DeliveryNode, out: &Output) -> String {
+    let round = if node.round > 0 { format!(" (redrive {})", node.round) } else { String::new() };
+    format!("{}{round}  {}", node.consumer, state(&node.state, out))
+}
+
+/// What is known of an event, name and value a line.
+pub(super) fn details(event: &EventRecord, out: &mut Output) -> Result<(), Error> {
+    let optional = |name: &'static str, value: &Option<String>| value.as_ref().map(|value| (name, value.clone()));
+    let mut rows = vec![("id", event.id.clone()), ("source", event.source.clone())];
+    rows.extend(optional("subject", &event.subject));
+    rows.extend(optional("key", &event.key));
+    rows.push(("data version", event.data_version.clone()));
+    rows.push(("timestamp", text::time(event.timestamp)));
+    rows.push(("accepted", text::time(event.accepted_at)));
+    rows.push(("correlation", event.correlation_id.clone()));
+    rows.extend(optional("causation", &event.causation_id));
+    rows.extend(optional("traceparent", &event.traceparent));
+    rows.extend(event.not_before.map(|at| ("not before", text::time(at))));
+    for (name, value) in rows {
+        out.line(format!("{name:<12}  {}", text::escape(&value)))?;
+    }
+    for (name, value) in &event.attributes {
+        out.line(format!("{:<12}  {}", text::escape(name), text::escape_json(&value.to_string())))?;
+    }
+    match data(event) {
+        Some(data) => out.line(format!("{:<12}  {data}", "data")),
+        None => Ok(()),
+    }
+}
+
+/// What a handler wrote to its log during an attempt.
+pub(super) fn logs(outcome: &OutcomeRecord, indent: &str, out: &mut Output) -> Result<(), Error> {
+    for log in &outcome.logs {
+        let fields: String = log
+            .fields
+            .iter()
+            .map(|(name, value)| format!("  {}={}", text::escape(name), text::escape(value)))
+            .collect();
+        out.line(format!("{indent}{:<6} {}{fields}", text::escape(&log.level), text::escape(&log.message)))?;
+    }
+    if outcome.logs_dropped > 0 {
+        out.line(format!("{indent}and {} over the limit", text::count(outcome.logs_dropped, "more line")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "show_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,121 @@
+use super::super::output::tests::captured;
+use super::*;
+use crate::model::{Generation, LogLine, Outcome, Timestamp};
+
+pub(crate) fn event(sequence: u64, event_type: &str) -> EventRecord {
+    let at = Timestamp::from_millis(i64::try_from(sequence).unwrap() * 1_000);
+    serde_json::from_str(&format!(
+        r#"{{"sequence":{sequence},"id":"id-{sequence}","type":"{event_type}","source":"/shop","dataVersion":"1.0.0",
+        "timestamp":"{at}","acceptedAt":"{at}","correlationId":"c-1","depth":0,"data":{{"n":{sequence}}}}}"#
+    ))
+    .unwrap()
+}
+
+pub(crate) fn outcome(sequence: u64, consumer: &str, attempt: u32, outcome: Outcome) -> OutcomeRecord {
+    OutcomeRecord {
+        sequence,
+        event_id: format!("id-{sequence}"),
+        event_type: "order.created".into(),
+        consumer: ConsumerName::new(consumer).unwrap(),
+        round: 0,
+        call: attempt,
+        attempt,
+        outcome,
+        state: "succeeded".into(),
+        reason: None,
+        started_at: Timestamp::from_millis(1_000),
+        duration_ms: 12.0,
+        fuel: 21_800,
+        memory_peak: 1 << 20,
+        published: 0,
+        generation: Generation(1),
+        component: "ab".repeat(32),
+        output: None,
+        logs: Vec::new(),
+        logs_dropped: 0,
+    }
+}
+
+#[test]
+fn a_tree_shows_what_caused_what() {
+    let mut retry = outcome(12, "send-confirmation", 1, Outcome::Retry);
+    retry.reason = Some("mail server\nsays 503".into());
+    let leaf = EventTree { event: event(13, "order.confirmed"), deliveries: Vec::new(), events: Vec::new() };
+    let alarm = EventTree { event: event(14, "tidegate.dead-lettered"), deliveries: Vec::new(), events: Vec::new() };
+    let node = |consumer: &str, state: &str, outcomes, events| DeliveryNode {
+        consumer: ConsumerName::new(consumer).unwrap(),
+        round: 0,
+        state: state.into(),
+        outcomes,
+        events,
+    };
+    let whole = EventTree {
+        event: event(12, "order.created"),
+        deliveries: vec![
+            node(
+                "send-confirmation",
+                "succeeded",
+                vec![retry, outcome(12, "send-confirmation", 2, Outcome::Done)],
+                vec![leaf],
+            ),
+            node("fraud-check", "dead", vec![outcome(12, "fraud-check", 1, Outcome::Reject)], vec![]),
+            node("slow", "pending", vec![], vec![]),
+        ],
+        events: vec![alarm],
+    };
+    let (out, _, _) = captured(false);
+    assert_eq!(
+        tree(&whole, &out).join("\n"),
+        "\
+order.created  #12  1970-01-01T00:00:12.000Z  id-12
+├─ send-confirmation  succeeded
+│  ├─ attempt 1  retry  12 ms  21.8k fuel  1.00 MiB  mail server\\nsays 503
+│  ├─ attempt 2  done  12 ms  21.8k fuel  1.00 MiB
+│  └─ order.confirmed  #13  1970-01-01T00:00:13.000Z  id-13
+│     └─ no consumer subscribes to it
+├─ fraud-check  dead
+│  └─ attempt 1  reject  12 ms  21.8k fuel  1.00 MiB
+├─ slow  pending
+│  └─ not attempted yet
+└─ tidegate.dead-lettered  #14  1970-01-01T00:00:14.000Z  id-14
+   └─ no consumer subscribes to it"
+    );
+}
+
+#[test]
+fn delivery_ids_are_read_as_they_are_shown() {
+    for (text, seq, consumer, round) in [("12/send-mail", 12, "send-mail", 0), ("7/a/2", 7, "a", 2)] {
+        let id = delivery_id(text).unwrap();
+        assert_eq!((id.seq, id.consumer.as_str(), id.round, id.to_string().as_str()), (seq, consumer, round, text));
+    }
+    for text in ["", "12", "x/a", "12/", "12/A", "12/a/x", "12/a/1/2", "-1/a"] {
+        assert!(delivery_id(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_guests_log_cannot_steer_the_terminal() {
+    let (mut out, seen, _) = captured(false);
+    let mut record = outcome(1, "a", 1, Outcome::Done);
+    record.logs.push(LogLine {
+        level: "info".into(),
+        message: "\u{1b}[2J".into(),
+        fields: [("k\n".to_owned(), "\u{202e}v".to_owned())].into(),
+    });
+    record.logs_dropped = 2;
+    logs(&record, "  ", &mut out).unwrap();
+    assert_eq!(seen.text(), "  info   \\x1b[2J  k\\n=\\u{202e}v\n  and 2 more lines over the limit\n");
+}
+
+#[test]
+fn payloads_are_shown_in_every_form() {
+    let mut record = event(1, "a.b");
+    assert_eq!(data(&record).unwrap(), "{\"n\":1}");
+    record.data = None;
+    assert_eq!(data(&record), None);
+    record.data_text = Some("a\u{1b}".into());
+    assert_eq!(data(&record).unwrap(), "a\\x1b");
+    record.data_text = None;
+    record.data_base64 = Some("AAA=".into());
+    assert_eq!(data(&record).unwrap(), "base64:AAA=");
+}
