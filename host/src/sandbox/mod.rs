@@ -1,11 +1,61 @@
 //! Where handlers run. Wasmtime lives here and nowhere else.
+//!
+//! [`Sandbox::load`] turns the bytes of a component into a [`LoadedComponent`], after every check that can be made
+//! before the first event; calling that makes a fresh instance, runs one attempt under its limits and reports.
+
+mod attempt;
+mod bindings;
+mod capability;
+mod classify;
+mod code_cache;
+mod compile;
+mod convert;
+mod engine;
+mod instance;
+mod kind;
+mod limits;
+mod load;
+mod text;
+mod wasi;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Event, Report};
+use crate::model::{Event, Payload, Report};
+
+pub use attempt::LoadedComponent;
+pub use capability::state::{List, NoState, StateRead};
+pub use code_cache::CacheOptions;
+pub use compile::{Compiler, compile_child};
+pub use kind::Kind;
+pub use load::{Counters, Error, LoadError, Options, Sandbox};
+
+/// Says whether a payload is what the catalogue's schema of the event type allows; if not, where.
+pub type Check = Arc<dyn Fn(&str, &Payload) -> Result<(), String> + Send + Sync>;
+/// The catalogue's current version of an event type.
+pub type Version = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What a loaded consumer asks of the rest of the host.
+#[derive(Clone)]
+pub struct Dependencies {
+    pub state: Arc<dyn StateRead>,
+    pub check: Check,
+    pub version: Version,
+}
+
+impl Dependencies {
+    /// No committed state and an empty catalogue.
+    pub fn none() -> Self {
+        Self { state: Arc::new(NoState), check: Arc::new(|_, _| Ok(())), version: Arc::new(|_| None) }
+    }
+}
 
 /// One delivery on its way to a handler.
 #[derive(Clone, Debug)]

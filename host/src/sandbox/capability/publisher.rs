@@ -1,0 +1,208 @@
+//! Published events, held back until the settlement. Ids are derived from the delivery, so that a second attempt
+//! publishes the same ones.
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::super::bindings::publisher::{self, Draft, PublishError};
+use super::super::instance::Host;
+use super::super::{convert, text};
+use crate::model::event::CONSUMER_SOURCE_PREFIX;
+use crate::model::limit::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_MAX};
+use crate::model::{Envelope, Event, route};
+
+/// Version of an event type that neither the guest nor the catalogue names.
+const DATA_VERSION: &str = "1.0.0";
+/// Names that are fields of an event, so they cannot be attributes.
+const RESERVED: [&str; 18] = [
+    "id",
+    "type",
+    "source",
+    "subject",
+    "time",
+    "data",
+    "specversion",
+    "datacontenttype",
+    "dataschema",
+    "dataversion",
+    "correlationid",
+    "causationid",
+    "traceparent",
+    "tracestate",
+    "notbefore",
+    "partitionkey",
+    "sequence",
+    "depth",
+];
+
+/// What an attempt has published so far.
+#[derive(Default)]
+pub(in crate::sandbox) struct Held {
+    pub(in crate::sandbox) events: Vec<Envelope>,
+    bytes: usize,
+}
+
+impl publisher::Host for Host {
+    fn publish(&mut self, draft: Draft) -> wasmtime::Result<Result<String, PublishError>> {
+        let bytes = draft.payload.data.len() + draft.attributes.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+        self.account.enter(bytes)?;
+        Ok(self.hold(draft))
+    }
+}
+
+impl Host {
+    fn hold(&mut self, draft: Draft) -> Result<String, PublishError> {
+        self.may_publish(&draft.type_)?;
+        self.has_room(draft.payload.data.len())?;
+        let envelope = self.envelope(draft)?;
+        if let Some(payload) = &envelope.payload {
+            (self.consumer.dependencies.check)(&envelope.event_type, payload).map_err(PublishError::Invalid)?;
+        }
+        let id = envelope.id.clone();
+        self.held.bytes += envelope.data_len();
+        self.held.events.push(envelope);
+        Ok(id)
+    }
+
+    fn may_publish(&mut self, event_type: &str) -> Result<(), PublishError> {
+        route::check_type(event_type).map_err(PublishError::Invalid)?;
+        let granted = self.consumer.grants.publish.iter().any(|pattern| pattern.matches(event_type));
+        if route::is_host_type(event_type) || !granted {
+            self.refuse(format!("publishing '{event_type}' is not granted: name it under grants.publish"));
+            return Err(PublishError::NotGranted(event_type.to_owned()));
+        }
+        let depth_max = self.consumer.limits.chain_depth;
+        if self.event.envelope.depth >= depth_max {
+            self.refuse(format!(
+                "publishing '{event_type}' would make a chain of more than {depth_max} events causing one another"
+            ));
+            return Err(PublishError::ChainTooDeep(depth_max));
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, bytes: usize) -> Result<(), PublishError> {
+        if self.held.events.len() >= PUBLISHED_MAX as usize {
+            return Err(PublishError::TooMany(PUBLISHED_MAX));
+        }
+        if bytes > self.consumer.event_bytes_max {
+            return Err(PublishError::TooLarge(self.consumer.event_bytes_max as u64));
+        }
+        if self.held.bytes + bytes > PUBLISHED_BYTES_MAX {
+            return Err(PublishError::TooLarge(PUBLISHED_BYTES_MAX as u64));
+        }
+        Ok(())
+    }
+
+    fn envelope(&self, draft: Draft) -> Result<Envelope, PublishError> {
+        let cause = &self.event.envelope;
+        let name = self.consumer.name.as_str();
+        let version = match draft.data_version {
+            Some(version) => semver(version)?,
+            None => (self.consumer.dependencies.version)(&draft.type_).unwrap_or_else(|| DATA_VERSION.to_owned()),
+        };
+        Ok(Envelope {
+            id: derived_id(&self.event, name, self.round, self.held.events.len()),
+            event_type: draft.type_,
+            source: format!("{CONSUMER_SOURCE_PREFIX}{name}"),
+            subject: bounded("subject", draft.subject)?,
+            key: bounded("key", draft.key)?,
+            data_version: version,
+            timestamp: self.started_at,
+            correlation_id: cause.correlation_id.clone(),
+            causation_id: Some(cause.id.clone()),
+            traceparent: cause.traceparent.clone(),
+            not_before: draft.not_before.map(convert::timestamp).transpose().map_err(PublishError::Invalid)?,
+            attributes: attributes(draft.attributes)?,
+            payload: convert::payload(draft.payload).map_err(PublishError::Invalid)?,
+            depth: cause.depth + 1,
+        })
+    }
+}
+
+fn semver(version: String) -> Result<String, PublishError> {
+    match semver::Version::parse(&version) {
+        Ok(_) => Ok(version),
+        Err(error) => {
+            let version = text::safe(&version, ATTRIBUTE_BYTES_MAX);
+            Err(PublishError::Invalid(format!("data-version: '{version}' is no version such as 1.0.0: {error}")))
+        }
+    }
+}
+
+fn bounded(what: &str, value: Option<String>) -> Result<Option<String>, PublishError> {
+    let Some(value) = value else { return Ok(None) };
+    if value.is_empty() || value.len() > ATTRIBUTE_BYTES_MAX {
+        return Err(PublishError::Invalid(format!("{what}: has 1 to {ATTRIBUTE_BYTES_MAX} bytes")));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(PublishError::Invalid(format!("{what}: has no control characters")));
+    }
+    Ok(Some(value))
+}
+
+fn attributes(given: Vec<(String, String)>) -> Result<Map<String, Value>, PublishError> {
+    let invalid = |name: &str, why: &str| PublishError::Invalid(format!("attribute '{}': {why}", text::safe(name, 64)));
+    if given.len() > ATTRIBUTES_MAX {
+        return Err(PublishError::Invalid(format!("attributes: at most {ATTRIBUTES_MAX}")));
+    }
+    let mut attributes = Map::new();
+    for (name, value) in given {
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+            return Err(invalid(&name, "a name has 1 to 64 lower-case letters and digits"));
+        }
+        if RESERVED.contains(&name.as_str()) {
+            return Err(invalid(&name, "is a field of the event"));
+        }
+        if value.len() > ATTRIBUTE_BYTES_MAX || value.chars().any(char::is_control) {
+            return Err(invalid(&name, "a value has at most 1024 bytes and no control characters"));
+        }
+        if attributes.contains_key(&name) {
+            return Err(invalid(&name, "is there twice"));
+        }
+        attributes.insert(name, Value::String(value));
+    }
+    Ok(attributes)
+}
+
+/// A UUID of version 8 made from the delivery and the event's place among those that the attempt publishes.
+fn derived_id(cause: &Event, consumer: &str, round: u32, index: usize) -> String {
+    let mut hash = Sha256::new();
+    for part in [&cause.envelope.id, &cause.envelope.source, consumer] {
+        // The length keeps ("a", "bc") and ("ab", "c") apart.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.update(round.to_be_bytes());
+    hash.update((index as u64).to_be_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    let [high, low] = [0, 1].map(|half| digest.iter().skip(half * 8).take(8).fold(0, |n, b| n << 8 | u64::from(*b)));
+    let high = high & !0xf000 | 0x8000;
+    let low = low & !(0b11 << 62) | 0b10 << 62;
+    uuid::Uuid::from_u64_pair(high, low).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::testing;
+
+    #[test]
+    fn ids_are_stable_uuids_that_differ_by_each_part() {
+        let event = testing::event("{}");
+        let id = derived_id(&event, "a", 0, 0);
+        assert_eq!(id, derived_id(&event, "a", 0, 0));
+        let parsed = uuid::Uuid::parse_str(&id).unwrap();
+        assert_eq!((parsed.get_version_num(), parsed.get_variant()), (8, uuid::Variant::RFC4122));
+        let mut other = event.clone();
+        other.envelope.source.push('x');
+        for different in [
+            derived_id(&event, "b", 0, 0),
+            derived_id(&event, "a", 1, 0),
+            derived_id(&event, "a", 0, 1),
+            derived_id(&other, "a", 0, 0),
+        ] {
+            assert_ne!(id, different);
+        }
+    }
+}

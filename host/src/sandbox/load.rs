@@ -1,0 +1,277 @@
+//! From the bytes of a file to a consumer that can be called: every check that can be made before the first event.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, Semaphore};
+use wasmtime::Engine;
+use wasmtime::component::types::{ComponentInstance, ComponentItem};
+use wasmtime::component::{Component, Linker};
+
+use super::attempt::{LoadedComponent, Runtime};
+use super::bindings::ConsumerPre;
+use super::capability::http::Network;
+use super::capability::{self, Access};
+use super::code_cache::{CacheOptions, Code, CodeCache};
+use super::compile::Compiler;
+use super::engine::{self, Ticker};
+use super::instance::{Consumer, Host};
+use super::kind::Kind;
+use super::limits::{MEMORIES_MAX, MemoryBudget, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use super::{Call, Dependencies, text, wasi};
+use crate::clock::Clock;
+use crate::model::limit::COMPONENT_BYTES_MAX;
+use crate::model::spec::{Ceilings, ConsumerSpec};
+use crate::model::{Digest, Envelope, Event, Outcome};
+
+/// What a consumer has to export, and the package whose interfaces grants open.
+const HANDLER: &str = "tidegate:consumer/handler@0.1.0";
+const CONTRACT: &str = "tidegate:consumer/";
+const CONTRACT_VERSION: &str = "0.1.0";
+/// A component that only starts must not take longer, whatever its own time limit.
+const START: Duration = Duration::from_secs(5);
+const PAGE_BYTES: u64 = 64 << 10;
+
+/// What a sandbox needs to know.
+pub struct Options {
+    /// Attempts at once and their memory together; the sandbox enforces both itself.
+    pub ceilings: Ceilings,
+    /// None: everything is compiled at every start.
+    pub cache: Option<CacheOptions>,
+    pub compiler: Compiler,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The sandbox cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("start the WebAssembly engine: {0}")]
+    Engine(String),
+    #[error("open the cache of compiled code: {0}")]
+    Cache(#[source] io::Error),
+    #[error("start the sandbox's ticker: {0}")]
+    Ticker(#[source] io::Error),
+}
+
+/// Why a component is refused. Values, so that the manifest's diagnostics can point and advise.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("is {kind}")]
+    NotComponent { kind: Kind },
+    #[error("has {bytes} bytes; the limit is {limit}")]
+    TooLarge { bytes: usize, limit: usize },
+    /// Not a valid component for this engine; says where.
+    #[error("is not a valid component: {0}")]
+    Malformed(String),
+    #[error("cannot be compiled within the limits: {0}")]
+    CompileLimit(String),
+    /// An interface of ours that the manifest does not grant: `grants.{grant}` is missing.
+    #[error("imports {import}, which needs grants.{grant}")]
+    ImportNotGranted { import: String, grant: &'static str },
+    /// An interface that this host does not provide at all.
+    #[error("imports {import}, which this host does not provide")]
+    ImportNotProvided { import: String },
+    /// An interface of the right name whose functions or types are not as in the contract.
+    #[error("does not fit the contract {CONTRACT}*@{CONTRACT_VERSION}: {0}")]
+    Contract(String),
+    #[error("does not export {HANDLER}")]
+    NoHandler { exports: Vec<String> },
+    #[error("needs {number} {what}; the limit is {limit}")]
+    Resources { what: &'static str, number: u64, limit: u64 },
+    /// It could not even be started, and so would fail in every attempt.
+    #[error("fails when it is started: {reason}")]
+    Start { outcome: Outcome, reason: String },
+    #[error("compile it: {0}")]
+    Child(#[source] io::Error),
+}
+
+/// The engine and what goes with it; one in a process.
+pub struct Sandbox {
+    runtime: Arc<Runtime>,
+    cache: CodeCache,
+    compiler: Compiler,
+    /// One compilation at a time.
+    compiling: Mutex<()>,
+}
+
+/// What a sandbox counts about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Linear memory of running attempts, in bytes.
+    pub memory_bytes: u64,
+    /// Panics of the host during attempts.
+    pub panics: u64,
+    /// Cached code that did not verify.
+    pub cache_rejected: u64,
+    /// Times that native code was made executable.
+    pub deserialised: u64,
+}
+
+impl Sandbox {
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let engine_error = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
+        let engine = Engine::new(&engine::config(&options.ceilings)).map_err(engine_error)?;
+        let cache = CodeCache::open(&engine, options.cache.as_ref()).map_err(Error::Cache)?;
+        let runtime = Runtime {
+            ticker: Ticker::start(&engine).map_err(Error::Ticker)?,
+            permits: Semaphore::new(options.ceilings.attempts.max(1) as usize),
+            memory: Arc::new(MemoryBudget::new(options.ceilings.memory)),
+            clock: options.clock,
+            event_bytes_max: options.ceilings.event_bytes,
+            panics: 0.into(),
+            engine,
+        };
+        Ok(Self { runtime: Arc::new(runtime), cache, compiler: options.compiler, compiling: Mutex::default() })
+    }
+
+    pub fn counters(&self) -> Counters {
+        Counters {
+            memory_bytes: self.runtime.memory.used(),
+            panics: self.runtime.panics.load(Ordering::Relaxed),
+            cache_rejected: self.cache.rejected(),
+            deserialised: self.cache.deserialised(),
+        }
+    }
+
+    /// Checks, compiles, links and starts once the component in `bytes`, the contents of its file.
+    pub async fn load(
+        &self,
+        bytes: Bytes,
+        spec: &ConsumerSpec,
+        dependencies: Dependencies,
+    ) -> Result<LoadedComponent, LoadError> {
+        if bytes.len() > COMPONENT_BYTES_MAX {
+            return Err(LoadError::TooLarge { bytes: bytes.len(), limit: COMPONENT_BYTES_MAX });
+        }
+        match Kind::of(&bytes) {
+            Kind::Component => {}
+            kind => return Err(LoadError::NotComponent { kind }),
+        }
+        let component = self.compiled(&bytes).await?;
+        let engine = &self.runtime.engine;
+        check_imports(engine, &component, spec)?;
+        check_exports(engine, &component)?;
+        check_resources(&component, spec)?;
+        let pre = self.link(&component, spec).map_err(|error| LoadError::Contract(text::reason(&format!("{error:#}"))))?;
+        let consumer = Arc::new(Consumer {
+            name: spec.name.clone(),
+            limits: spec.limits,
+            grants: spec.grants.clone(),
+            network: Network::new(&spec.grants.http),
+            dependencies,
+            event_bytes_max: self.runtime.event_bytes_max,
+        });
+        let loaded = LoadedComponent { runtime: Arc::clone(&self.runtime), pre, consumer };
+        let started = loaded.dry_run(no_call(), START.min(spec.limits.timeout)).await;
+        started.map_err(|verdict| LoadError::Start {
+            outcome: verdict.outcome,
+            reason: verdict.reason.unwrap_or_default(),
+        })?;
+        Ok(loaded)
+    }
+
+    async fn compiled(&self, bytes: &Bytes) -> Result<Component, LoadError> {
+        let digest = Digest::of(bytes);
+        let _one = self.compiling.lock().await;
+        let code = match self.cache.get(&digest) {
+            Some(code) => code,
+            None => {
+                let native = self.compiler.compile(&self.runtime.engine, bytes, &*self.runtime.clock).await?;
+                let code = Code::compiled(native);
+                if let Err(error) = self.cache.put(&digest, &code) {
+                    tracing::warn!(%error, "compiled code is not cached");
+                }
+                code
+            }
+        };
+        // The pool looks at sizes here, and says which is too large.
+        let component = self.cache.deserialise(&self.runtime.engine, code);
+        component.map_err(|error| LoadError::Malformed(text::reason(&format!("{error:#}"))))
+    }
+
+    fn link(&self, component: &Component, spec: &ConsumerSpec) -> wasmtime::Result<ConsumerPre<Host>> {
+        let mut linker = Linker::new(&self.runtime.engine);
+        wasi::link(&mut linker)?;
+        capability::link(&mut linker, &spec.grants)?;
+        ConsumerPre::new(linker.instantiate_pre(component)?)
+    }
+}
+
+fn check_imports(engine: &Engine, component: &Component, spec: &ConsumerSpec) -> Result<(), LoadError> {
+    for (name, item) in component.component_type().imports(engine) {
+        if matches!(&item.ty, ComponentItem::ComponentInstance(instance) if is_types_only(engine, instance)) {
+            continue;
+        }
+        let import = text::safe(name, 256);
+        let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+        let provided = interface.strip_prefix("wasi:").is_some_and(|i| wasi::LINKED.contains(&i));
+        if provided && version.starts_with("0.2.") {
+            continue;
+        }
+        let own = interface.strip_prefix(CONTRACT).filter(|_| version == CONTRACT_VERSION);
+        match own.map_or(Access::Unknown, |interface| capability::access(interface, &spec.grants)) {
+            Access::Open => {}
+            Access::Missing(grant) => return Err(LoadError::ImportNotGranted { import, grant }),
+            Access::Unknown => return Err(LoadError::ImportNotProvided { import }),
+        }
+    }
+    Ok(())
+}
+
+/// Types are no power.
+fn is_types_only(engine: &Engine, instance: &ComponentInstance) -> bool {
+    instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
+}
+
+fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+    let shape = component.component_type();
+    let exports: Vec<&str> = shape.exports(engine).map(|(name, _)| name).collect();
+    if exports.contains(&HANDLER) {
+        return Ok(());
+    }
+    Err(LoadError::NoHandler { exports: exports.iter().take(16).map(|name| text::safe(name, 256)).collect() })
+}
+
+fn check_resources(component: &Component, spec: &ConsumerSpec) -> Result<(), LoadError> {
+    let Some(needs) = component.resources_required() else {
+        return Err(LoadError::Resources { what: "modules from outside", number: 1, limit: 0 });
+    };
+    let memory = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
+    let elements = needs.max_initial_table_size.unwrap_or(0);
+    for (what, number, limit) in [
+        ("memories", u64::from(needs.num_memories), u64::from(MEMORIES_MAX)),
+        ("tables", u64::from(needs.num_tables), u64::from(TABLES_MAX)),
+        ("bytes of memory to begin with", memory, spec.limits.memory),
+        ("table elements to begin with", elements, TABLE_ELEMENTS_MAX as u64),
+    ] {
+        if number > limit {
+            return Err(LoadError::Resources { what, number, limit });
+        }
+    }
+    Ok(())
+}
+
+/// A call without an event, for starting a component only.
+fn no_call() -> Call {
+    let envelope = Envelope {
+        id: String::new(),
+        event_type: String::new(),
+        source: String::new(),
+        subject: None,
+        key: None,
+        data_version: String::new(),
+        timestamp: Default::default(),
+        correlation_id: String::new(),
+        causation_id: None,
+        traceparent: None,
+        not_before: None,
+        attributes: Default::default(),
+        payload: None,
+        depth: 0,
+    };
+    let event = Event { seq: 0, accepted_at: Default::default(), envelope };
+    Call { event: Arc::new(event), round: 0, attempt: 1, attempts_max: 1, replayed: false, seed: 0 }
+}
