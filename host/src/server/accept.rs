@@ -38,7 +38,7 @@ Content-Length: 154\r\nConnection: close\r\n\r\n{\"type\":\"urn:tidegate:problem
 \"detail\":\"The host has as many connections as it takes. Connect again after a moment.\"}";
 
 /// Accepts until `stop`, then waits a little for the connections that are left.
-pub async fn run(listener: TcpListener, app: Arc<App>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(listener: TcpListener, app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let places = Places::new();
     let mut connections = JoinSet::new();
     loop {
@@ -54,7 +54,7 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stop: watch::Receiver
                     connections.spawn(async move {
                         let local = stream.local_addr().ok();
                         // Answers are written whole, so waiting for more to send only delays them.
-                        let _ = stream.set_nodelay(true);
+                        stream.set_nodelay(true).ok();
                         connection(stream, local, app, stop).await;
                         drop(place);
                     });
@@ -80,12 +80,12 @@ async fn back_off() {
 }
 
 /// Ends when `stop` is true, or when nobody is left to say so.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    stop.wait_for(|stop| *stop).await.ok();
 }
 
 /// Serves one connection to its end.
-pub async fn connection<T>(stream: T, local: Option<SocketAddr>, app: Arc<App>, mut stop: watch::Receiver<bool>)
+pub(super) async fn connection<T>(stream: T, local: Option<SocketAddr>, app: Arc<App>, mut stop: watch::Receiver<bool>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -119,7 +119,7 @@ where
 
 /// Says that there is no room, if the connection takes it without waiting.
 fn turn_away(stream: &TcpStream) {
-    let _ = stream.try_write(FULL);
+    stream.try_write(FULL).ok();
 }
 
 /// Who has connections, and how many are left.

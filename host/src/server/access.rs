@@ -11,7 +11,7 @@ use super::route::Access;
 use crate::model::spec::{Scope, ServerSpec};
 
 /// Checks what every request must satisfy, before anything else is looked at.
-pub fn check_site(
+pub(super) fn check_site(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
@@ -95,7 +95,12 @@ fn is_foreign(headers: &HeaderMap, host: &str) -> bool {
 }
 
 /// Whether the request's token allows `access`. Without tokens in the manifest everybody on this machine may.
-pub fn check_token(headers: &HeaderMap, access: Access, server: &ServerSpec, boot_token: &str) -> Result<(), Problem> {
+pub(super) fn check_token(
+    headers: &HeaderMap,
+    access: Access,
+    server: &ServerSpec,
+    boot_token: &str,
+) -> Result<(), Problem> {
     let Access::Scope(scope) = access else { return Ok(()) };
     if server.tokens.is_empty() {
         return Ok(());

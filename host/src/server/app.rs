@@ -29,7 +29,7 @@ use crate::telemetry::Gauges;
 const READS_MAX: usize = 4;
 
 /// What answers requests.
-pub struct App {
+pub(super) struct App {
     pub parts: Parts,
     pub room: body::Room,
     pub stop: watch::Receiver<bool>,
@@ -47,14 +47,14 @@ impl std::fmt::Debug for App {
 
 /// What is known of a request besides itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Wire {
+pub(super) struct Wire {
     pub framing: Framing,
     /// The address the connection was made to.
     pub local: Option<SocketAddr>,
 }
 
 impl App {
-    pub fn new(parts: Parts, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(parts: Parts, stop: watch::Receiver<bool>) -> Self {
         Self {
             parts,
             room: body::Room::new(body::HELD_BYTES_MAX),
@@ -67,7 +67,7 @@ impl App {
     }
 
     /// Answers one request, whatever it is. A panic on the way is ours, and is answered too.
-    pub async fn handle(self: &Arc<Self>, request: Request, wire: Wire) -> Response<Body> {
+    pub(super) async fn handle(self: &Arc<Self>, request: Request, wire: Wire) -> Response<Body> {
         let close = request.headers().contains_key(TRANSFER_ENCODING) || wire.framing == Framing::Ambiguous;
         let answer = AssertUnwindSafe(self.checked(request, wire)).catch_unwind().await;
         let mut response = answer.unwrap_or_else(|_| {
@@ -112,7 +112,7 @@ impl App {
     }
 
     /// The live generation's catalogue, compiled once.
-    pub fn catalogue(&self) -> Arc<Catalogue> {
+    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
         let snapshot = self.parts.registry.current();
         let mut known = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
         match known.as_ref() {
@@ -126,7 +126,7 @@ impl App {
     }
 
     /// Asks the database, where blocking is allowed.
-    pub async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&store::Reader) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -157,7 +157,7 @@ impl App {
         }
     }
 
-    pub fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 }

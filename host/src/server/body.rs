@@ -20,7 +20,7 @@ const WHOLE: Duration = Duration::from_secs(30);
 const LINE: Duration = Duration::from_secs(30);
 const STREAM: Duration = Duration::from_secs(3_600);
 /// Bytes of bodies held in memory at once, over all connections.
-pub const HELD_BYTES_MAX: usize = 64 << 20;
+pub(super) const HELD_BYTES_MAX: usize = 64 << 20;
 /// Of a body that nobody will read, so much is read and thrown away, so that the answer is not lost in a reset.
 const DISCARD_BYTES: usize = 4 << 20;
 const DISCARD: Duration = Duration::from_secs(2);
@@ -29,15 +29,15 @@ const KIB: usize = 1 << 10;
 
 /// Room for bodies. One permit is a KiB.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<Semaphore>);
+pub(super) struct Room(Arc<Semaphore>);
 
 impl Room {
-    pub fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes / KIB)))
     }
 
     /// Room for the unfinished line of a stream; a short one is not worth counting.
-    pub fn hold(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    pub(super) fn hold(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         if bytes <= 64 * KIB { Ok(None) } else { self.take(bytes) }
     }
 
@@ -52,7 +52,7 @@ impl Room {
 }
 
 /// A body being read.
-pub struct Incoming {
+pub(super) struct Incoming {
     body: Body,
     /// No byte may come later than this.
     until: Instant,
@@ -66,19 +66,19 @@ impl std::fmt::Debug for Incoming {
 
 /// A whole body, and the room it takes for as long as it is held.
 #[derive(Debug)]
-pub struct Whole {
+pub(super) struct Whole {
     pub bytes: Bytes,
     _room: Vec<OwnedSemaphorePermit>,
 }
 
 impl Incoming {
     /// A body whose parts are handled as they come.
-    pub fn stream(body: Body) -> Self {
+    pub(super) fn stream(body: Body) -> Self {
         Self { body, until: Instant::now() + STREAM }
     }
 
     /// The next part, or none at the end. `line_since`: since when the sender has owed the rest of a line.
-    pub async fn next(&mut self, line_since: Option<Instant>) -> Result<Option<Bytes>, Problem> {
+    pub(super) async fn next(&mut self, line_since: Option<Instant>) -> Result<Option<Bytes>, Problem> {
         let line = line_since.map_or(self.until, |since| since + LINE);
         let deadline = self.until.min(line).min(Instant::now() + IDLE);
         loop {
@@ -103,7 +103,7 @@ impl Incoming {
     }
 
     /// Reads a body of at most `max` bytes to its end.
-    pub async fn whole(body: Body, headers: &HeaderMap, max: usize, room: &Room) -> Result<Whole, Problem> {
+    pub(super) async fn whole(body: Body, headers: &HeaderMap, max: usize, room: &Room) -> Result<Whole, Problem> {
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         let mut incoming = Self { body, until: Instant::now() + WHOLE };
         let mut held = Vec::new();
@@ -130,7 +130,7 @@ impl Incoming {
     }
 
     /// Reads on for a moment and throws away: a client that is still sending would lose the answer otherwise.
-    pub async fn discard(&mut self, headers: &HeaderMap) {
+    pub(super) async fn discard(&mut self, headers: &HeaderMap) {
         if headers.contains_key(header::EXPECT) {
             return;
         }
@@ -146,7 +146,7 @@ impl Incoming {
 }
 
 /// Throws away a body that will not be looked at.
-pub async fn discard(body: Body, headers: &HeaderMap) {
+pub(super) async fn discard(body: Body, headers: &HeaderMap) {
     if axum::body::HttpBody::is_end_stream(&body) {
         return;
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// What a request's head says about where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub(super) enum Framing {
     Clear,
     /// `Transfer-Encoding` beside `Content-Length`, one of them twice, or lines that do not end in CR LF.
     Ambiguous,
@@ -17,7 +17,7 @@ const LINE_MAX: usize = 64 << 10;
 
 /// Fed with every byte that arrives, before the HTTP library sees it.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     at: At,
     line: Vec<u8>,
     head: Head,
@@ -49,7 +49,7 @@ impl Default for Watch {
 }
 
 impl Watch {
-    pub fn feed(&mut self, mut bytes: &[u8]) {
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.at {
                 At::Rest => return,
@@ -75,7 +75,7 @@ impl Watch {
     }
 
     /// The verdict on the next request, in the order of arrival.
-    pub fn verdict(&mut self) -> Framing {
+    pub(super) fn verdict(&mut self) -> Framing {
         self.verdicts.pop_front().unwrap_or(Framing::Ambiguous)
     }
 

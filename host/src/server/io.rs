@@ -15,10 +15,10 @@ use super::framing::Watch;
 /// How long a client may leave an answer unread.
 const STALL: Duration = Duration::from_secs(30);
 
-pub type SharedWatch = Arc<Mutex<Watch>>;
+pub(super) type SharedWatch = Arc<Mutex<Watch>>;
 
 #[derive(Debug)]
-pub struct Guarded<T> {
+pub(super) struct Guarded<T> {
     inner: T,
     watch: SharedWatch,
     /// Runs while a write waits.
@@ -28,7 +28,7 @@ pub struct Guarded<T> {
 
 impl<T> Guarded<T> {
     #[expect(clippy::disallowed_methods, reason = "a time-out of the network, which tests move with tokio's own clock")]
-    pub fn new(inner: T, watch: SharedWatch) -> Self {
+    pub(super) fn new(inner: T, watch: SharedWatch) -> Self {
         Self { inner, watch, stall: Box::pin(tokio::time::sleep(STALL)), waiting: false }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! It runs on a runtime that no guest can occupy, and reads the record through connections that cannot write.
 
-pub(crate) mod accept;
+mod accept;
 mod access;
 mod api;
 mod app;

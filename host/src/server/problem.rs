@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::event::{ErrorKind, EventError};
 use crate::log;
@@ -20,7 +20,7 @@ pub struct Problem {
     /// What happened, and what to do next.
     pub detail: String,
     /// Members besides the standard's.
-    pub more: Map<String, Value>,
+    pub more: Vec<(String, Value)>,
     /// Seconds after which another attempt makes sense.
     pub retry_after: Option<u32>,
 }
@@ -55,7 +55,7 @@ pub const KINDS: [(&str, &str); 24] = [
 
 impl Problem {
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, status, detail: detail.into(), more: Map::new(), retry_after: None }
+        Self { kind, status, detail: detail.into(), more: Vec::new(), retry_after: None }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -72,7 +72,7 @@ impl Problem {
 
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.more.push((name.to_owned(), value.into()));
         self
     }
 
