@@ -21,9 +21,14 @@ pub struct Violation {
     pub pointer: String,
 }
 
-impl Violation {
-    fn whole(detail: impl Into<String>) -> Vec<Self> {
-        vec![Self { detail: detail.into(), pointer: "#".into() }]
+/// Every such place, up to a bound; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|v| format!("{}: {}", v.pointer, v.detail)).collect::<Vec<_>>().join("; "))]
+pub struct Violations(pub Vec<Violation>);
+
+impl Violations {
+    fn whole(detail: impl Into<String>) -> Self {
+        Self(vec![Violation { detail: detail.into(), pointer: "#".into() }])
     }
 }
 
@@ -60,22 +65,22 @@ impl Catalogue {
     }
 
     /// Whether the payload is what its type promises; otherwise where it is not.
-    pub fn check(&self, event_type: &str, payload: &Payload) -> Result<(), Vec<Violation>> {
+    pub fn check(&self, event_type: &str, payload: &Payload) -> Result<(), Violations> {
         let Some(schema) = self.entries.get(event_type).and_then(|entry| entry.schema.as_ref()) else {
             return Ok(());
         };
         let validator =
-            schema.as_ref().map_err(|error| Violation::whole(format!("the schema of {event_type}: {error}")))?;
+            schema.as_ref().map_err(|error| Violations::whole(format!("the schema of {event_type}: {error}")))?;
         if payload.data.is_empty() {
-            return Err(Violation::whole(format!("{event_type} has a schema, so it needs a payload")));
+            return Err(Violations::whole(format!("{event_type} has a schema, so it needs a payload")));
         }
         let value: Value = serde_json::from_slice(&payload.data).map_err(|error| {
-            Violation::whole(format!(
+            Violations::whole(format!(
                 "{event_type} has a schema, so its payload must be JSON it can be held against: {error}"
             ))
         })?;
         let violations: Vec<Violation> = validator.iter_errors(&value).take(VIOLATIONS_MAX).map(violation).collect();
-        if violations.is_empty() { Ok(()) } else { Err(violations) }
+        if violations.is_empty() { Ok(()) } else { Err(Violations(violations)) }
     }
 }
 
@@ -117,7 +122,7 @@ mod tests {
         assert_eq!(catalogue.check("order.created", &payload(r#"{"id":1,"total":2}"#)), Ok(()));
         assert_eq!(catalogue.check("other.thing", &payload("nonsense")), Ok(()));
         let faults = catalogue.check("order.created", &payload(r#"{"total":"x"}"#)).unwrap_err();
-        let pointers: Vec<&str> = faults.iter().map(|v| v.pointer.as_str()).collect();
+        let pointers: Vec<&str> = faults.0.iter().map(|v| v.pointer.as_str()).collect();
         assert!(pointers.contains(&"#") && pointers.contains(&"#/total"), "{faults:?}");
     }
 

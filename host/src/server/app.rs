@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,8 +20,6 @@ use super::framing::Framing;
 use super::problem::Problem;
 use super::route::{Endpoint, ROUTES};
 use super::{Parts, access, api, body};
-use crate::model::Generation;
-use crate::registry::catalogue::Catalogue;
 use crate::store;
 use crate::telemetry::Gauges;
 
@@ -35,7 +33,6 @@ pub(super) struct App {
     pub stop: watch::Receiver<bool>,
     pub gauges: tokio::sync::Mutex<Option<Gauges>>,
     reads: Arc<Semaphore>,
-    catalogue: Mutex<Option<(Generation, Arc<Catalogue>)>>,
     router: std::sync::OnceLock<TowerToHyperService<Router>>,
 }
 
@@ -61,7 +58,6 @@ impl App {
             stop,
             gauges: tokio::sync::Mutex::default(),
             reads: Arc::new(Semaphore::new(READS_MAX)),
-            catalogue: Mutex::default(),
             router: std::sync::OnceLock::new(),
         }
     }
@@ -108,20 +104,6 @@ impl App {
         match router.call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
-        }
-    }
-
-    /// The live generation's catalogue, compiled once.
-    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
-        let snapshot = self.parts.registry.current();
-        let mut known = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.as_ref() {
-            Some((generation, catalogue)) if *generation == snapshot.generation => Arc::clone(catalogue),
-            _ => {
-                let catalogue = Arc::new(Catalogue::new(&snapshot.deployment));
-                *known = Some((snapshot.generation, Arc::clone(&catalogue)));
-                catalogue
-            }
         }
     }
 

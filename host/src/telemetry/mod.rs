@@ -58,6 +58,7 @@ struct ConsumerNumbers {
     duration: Histogram,
     fuel: AtomicU64,
     dead_letters: AtomicU64,
+    conflicts: AtomicU64,
 }
 
 impl Default for ConsumerNumbers {
@@ -67,6 +68,7 @@ impl Default for ConsumerNumbers {
             duration: Histogram::new(&ATTEMPT_BUCKETS),
             fuel: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
         }
     }
 }
@@ -81,6 +83,8 @@ pub struct Metrics {
     settle_duration: Histogram,
     reloads_done: AtomicU64,
     reloads_refused: AtomicU64,
+    host_panics: AtomicU64,
+    generation: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -93,6 +97,8 @@ impl Default for Metrics {
             settle_duration: Histogram::new(&COMMIT_BUCKETS),
             reloads_done: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            host_panics: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
         }
     }
 }
@@ -114,7 +120,7 @@ impl Metrics {
     }
 
     /// An attempt has ended.
-    pub fn attempt(&self, consumer: &ConsumerName, outcome: Outcome, usage: &Usage) {
+    pub fn attempt(&self, consumer: &ConsumerName, outcome: Outcome, usage: Usage) {
         let numbers = self.consumer(consumer);
         let at = Outcome::ALL.iter().position(|known| *known == outcome);
         if let Some(count) = at.and_then(|at| numbers.attempts.get(at)) {
@@ -125,7 +131,7 @@ impl Metrics {
     }
 
     /// A delivery has died.
-    pub fn dead_lettered(&self, consumer: &ConsumerName) {
+    pub fn dead_letter(&self, consumer: &ConsumerName) {
         self.consumer(consumer).dead_letters.fetch_add(1, Relaxed);
     }
 
@@ -141,8 +147,24 @@ impl Metrics {
         self.settle_duration.observe(micros(duration));
     }
 
+    /// A settlement came to nothing because what the attempt had read was no longer true.
+    pub fn conflict(&self, consumer: &ConsumerName) {
+        self.consumer(consumer).conflicts.fetch_add(1, Relaxed);
+    }
+
+    /// The host itself panicked, and caught it.
+    pub fn host_panic(&self) {
+        self.host_panics.fetch_add(1, Relaxed);
+    }
+
+    /// A generation has become live, with these consumers.
+    pub fn generation<'a>(&self, generation: Generation, consumers: impl IntoIterator<Item = &'a ConsumerName>) {
+        self.generation.store(generation.0, Relaxed);
+        self.consumers(consumers);
+    }
+
     /// A reload has made a new generation live, or was refused.
-    pub fn reloaded(&self, done: bool) {
+    pub fn reload(&self, done: bool) {
         let count = if done { &self.reloads_done } else { &self.reloads_refused };
         count.fetch_add(1, Relaxed);
     }
@@ -160,7 +182,6 @@ pub struct Gauges {
     pub consumers: Vec<ConsumerRecord>,
     pub log_bytes: u64,
     pub last_sequence: u64,
-    pub generation: Generation,
     pub process: process::Process,
 }
 

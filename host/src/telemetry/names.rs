@@ -81,6 +81,15 @@ pub const DEAD: Family =
     family("tidegate_dead_letters", Gauge, None, CONSUMER, "Dead letters that nobody has redriven or discarded yet.");
 pub const DIED: Family =
     family("tidegate_deliveries_died", Counter, None, CONSUMER, "Deliveries that became dead letters since the start.");
+pub const CONFLICTS: Family = family(
+    "tidegate_settle_conflicts",
+    Counter,
+    None,
+    CONSUMER,
+    "Settlements given up because state had changed meanwhile; the attempt runs again.",
+);
+pub const PANICS: Family =
+    family("tidegate_host_panics", Counter, None, &[], "Panics of the host itself that it caught; each is a bug.");
 pub const SETTLE_BATCH: Family =
     family("tidegate_settle_batch_size", Histogram, None, &[], "Settlements that one commit made durable.");
 pub const SETTLE_DURATION: Family = family(
@@ -116,7 +125,7 @@ pub const START_TIME: Family = family(
 );
 
 /// In the order in which they are shown.
-pub const ALL: [Family; 23] = [
+pub const ALL: [Family; 25] = [
     BUILD,
     ACCEPTED,
     DUPLICATE,
@@ -129,12 +138,14 @@ pub const ALL: [Family; 23] = [
     RUNNING,
     DEAD,
     DIED,
+    CONFLICTS,
     SETTLE_BATCH,
     SETTLE_DURATION,
     LOG_BYTES,
     LAST_SEQUENCE,
     GENERATION,
     RELOADS,
+    PANICS,
     CPU,
     MEMORY,
     OPEN_FDS,

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::names::{self, Family, Kind};
-use super::{Gauges, Histogram, Metrics};
+use super::{ConsumerNumbers, Gauges, Histogram, Metrics};
 use crate::model::Outcome;
 use crate::model::record::ConsumerRecord;
 
@@ -87,11 +87,15 @@ impl Page {
                 self.sample(family, "", &[("consumer", record.name.as_str())], &value(record));
             }
         }
-        self.head(names::DIED);
         let consumers = metrics.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for (name, numbers) in &consumers {
-            let count = load(&numbers.dead_letters).to_string();
-            self.sample(names::DIED, "_total", &[("consumer", name.as_str())], &count);
+        let rows: [(Family, fn(&ConsumerNumbers) -> &AtomicU64); 2] =
+            [(names::DIED, |numbers| &numbers.dead_letters), (names::CONFLICTS, |numbers| &numbers.conflicts)];
+        for (family, count) in rows {
+            self.head(family);
+            for (name, numbers) in &consumers {
+                let count = load(count(numbers)).to_string();
+                self.sample(family, "_total", &[("consumer", name.as_str())], &count);
+            }
         }
     }
 
@@ -102,11 +106,12 @@ impl Page {
         self.histogram(names::SETTLE_DURATION, &[], &metrics.settle_duration);
         self.gauge(names::LOG_BYTES, Some(gauges.log_bytes));
         self.gauge(names::LAST_SEQUENCE, Some(gauges.last_sequence));
-        self.gauge(names::GENERATION, Some(gauges.generation));
+        self.gauge(names::GENERATION, Some(load(&metrics.generation)));
         self.head(names::RELOADS);
         for (result, count) in [("done", &metrics.reloads_done), ("refused", &metrics.reloads_refused)] {
             self.sample(names::RELOADS, "_total", &[("result", result)], &load(count).to_string());
         }
+        self.counter(names::PANICS, &[], load(&metrics.host_panics));
     }
 
     fn process(&mut self, gauges: &Gauges) {

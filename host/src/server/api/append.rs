@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Answer;
 use crate::log;
 use crate::model::{Envelope, Payload, Seq};
-use crate::registry::catalogue::Catalogue;
+use crate::registry::catalogue::{Catalogue, Violations};
 use crate::server::app::App;
 use crate::server::body::Incoming;
 use crate::server::event::{self, Defaults};
@@ -134,10 +134,11 @@ struct Rules {
 
 impl Rules {
     fn of(app: &App, headers: &HeaderMap) -> Self {
+        let snapshot = app.parts.registry.current();
         Self {
             now: app.parts.clock.now(),
-            event_bytes: app.parts.registry.current().deployment.ceilings.event_bytes,
-            catalogue: app.catalogue(),
+            event_bytes: snapshot.deployment.ceilings.event_bytes,
+            catalogue: Arc::clone(&snapshot.catalogue),
             traceparent: headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned),
         }
     }
@@ -182,13 +183,13 @@ impl Rules {
         }
         let nothing = Payload { content_type: String::new(), data: bytes::Bytes::new() };
         let payload = event.payload.as_ref().unwrap_or(&nothing);
-        self.catalogue.check(&event.event_type, payload).map_err(|violations| {
+        self.catalogue.check(&event.event_type, payload).map_err(|Violations(violations)| {
             let base = index.map_or("#/data".to_owned(), |index| format!("#/{index}/data"));
             let errors: Vec<_> = violations
                 .iter()
                 .map(|v| json!({ "pointer": format!("{base}{}", v.pointer.trim_start_matches('#')), "detail": v.detail }))
                 .collect();
-            Problem::new(
+            let problem = Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "schema-violation",
                 format!(
@@ -197,7 +198,11 @@ impl Rules {
                     event.event_type
                 ),
             )
-            .with("errors", errors)
+            .with("errors", errors);
+            match index {
+                Some(index) => problem.with("index", index),
+                None => problem,
+            }
         })
     }
 }

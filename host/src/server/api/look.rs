@@ -87,7 +87,9 @@ pub(super) async fn event(app: &Arc<App>, parts: &Parts, path: &Path) -> Answer 
 
     #[derive(Serialize)]
     struct Tree {
+        #[serde(flatten)]
         tree: EventTree,
+        /// Whether there was more than is shown.
         cut: bool,
     }
 

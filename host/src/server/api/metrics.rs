@@ -39,14 +39,11 @@ async fn gauges(app: &Arc<App>) -> Result<Gauges, Problem> {
     for consumer in &mut consumers {
         consumer.running = app.parts.control.running(&consumer.name);
     }
-    let snapshot = app.parts.registry.current();
-    app.parts.metrics.consumers(snapshot.consumers.keys());
     let gauges = Gauges {
         now,
         consumers,
         log_bytes: stats.as_ref().map_or(0, |stats| stats.database_bytes),
         last_sequence: stats.as_ref().map_or(0, |stats| stats.last_sequence),
-        generation: snapshot.generation,
         process,
     };
     *known = Some(gauges.clone());

@@ -108,9 +108,7 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 pub(super) async fn reload(app: &Arc<App>, uri: &Uri) -> Answer {
     let Nothing {} = query(uri)?;
-    let result = app.parts.control.reload().await;
-    app.parts.metrics.reloaded(result.is_ok());
-    match result {
+    match app.parts.control.reload().await {
         Ok(reloaded) => json(StatusCode::OK, &reloaded),
         Err(diagnostics) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,

@@ -54,6 +54,8 @@ pub struct EventError {
     pub pointer: String,
     /// What is wrong, and what would be right.
     pub message: String,
+    /// Which event of a batch, from 0.
+    pub index: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +70,16 @@ pub enum ErrorKind {
 
 impl EventError {
     fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Malformed, pointer: pointer.into(), message: message.into() }
+        Self { kind: ErrorKind::Malformed, pointer: pointer.into(), message: message.into(), index: None }
     }
 
     fn too_large(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::TooLarge, pointer: pointer.into(), message: message.into() }
+        Self { kind: ErrorKind::TooLarge, pointer: pointer.into(), message: message.into(), index: None }
     }
 
     /// The same, of the event at `index` of a batch.
     fn within(mut self, index: usize) -> Self {
+        self.index = Some(index);
         self.pointer = format!("#/{index}{}", self.pointer.trim_start_matches('#'));
         self
     }
