@@ -1,0 +1,51 @@
+//! `GET /metrics`. What is not counted as it happens is read from the record, at most once a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+
+use super::{Answer, Nothing, negotiate, query, text};
+use crate::server::app::App;
+use crate::server::problem::Problem;
+use crate::telemetry::process::Process;
+use crate::telemetry::{Format, Gauges, render};
+
+/// How old a reading may be.
+const FRESH: Duration = Duration::from_secs(1);
+const PLAIN: &str = "text/plain";
+const OPEN: &str = "application/openmetrics-text";
+
+pub(super) async fn metrics(app: &Arc<App>, parts: &Parts) -> Answer {
+    let Nothing {} = query(&parts.uri)?;
+    // A scraper that wants something else entirely still gets the format that every scraper reads.
+    let format = match negotiate(&parts.headers, &[PLAIN, OPEN]) {
+        Some(OPEN) => Format::OpenMetrics,
+        _ => Format::Prometheus,
+    };
+    let gauges = gauges(app).await?;
+    Ok(text(StatusCode::OK, format.content_type(), render(&app.parts.metrics, &gauges, format)))
+}
+
+async fn gauges(app: &Arc<App>) -> Result<Gauges, Problem> {
+    let mut known = app.gauges.lock().await;
+    let now = app.parts.clock.now();
+    if let Some(gauges) = known.as_ref().filter(|gauges| gauges.now <= now && now.since(gauges.now) < FRESH) {
+        return Ok(gauges.clone());
+    }
+    let read = app.read(|reader| Ok((reader.consumers()?, reader.stats()?, Process::read()))).await?;
+    let (mut consumers, stats, process) = read;
+    for consumer in &mut consumers {
+        consumer.running = app.parts.control.running(&consumer.name);
+    }
+    let gauges = Gauges {
+        now,
+        consumers,
+        log_bytes: stats.as_ref().map_or(0, |stats| stats.database_bytes),
+        last_sequence: stats.as_ref().map_or(0, |stats| stats.last_sequence),
+        process,
+    };
+    *known = Some(gauges.clone());
+    Ok(gauges)
+}

@@ -1,0 +1,223 @@
+//! One request: the checks that come before its route, its route, and what every answer carries.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONNECTION, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, Response, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::{MethodFilter, on};
+use futures_util::FutureExt as _;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::{Semaphore, watch};
+
+use super::framing::Framing;
+use super::problem::Problem;
+use super::route::{Endpoint, ROUTES};
+use super::{Parts, access, api, body};
+use crate::store;
+use crate::telemetry::Gauges;
+
+/// Questions to the database at once: more would only wait for the disk, each holding a thread.
+const READS_MAX: usize = 4;
+
+/// What answers requests.
+pub(super) struct App {
+    pub parts: Parts,
+    pub room: body::Room,
+    pub stop: watch::Receiver<bool>,
+    pub gauges: tokio::sync::Mutex<Option<Gauges>>,
+    reads: Arc<Semaphore>,
+    router: std::sync::OnceLock<TowerToHyperService<Router>>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
+
+/// What is known of a request besides itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wire {
+    pub framing: Framing,
+    /// The address the connection was made to.
+    pub local: Option<SocketAddr>,
+}
+
+impl App {
+    pub(super) fn new(parts: Parts, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            parts,
+            room: body::Room::new(body::HELD_BYTES_MAX),
+            stop,
+            gauges: tokio::sync::Mutex::default(),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            router: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Answers one request, whatever it is. A panic on the way is ours, and is answered too.
+    pub(super) async fn handle(self: &Arc<Self>, request: Request, wire: Wire) -> Response<Body> {
+        let close = request.headers().contains_key(TRANSFER_ENCODING) || wire.framing == Framing::Ambiguous;
+        let answer = AssertUnwindSafe(self.checked(request, wire)).catch_unwind().await;
+        let mut response = answer.unwrap_or_else(|_| {
+            tracing::error!("a request's handler panicked");
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Something unexpected went wrong, which is a bug. The host's own output has the details.",
+            )
+            .into_response()
+        });
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        if close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn checked(self: &Arc<Self>, request: Request, wire: Wire) -> Response<Body> {
+        if wire.framing == Framing::Ambiguous {
+            return Problem::new(
+                StatusCode::BAD_REQUEST,
+                "ambiguous-framing",
+                "The request says in two ways, or in an odd one, where it ends. Send Content-Length once, or chunks.",
+            )
+            .into_response();
+        }
+        let server = Arc::clone(&self.parts.registry.current().deployment);
+        let site = access::check_site(request.method(), request.uri(), request.headers(), &server.server, wire.local);
+        if let Err(problem) = site {
+            let (parts, unread) = request.into_parts();
+            body::discard(unread, &parts.headers).await;
+            return problem.into_response();
+        }
+        let router = self.router.get_or_init(|| TowerToHyperService::new(router(self)));
+        match router.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Asks the database, where blocking is allowed.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&store::Reader) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let failed = || {
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Reading the record failed. The host's own output has the details.",
+            )
+        };
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| failed())?;
+        let reader = self.parts.reader.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            let answer = ask(&reader);
+            drop(permit);
+            answer
+        });
+        match answer.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "reading the record failed");
+                Err(failed())
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading the record failed");
+                Err(failed())
+            }
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err()
+    }
+}
+
+fn router(app: &Arc<App>) -> Router {
+    let mut router = Router::new();
+    for route in &ROUTES {
+        let filter = if route.method == Method::POST { MethodFilter::POST } else { MethodFilter::GET };
+        let (endpoint, needed) = (route.endpoint, route.access);
+        // The router is owned by the application, so it must not own it in turn.
+        let app = Arc::downgrade(app);
+        let handler = move |request: Request| {
+            let app = app.upgrade();
+            async move {
+                match app {
+                    Some(app) => routed(app, endpoint, needed, request).await,
+                    None => Problem::from(crate::log::Error::Closed).into_response(),
+                }
+            }
+        };
+        router = router.route(route.path, on(filter, handler));
+    }
+    router.method_not_allowed_fallback(method_not_allowed).fallback(not_found)
+}
+
+async fn routed(app: Arc<App>, endpoint: Endpoint, needed: super::route::Access, request: Request) -> Response<Body> {
+    let deployment = Arc::clone(&app.parts.registry.current().deployment);
+    let token = access::check_token(request.headers(), needed, &deployment.server, &app.parts.boot_token);
+    if let Err(problem) = token {
+        let (parts, unread) = request.into_parts();
+        body::discard(unread, &parts.headers).await;
+        return problem.into_response();
+    }
+    api::answer(&app, endpoint, request).await.unwrap_or_else(Problem::into_response)
+}
+
+async fn not_found(request: Request) -> Response<Body> {
+    let (parts, unread) = request.into_parts();
+    body::discard(unread, &parts.headers).await;
+    Problem::not_found(
+        "There is no such route. The routes are: /events, /outcomes, /dead-letters, /consumers, /stats, \
+                        /state/{consumer}, /reload, /wait, /stream, /livez, /readyz, /healthz, /metrics.",
+    )
+    .into_response()
+}
+
+async fn method_not_allowed(request: Request) -> Response<Body> {
+    let (parts, unread) = request.into_parts();
+    body::discard(unread, &parts.headers).await;
+    let allowed = allowed(parts.uri.path());
+    let detail = format!("{} is not possible here; what is: {allowed}.", parts.method);
+    let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).into_response();
+    if let Ok(value) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(ALLOW, value);
+    }
+    response
+}
+
+/// The methods of a path, as `Allow` lists them.
+fn allowed(path: &str) -> String {
+    let fits = |pattern: &str| {
+        let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return true,
+                (Some(wanted), Some(given)) if wanted == given || wanted.starts_with('{') => {}
+                _ => return false,
+            }
+        }
+    };
+    let mut methods: Vec<&str> = Vec::new();
+    for route in ROUTES.iter().filter(|route| fits(route.path)) {
+        methods.push(route.method.as_str());
+        if route.method == Method::GET {
+            methods.push("HEAD");
+        }
+    }
+    methods.sort_unstable();
+    methods.dedup();
+    methods.join(", ")
+}
