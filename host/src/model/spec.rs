@@ -119,10 +119,14 @@ pub struct SubscriptionSpec {
 
 impl SubscriptionSpec {
     pub fn matches(&self, event: &Event) -> bool {
-        let envelope = &event.envelope;
-        self.pattern.matches(&envelope.event_type)
+        self.matches_type(&event.envelope.event_type, &event.envelope.data_version)
+    }
+
+    /// Whether every event of this type and schema version is meant.
+    pub fn matches_type(&self, event_type: &str, data_version: &str) -> bool {
+        self.pattern.matches(event_type)
             && self.version.as_ref().is_none_or(|wanted| {
-                semver::Version::parse(&envelope.data_version).is_ok_and(|version| wanted.matches(&version))
+                semver::Version::parse(data_version).is_ok_and(|version| wanted.matches(&version))
             })
     }
 }
