@@ -49,16 +49,29 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Refusal {
     }
 }
 
-impl Question<Raw> {
-    pub(crate) fn read<T: DeserializeOwned>(self) -> Result<Question<T>, Refusal> {
-        let data = serde_json::from_slice(&self.data.bytes)
-            .map_err(|why| Refusal::Invalid(format!("data of {} does not fit: {why}", self.question_type)))?;
-        Ok(Question {
+/// A [`Question`], whatever its data. Lets the attribute name a responder's parameter as the user wrote it.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a responder is given a `Question<T>`, and `{Self}` is none",
+    label = "expected `Question<T>`",
+    note = "the data can be any type that implements `Deserialize`"
+)]
+pub trait IsQuestion: Sized {
+    /// # Errors
+    /// *Invalid* if the data does not fit.
+    fn from_raw(raw: Question) -> Result<Self, Refusal>;
+}
+
+impl<T: DeserializeOwned> IsQuestion for Question<T> {
+    fn from_raw(raw: Question) -> Result<Self, Refusal> {
+        let data = serde_json::from_slice(&raw.data.bytes)
+            .map_err(|why| Refusal::Invalid(format!("data of {} does not fit: {why}", raw.question_type)))?;
+        Ok(Self {
             data,
-            id: self.id,
-            question_type: self.question_type,
-            correlation_id: self.correlation_id,
-            deadline: self.deadline,
+            id: raw.id,
+            question_type: raw.question_type,
+            correlation_id: raw.correlation_id,
+            deadline: raw.deadline,
         })
     }
 }

@@ -170,3 +170,42 @@ impl<T: Data> IsEvent for Event<T> {
         raw.try_map(T::from_raw).map_err(|why| format!("data of {event_type} {id} does not fit: {why}"))
     }
 }
+
+/// Many [`Event`]s. See [`IsEvent`].
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a batch handler is given a `Vec<Event<T>>`, and `{Self}` is none",
+    label = "expected `Vec<Event<T>>`"
+)]
+pub trait IsBatch: Sized {
+    type Event: IsEvent;
+
+    fn of(events: Vec<Self::Event>) -> Self;
+}
+
+impl<E: IsEvent> IsBatch for Vec<E> {
+    type Event = E;
+
+    fn of(events: Vec<E>) -> Self {
+        events
+    }
+}
+
+/// What a step left behind, as its compensator takes it. See [`IsEvent`].
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a compensator is given an `Option<U>` as its step's output, and `{Self}` is none",
+    label = "expected `Option<U>`"
+)]
+pub trait IsOutput: Sized {
+    /// # Errors
+    /// Why the output does not fit, and where.
+    fn from_raw(raw: Option<Raw>) -> Result<Self, String>;
+}
+
+impl<T: DeserializeOwned> IsOutput for Option<T> {
+    fn from_raw(raw: Option<Raw>) -> Result<Self, String> {
+        let output = raw.map(|raw| serde_json::from_slice(&raw.bytes)).transpose();
+        output.map_err(|why| format!("output of the step does not fit: {why}"))
+    }
+}

@@ -1,10 +1,8 @@
 //! From what the host hands over to the user's function and back: data that does not fit never reaches it.
 
-use serde::de::DeserializeOwned;
-
-use crate::answer::{Answer, IsAnswer, Question};
-use crate::event::{IsEvent, Raw, RawEvent};
-use crate::outcome::{Failure, IsOutcome, Outcome, reject};
+use crate::answer::{Answer, IsAnswer, IsQuestion, Question};
+use crate::event::{IsBatch, IsEvent, IsOutput, Raw, RawEvent};
+use crate::outcome::{Failure, IsOutcome, IsOutcomes, Outcome, reject};
 
 /// One delivery to one handler.
 pub fn handle<E: IsEvent, O: IsOutcome>(event: RawEvent, handler: impl Fn(E) -> O) -> Outcome {
@@ -16,11 +14,14 @@ pub fn handle<E: IsEvent, O: IsOutcome>(event: RawEvent, handler: impl Fn(E) -> 
 
 /// Many deliveries to one handler. Those whose data does not fit are rejected one by one; the handler sees the rest and
 /// gives a result for each. If it gives more or fewer, so do we: the host reports that as the consumer's error.
-pub fn batch<E: IsEvent>(events: Vec<RawEvent>, handler: impl Fn(Vec<E>) -> Vec<Outcome>) -> Vec<Result<(), Failure>> {
+pub fn batch<B: IsBatch, O: IsOutcomes>(
+    events: Vec<RawEvent>,
+    handler: impl Fn(B) -> O,
+) -> Vec<Result<(), Failure>> {
     let mut fitting = Vec::with_capacity(events.len());
     let mut verdicts = Vec::with_capacity(events.len());
     for event in events {
-        match E::from_raw(event) {
+        match B::Event::from_raw(event) {
             Ok(event) => {
                 fitting.push(event);
                 verdicts.push(None);
@@ -28,21 +29,21 @@ pub fn batch<E: IsEvent>(events: Vec<RawEvent>, handler: impl Fn(Vec<E>) -> Vec<
             Err(why) => verdicts.push(Some(Err(Failure::reject(why)))),
         }
     }
-    let mut outcomes = handler(fitting).into_iter().map(|outcome| outcome.map(drop));
+    let mut outcomes = handler(B::of(fitting)).into_outcomes().into_iter().map(|outcome| outcome.map(drop));
     let mut verdicts: Vec<_> = verdicts.into_iter().filter_map(|verdict| verdict.or_else(|| outcomes.next())).collect();
     verdicts.extend(outcomes);
     verdicts
 }
 
 /// Undoes a step, given what the step left behind. An output that does not fit is *rejected*.
-pub fn compensate<E: IsEvent, T: DeserializeOwned, O: IsOutcome>(
+pub fn compensate<E: IsEvent, P: IsOutput, O: IsOutcome>(
     event: RawEvent,
     output: Option<Raw>,
-    compensator: impl Fn(E, Option<T>) -> O,
+    compensator: impl Fn(E, P) -> O,
 ) -> Outcome {
-    let output = match output.map(|raw| serde_json::from_slice(&raw.bytes)).transpose() {
+    let output = match P::from_raw(output) {
         Ok(output) => output,
-        Err(why) => return reject(format!("output of the step does not fit: {why}")),
+        Err(why) => return reject(why),
     };
     match E::from_raw(event) {
         Ok(event) => compensator(event, output).into_outcome(),
@@ -51,9 +52,6 @@ pub fn compensate<E: IsEvent, T: DeserializeOwned, O: IsOutcome>(
 }
 
 /// One question to one responder.
-pub fn answered<T: DeserializeOwned, A: IsAnswer>(
-    question: Question<Raw>,
-    responder: impl Fn(Question<T>) -> A,
-) -> Answer {
-    responder(question.read()?).into_answer()
+pub fn answered<Q: IsQuestion, A: IsAnswer>(question: Question, responder: impl Fn(Q) -> A) -> Answer {
+    responder(Q::from_raw(question)?).into_answer()
 }

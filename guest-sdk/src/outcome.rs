@@ -183,6 +183,23 @@ impl IsOutcome for Outcome {
     }
 }
 
+/// An [`Outcome`] for each event of a batch. See [`IsOutcome`].
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a batch handler returns `Vec<Outcome>`, not `{Self}`",
+    label = "expected `Vec<Outcome>`",
+    note = "one outcome for each event, in the same order"
+)]
+pub trait IsOutcomes {
+    fn into_outcomes(self) -> Vec<Outcome>;
+}
+
+impl IsOutcomes for Vec<Outcome> {
+    fn into_outcomes(self) -> Vec<Outcome> {
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,6 +45,9 @@ fn publishing_without_a_grant_is_refused_as_the_host_does() {
     assert!(refused.published().is_empty(), "nothing leaves an attempt that is not done");
     assert!(test.event("go", ["no type"]).run().reason().contains("not valid"));
 
+    let unrestricted = Test::new(publish_all);
+    assert_eq!(unrestricted.event("go", ["tidegate.reloaded"]).run().reason(), "publish is not granted: tidegate.reloaded");
+
     let flood = vec!["order.sent"; 257];
     assert_eq!(test.event("go", flood).run().reason(), "more than 256 events published in one attempt");
 }

@@ -51,6 +51,9 @@ pub(crate) fn expand(kind: Kind, arguments: TokenStream, item: TokenStream) -> T
     };
     let glue = check(kind, &arguments, &function)
         .map_or_else(|error| error.to_compile_error(), |parts| glue(kind, &function.sig.ident, &parts));
+    // A second attribute has been refused; left in place, it would complain once more.
+    let mut function = function.clone();
+    function.attrs.retain(|attribute| !is_ours(attribute));
     quote!(#function #glue)
 }
 
@@ -159,37 +162,29 @@ fn glue(kind: Kind, name: &Ident, signature: &Signature<'_>) -> TokenStream {
 /// Calls the function as the host will. The types are named, so that a type that does not fit is pointed at.
 fn check_types(kind: Kind, name: &Ident, signature: &Signature<'_>) -> TokenStream {
     let sdk = quote!(::tidegate_sdk);
-    let (first, output) = (signature.parameters.first(), signature.output);
-    let (parameters, result, call) = match kind {
-        Kind::Consumer => (
-            quote!(event: #sdk::RawEvent),
-            quote!(#sdk::Outcome),
-            quote!(#sdk::__private::handle::<#first, #output>(event, #name)),
-        ),
-        Kind::Batch => (
-            quote!(events: ::std::vec::Vec<#sdk::RawEvent>),
-            quote!(::std::vec::Vec<::std::result::Result<(), #sdk::Failure>>),
-            quote!(#sdk::__private::batch(events, #name)),
-        ),
-        Kind::Responder => (
-            quote!(question: #sdk::Question),
-            quote!(#sdk::Answer),
-            quote!(#sdk::__private::answered(question, #name)),
-        ),
-        Kind::Compensator => (
-            quote!(event: #sdk::RawEvent, output: ::std::option::Option<#sdk::Raw>),
-            quote!(#sdk::Outcome),
-            quote!(#sdk::__private::compensate(event, output, #name)),
-        ),
-    };
-    quote! {
-        #[allow(dead_code)]
-        fn call(#parameters) -> #result {
-            #call
+    let private = quote!(#sdk::__private);
+    let output = signature.output;
+    let first = signature.parameters.first();
+    match kind {
+        Kind::Consumer => quote! {
+            const _: fn(#sdk::RawEvent) -> #sdk::Outcome =
+                |event| #private::handle::<#first, #output>(event, #name);
+        },
+        Kind::Batch => quote! {
+            const _: fn(::std::vec::Vec<#sdk::RawEvent>) -> ::std::vec::Vec<::std::result::Result<(), #sdk::Failure>> =
+                |events| #private::batch::<#first, #output>(events, #name);
+        },
+        Kind::Responder => quote! {
+            const _: fn(#sdk::Question) -> #sdk::Answer =
+                |question| #private::answered::<#first, #output>(question, #name);
+        },
+        Kind::Compensator => {
+            let second = signature.parameters.get(1);
+            quote! {
+                const _: fn(#sdk::RawEvent, ::std::option::Option<#sdk::Raw>) -> #sdk::Outcome =
+                    |event, output| #private::compensate::<#first, #second, #output>(event, output, #name);
+            }
         }
-        #[cfg(not(target_family = "wasm"))]
-        #[allow(unused)]
-        const _: fn() = || _ = call;
     }
 }
 

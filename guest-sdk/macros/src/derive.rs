@@ -38,7 +38,6 @@ fn derive(direction: Direction, input: DeriveInput) -> TokenStream {
         const _: () = {
             #[derive(::tidegate_sdk::serde::#derived)]
             #[serde(crate = "::tidegate_sdk::serde", remote = #remote)]
-            #[allow(dead_code)]
             #copy
             #implementation
         };

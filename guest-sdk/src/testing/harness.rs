@@ -93,7 +93,8 @@ pub(crate) fn publish(draft: Draft) -> Result<String, publisher::Error> {
             return Err(publisher::Error::Invalid(why));
         }
         let granted = harness.publish.as_ref();
-        if granted.is_some_and(|granted| !granted.iter().any(|one| pattern::matches(one, &draft.event_type))) {
+        let granted = granted.is_none_or(|granted| granted.iter().any(|one| pattern::matches(one, &draft.event_type)));
+        if !granted || pattern::is_host_type(&draft.event_type) {
             return Err(publisher::Error::NotGranted(draft.event_type));
         }
         if draft.data.bytes.len() > limit::EVENT_BYTES {

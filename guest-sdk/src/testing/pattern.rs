@@ -7,6 +7,11 @@ pub(crate) fn check_type(text: &str) -> Result<(), String> {
     if dotted { Ok(()) } else { Err(format!("{text:?} is no event type: dotted words, such as order.created")) }
 }
 
+/// Whether the type is one of the host's own, which no consumer may publish.
+pub(crate) fn is_host_type(event_type: &str) -> bool {
+    event_type.split('.').next() == Some("tidegate")
+}
+
 /// `*` is any one segment, `**` the rest.
 pub(crate) fn matches(pattern: &str, event_type: &str) -> bool {
     let mut segments = event_type.split('.');

@@ -1,12 +1,10 @@
 //! What the attributes' generated code calls: each takes the contract's values and the user's function.
 
-use serde::de::DeserializeOwned;
-
 use super::imports::tidegate::consumer::types;
 use super::convert;
-use crate::answer::{IsAnswer, Question};
-use crate::event::IsEvent;
-use crate::outcome::{IsOutcome, Outcome};
+use crate::answer::{IsAnswer, IsQuestion};
+use crate::event::{IsBatch, IsEvent, IsOutput};
+use crate::outcome::{IsOutcome, IsOutcomes};
 
 pub use super::batch_handler::exports::tidegate::consumer::batch_handler::Guest as BatchGuest;
 pub use super::compensator::exports::tidegate::consumer::compensator::Guest as CompensatorGuest;
@@ -25,27 +23,27 @@ pub fn handle<E: IsEvent, O: IsOutcome>(
     }
 }
 
-pub fn batch<E: IsEvent>(
+pub fn batch<B: IsBatch, O: IsOutcomes>(
     deliveries: Vec<Delivery>,
-    handler: impl Fn(Vec<E>) -> Vec<Outcome>,
+    handler: impl Fn(B) -> O,
 ) -> Vec<Result<(), Failure>> {
     let events = deliveries.into_iter().map(convert::event).collect();
     crate::invoke::batch(events, handler).into_iter().map(|result| result.map_err(convert::failure)).collect()
 }
 
-pub fn compensate<E: IsEvent, T: DeserializeOwned, O: IsOutcome>(
+pub fn compensate<E: IsEvent, P: IsOutput, O: IsOutcome>(
     delivery: Delivery,
     output: Option<Payload>,
-    compensator: impl Fn(E, Option<T>) -> O,
+    compensator: impl Fn(E, P) -> O,
 ) -> Result<(), Failure> {
     crate::invoke::compensate(convert::event(delivery), output.map(convert::raw), compensator)
         .map(drop)
         .map_err(convert::failure)
 }
 
-pub fn answered<T: DeserializeOwned, A: IsAnswer>(
+pub fn answered<Q: IsQuestion, A: IsAnswer>(
     question: AskedQuestion,
-    responder: impl Fn(Question<T>) -> A,
+    responder: impl Fn(Q) -> A,
 ) -> Result<Payload, Refusal> {
     match crate::invoke::answered(convert::question(question), responder) {
         Ok(raw) => Ok(convert::payload(raw)),

@@ -10,8 +10,7 @@ pub(crate) use convert::millis;
 pub mod glue;
 
 /// Imports, and the types that all interfaces share.
-#[allow(unsafe_code, unreachable_pub, unused_qualifications, reason = "generated")]
-pub mod imports {
+pub(crate) mod imports {
     wit_bindgen::generate!({
         path: "../wit",
         world: "tidegate:consumer/imports",
@@ -20,7 +19,6 @@ pub mod imports {
     });
 }
 
-#[allow(unsafe_code, unreachable_pub, unused_qualifications, unused_imports, reason = "generated")]
 pub mod handler {
     wit_bindgen::generate!({
         inline: "package tidegate:sdk-handler; world handler-exports { export tidegate:consumer/handler@0.1.0; }",
@@ -33,7 +31,6 @@ pub mod handler {
     });
 }
 
-#[allow(unsafe_code, unreachable_pub, unused_qualifications, unused_imports, reason = "generated")]
 pub mod batch_handler {
     wit_bindgen::generate!({
         inline: "package tidegate:sdk-batch-handler; world batch-handler-exports { export tidegate:consumer/batch-handler@0.1.0; }",
@@ -46,7 +43,6 @@ pub mod batch_handler {
     });
 }
 
-#[allow(unsafe_code, unreachable_pub, unused_qualifications, unused_imports, reason = "generated")]
 pub mod compensator {
     wit_bindgen::generate!({
         inline: "package tidegate:sdk-compensator; world compensator-exports { export tidegate:consumer/compensator@0.1.0; }",
@@ -59,7 +55,6 @@ pub mod compensator {
     });
 }
 
-#[allow(unsafe_code, unreachable_pub, unused_qualifications, unused_imports, reason = "generated")]
 pub mod responder {
     wit_bindgen::generate!({
         inline: "package tidegate:sdk-responder; world responder-exports { export tidegate:consumer/responder@0.1.0; }",

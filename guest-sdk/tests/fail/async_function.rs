@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-async fn handle(event: Event<Value>) -> Outcome {
+async fn handle(_event: Event<Value>) -> Outcome {
     done()
 }
 

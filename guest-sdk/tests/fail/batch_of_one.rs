@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[batch_consumer]
-fn handle(event: Event<Value>) -> Outcome {
+fn handle(_event: Event<Value>) -> Outcome {
     done()
 }
 

@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[compensator]
-fn undo(event: Event<Value>) -> Outcome {
+fn undo(_event: Event<Value>) -> Outcome {
     done()
 }
 

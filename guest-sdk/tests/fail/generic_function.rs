@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-fn handle<T: Clone>(event: Event<T>) -> Outcome {
+fn handle<T: Clone>(_event: Event<T>) -> Outcome {
     done()
 }
 

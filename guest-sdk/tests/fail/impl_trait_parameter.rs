@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-fn handle(event: impl Clone) -> Outcome {
+fn handle(_event: impl Clone) -> Outcome {
     done()
 }
 

@@ -4,7 +4,7 @@ struct Shop;
 
 impl Shop {
     #[consumer]
-    fn handle(&self, event: Event<Value>) -> Outcome {
+    fn handle(&self, _event: Event<Value>) -> Outcome {
         done()
     }
 }

@@ -1,6 +1,6 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-fn handle(event: Event<Value>) {}
+fn handle(_event: Event<Value>) {}
 
 fn main() {}

@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[responder]
-fn reply(question: Question<Value>) -> Outcome {
+fn reply(_question: Question<Value>) -> Outcome {
     done()
 }
 

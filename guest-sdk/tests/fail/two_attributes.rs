@@ -2,7 +2,7 @@ use tidegate_sdk::prelude::*;
 
 #[consumer]
 #[responder]
-fn handle(event: Event<Value>) -> Outcome {
+fn handle(_event: Event<Value>) -> Outcome {
     done()
 }
 

@@ -1,12 +1,12 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-fn first(event: Event<Value>) -> Outcome {
+fn first(_event: Event<Value>) -> Outcome {
     done()
 }
 
 #[consumer]
-fn second(event: Event<Value>) -> Outcome {
+fn second(_event: Event<Value>) -> Outcome {
     done()
 }
 

@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-fn handle(event: Event<Value>, attempt: u32) -> Outcome {
+fn handle(_event: Event<Value>, _attempt: u32) -> Outcome {
     done()
 }
 

@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-unsafe fn handle(event: Event<Value>) -> Outcome {
+unsafe fn handle(_event: Event<Value>) -> Outcome {
     done()
 }
 

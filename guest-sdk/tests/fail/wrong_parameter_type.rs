@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-fn handle(order: Value) -> Outcome {
+fn handle(_order: Value) -> Outcome {
     done()
 }
 

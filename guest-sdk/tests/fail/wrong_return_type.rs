@@ -1,7 +1,7 @@
 use tidegate_sdk::prelude::*;
 
 #[consumer]
-fn handle(event: Event<Value>) -> Result<(), String> {
+fn handle(_event: Event<Value>) -> Result<(), String> {
     Ok(())
 }
 
