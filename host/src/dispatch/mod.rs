@@ -128,10 +128,11 @@ impl Dispatcher {
         let mut commits = Vec::new();
         loop {
             let due = self.sleep();
+            let stopped = async { stop.wait_for(|yes| *yes).await.is_ok() };
             // What was prepared must be known before the commit that makes it live: wakes come first.
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|yes| *yes) => return,
+                _ = stopped => return,
                 Some(request) = self.requests.recv() => self.open.push(request),
                 _ = self.wakes.recv_many(&mut wakes, WAKES_MAX) => {}
                 n = self.commits.recv_many(&mut commits, WAKES_MAX) => {

@@ -13,7 +13,6 @@ use tokio::sync::{broadcast, watch};
 pub use self::presence::Presence;
 use crate::clock::{Clock, SystemClock};
 use crate::dispatch::{self, Dispatcher};
-use crate::log::EventLog;
 use crate::log::sqlite::{self, SqliteLog};
 use crate::manifest::{self, Compiled, Diagnostics};
 use crate::model::{Generation, Seq};
@@ -22,7 +21,7 @@ use crate::registry::load::{Loaded, Loader};
 use crate::registry::reload::{self, Reloader};
 use crate::registry::{Registry, Snapshot};
 use crate::sandbox::{self, Sandbox};
-use crate::server::{self, Live};
+use crate::server;
 use crate::store;
 use crate::telemetry::Metrics;
 
@@ -100,24 +99,29 @@ async fn run_on(options: &Options, guests: tokio::runtime::Handle) -> Result<(),
 
     // The lock first: whoever has it may touch the rest.
     let (log, commits) = SqliteLog::open(sqlite::Options {
-        path: compiled.deployment.database.clone(),
-        clock: clock.clone(),
         accept_loss_from: options.accept_loss_from,
-        listen: Some(compiled.deployment.server.listen.to_string()),
-        retention: compiled.deployment.retention,
+        retention: Some(compiled.deployment.retention),
+        ..sqlite::Options::new(&compiled.deployment.database, clock.clone())
     })?;
     let log = Arc::new(log);
     let started = start(options, compiled, clock, log.clone(), commits, guests).await;
     let running = match started {
         Ok(running) => running,
         Err(error) => {
-            log.close().await;
+            close(&log).await;
             return Err(error);
         }
     };
     let ended = running.until_stopped(&mut signals).await;
-    log.close().await;
+    close(&log).await;
     ended
+}
+
+async fn close(log: &SqliteLog) {
+    // A log that failed says so by itself; what was acknowledged is safe in any case.
+    if let Err(error) = log.close().await {
+        tracing::warn!(%error, "the log was not closed cleanly; the next start checks it");
+    }
 }
 
 /// Everything that runs.
@@ -149,7 +153,7 @@ async fn start(
     let deployment = Arc::new(compiled.deployment.clone());
     let listener = server::bind(&deployment.server).await?;
     let reader = store::Reader::open(&deployment.database)?;
-    let random = Arc::new(Random::from_system().map_err(|error| Error::Io { doing: "draw randomness", source: error.into() })?);
+    let random = Arc::new(Random::from_system().map_err(|error| Error::Io { doing: "draw randomness", source: std::io::Error::other(error.to_string()) })?);
     let loader = Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(reader.clone())) };
     let loaded = loader.load(compiled, None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.render(false)));
@@ -157,7 +161,7 @@ async fn start(
     let (closing, closed) = watch::channel(false);
     let (cancel, cancelled) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let live = broadcast::Sender::new(LIVE_MAX);
     let tools = dispatch::attempt::Tools {
         log: log.clone(),
@@ -189,6 +193,7 @@ async fn start(
     tasks.spawn(reloader.run(stopped.clone()));
 
     let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone()));
+    log.announce(deployment.server.listen.to_string());
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
     let parts = server::Parts {
         log: log.clone(),

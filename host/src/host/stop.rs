@@ -40,13 +40,15 @@ impl Signals {
 
 impl Running {
     pub(super) async fn until_stopped(mut self, signals: &mut Signals) -> Result<(), Error> {
+        let mut failed = self.log.failed();
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop => break,
                     Asked::Reload => self.reload_on_signal(),
                 },
-                why = self.log.failed() => {
+                Ok(why) = failed.wait_for(Option::is_some) => {
+                    let why = why.clone().unwrap_or_default();
                     self.end_loops();
                     return Err(Error::LogFailed(why));
                 }

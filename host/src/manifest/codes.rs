@@ -60,6 +60,7 @@ codes! {
     FOLDER_NAME = "TG311";
     REPEATED = "TG312";
     EXAMPLE = "TG313";
+    LOG_MOVED = "TG314";
     // Components.
     COMPONENT_MISSING = "TG401";
     COMPONENT_UNREADABLE = "TG402";

@@ -135,7 +135,7 @@ fn load_problem(subject: &Subject<'_>, error: &LoadError) -> Diagnostic {
     match error {
         LoadError::NotComponent { kind: Kind::CoreModule } => subject.core_module(),
         LoadError::NotComponent { kind: Kind::Precompiled } => subject.precompiled(),
-        LoadError::NotComponent { kind } => subject.not_wasm(&kind.to_string()),
+        LoadError::NotComponent { .. } => subject.not_wasm(),
         LoadError::TooLarge { limit, .. } => subject.too_large(*limit as u64),
         LoadError::Malformed(reason) => subject.invalid(reason),
         LoadError::CompileLimit(what) => subject.costly(what),

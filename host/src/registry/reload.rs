@@ -18,7 +18,7 @@ use super::load::{Loaded, Loader, Refused};
 use super::watch::Watch;
 use super::{Consumer, Registry};
 use crate::clock::Clock;
-use crate::manifest::{self, Diagnostics};
+use crate::manifest::{self, Diagnostic, Diagnostics, codes};
 use crate::model::{ConsumerName, Deployment, Digest, Generation};
 
 /// After a hint, this long without another one …
@@ -95,6 +95,12 @@ pub struct Options {
 /// Files and how they stood.
 type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
+enum Woken {
+    Asked(oneshot::Sender<Answer>),
+    Hint,
+    Poll,
+}
+
 pub struct Reloader {
     options: Options,
     requests: mpsc::UnboundedReceiver<oneshot::Sender<Answer>>,
@@ -120,20 +126,25 @@ impl Reloader {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
             let poll = self.pause(self.again.unwrap_or(POLL));
-            let request = tokio::select! {
+            let stopped = async { stop.wait_for(|yes| *yes).await.is_ok() };
+            let woken = tokio::select! {
                 biased;
-                _ = stop.wait_for(|yes| *yes) => return,
-                Some(request) = self.requests.recv() => Some(request),
-                () = self.watch.changed() => { self.quiet().await; None }
-                () = poll => None,
+                _ = stopped => return,
+                Some(request) = self.requests.recv() => Woken::Asked(request),
+                () = self.watch.changed() => Woken::Hint,
+                () = poll => Woken::Poll,
             };
-            match request {
-                Some(answer) => {
+            match woken {
+                Woken::Asked(answer) => {
                     // Whoever asked may have gone.
                     let _gone = answer.send(self.reload().await).is_err();
+                    continue;
                 }
-                None if self.differs() => drop(self.reload().await),
-                None => self.again = None,
+                Woken::Hint => self.quiet().await,
+                Woken::Poll => {}
+            }
+            if self.differs() {
+                drop(self.reload().await);
             }
         }
     }
@@ -207,7 +218,7 @@ impl Reloader {
         self.tried = tried;
         self.wanted = Some(wanted);
         if compiled.deployment.database != live.deployment.database {
-            let diagnostics = Diagnostics::new(vec![compiled.moved_log(&live.deployment.database)]);
+            let diagnostics = Diagnostics::new(vec![moved(&self.options.manifest, &live.deployment.database)]);
             return Err(Refused { diagnostics, unstable: false });
         }
         if compiled.deployment.server.listen != live.deployment.server.listen {
@@ -231,6 +242,13 @@ impl Reloader {
         let files = files(&self.options.manifest, &deployment);
         self.watch.follow(files.iter().map(PathBuf::as_path), deployment.folder.as_deref());
     }
+}
+
+/// The log cannot be exchanged under a running host.
+fn moved(manifest: &Path, live: &Path) -> Diagnostic {
+    Diagnostic::error(codes::LOG_MOVED, format!("`log` has changed, and the host runs on {}", live.display()))
+        .in_file(manifest)
+        .help("put it back, or stop the host and start it again")
 }
 
 /// Every file that a deployment is made of.
