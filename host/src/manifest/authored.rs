@@ -42,11 +42,29 @@ pub(super) struct Manifest {
     /// What holds for every consumer that does not say otherwise.
     pub defaults: Option<Defaults>,
     /// The catalogue of event types. Optional, but what is declared is checked.
-    #[schemars(with = "Option<BTreeMap<String, EventType>>")]
+    #[schemars(with = "Option<OrNothing<BTreeMap<String, OrNothing<EventType>>>>")]
     pub events: Vec<(At<String>, EventType)>,
     /// Who handles events, by name: `a-z`, `0-9`, `-` and `_`.
-    #[schemars(with = "Option<BTreeMap<String, Consumer>>")]
+    #[schemars(with = "Option<OrNothing<BTreeMap<String, OrNothing<Consumer>>>>")]
     pub consumers: Vec<Named>,
+}
+
+/// A map that may also be left empty: `order.created:` and nothing after it.
+struct OrNothing<T>(std::marker::PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for OrNothing<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("OrNothing{}", T::schema_name()).into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let map = generator.subschema_for::<T>();
+        schemars::json_schema!({ "anyOf": [map, { "const": null }] })
+    }
 }
 
 struct Language;

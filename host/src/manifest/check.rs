@@ -51,8 +51,7 @@ fn join<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Found]) -> Vec
             let folder_type = file.map(|file| file.event_type.clone());
             consumers.push(Joined { name: named.name.value.clone(), named: Some(named), component, folder_type });
         }
-        let subscribed = named.consumer.on.as_ref().is_some_and(|on| !on.value.is_empty());
-        if !subscribed && file.is_none() {
+        if named.consumer.on.is_none() && file.is_none() && named.consumer.component.is_some() {
             let message = format!("nothing is ever delivered to `{}`", named.name.value);
             let warning = Diagnostic::warning(codes::NO_SUBSCRIPTION, message)
                 .at(&reader.source, named.name.span.clone(), "subscribes to nothing")

@@ -48,7 +48,7 @@ impl Diagnostic {
         Self {
             code,
             severity: Severity::Error,
-            message: message.into(),
+            message: harmless(&message.into()),
             help: None,
             file: None,
             source: None,
@@ -72,13 +72,13 @@ impl Diagnostic {
     pub fn at(mut self, source: &Arc<Source>, span: Range<usize>, remark: impl Into<String>) -> Self {
         self.file = Some(source.path.clone());
         self.source = Some(Arc::clone(source));
-        self.labels.push(Label { span: clip(&source.text, span), text: remark.into() });
+        self.labels.push(Label { span: clip(&source.text, span), text: harmless(&remark.into()) });
         self
     }
 
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(harmless(&help.into()));
         self
     }
 
@@ -103,10 +103,10 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
         };
         let mut group = Group::with_title(level.primary_title(self.message.as_str()).id(self.code));
-        let path = self.file.as_ref().map(|file| file.to_string_lossy());
+        let path = self.file.as_ref().map(|file| harmless(&file.to_string_lossy()));
         match (&self.source, path) {
             (Some(source), path) => group = group.element(self.snippet(source, path.as_deref().unwrap_or_default())),
-            (None, Some(path)) => group = group.element(Origin::path(path.into_owned())),
+            (None, Some(path)) => group = group.element(Origin::path(path)),
             (None, None) => {}
         }
         if let Some(help) = &self.help {
@@ -125,6 +125,23 @@ impl Diagnostic {
     }
 }
 
+/// Text that may quote somebody's file, without what a terminal or a log would obey: control characters, and those
+/// that turn the direction of what follows.
+fn harmless(text: &str) -> String {
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if !text.contains(odd) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if odd(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
 /// A span that lies within the text, on character boundaries, and is not empty if it can be helped.
 fn clip(text: &str, span: Range<usize>) -> Range<usize> {
     let start = text.floor_char_boundary(span.start.min(text.len()));
@@ -136,7 +153,7 @@ impl fmt::Display for Diagnostic {
     /// One line, for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
-            write!(f, "{}:", file.display())?;
+            write!(f, "{}:", harmless(&file.to_string_lossy()))?;
         }
         if let Some((line, column)) = self.position() {
             write!(f, "{line}:{column}:")?;

@@ -19,6 +19,7 @@ mod elements;
 mod expand;
 mod folder;
 mod reader;
+mod reference;
 mod resolve;
 mod schema;
 mod yaml;
@@ -35,7 +36,8 @@ use std::sync::Arc;
 pub use codes::{explain, title};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use folder::{Found, scan_folder};
-pub use schema::{reference, schema};
+pub use reference::reference;
+pub use schema::schema;
 
 use crate::model::limit::MANIFEST_BYTES_MAX;
 use crate::model::{ConsumerName, Deployment, Digest};
@@ -49,11 +51,18 @@ pub fn codes() -> &'static [&'static str] {
 }
 
 /// A manifest's file as read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Source {
     /// As it was named; messages name it so.
     pub path: PathBuf,
     pub text: String,
+}
+
+impl std::fmt::Debug for Source {
+    /// Without the text, which may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// A manifest that may be served.
@@ -136,9 +145,8 @@ struct Front {
 
 fn front(source: &Source, env: &Environment<'_>) -> Result<Front, Diagnostics> {
     let source = Arc::new(source.clone());
-    let mut tree = yaml::parse(&source.text).map_err(|refusal| {
-        let help = codes::title(refusal.code).unwrap_or_default();
-        Diagnostic::error(refusal.code, refusal.message).at(&source, refusal.span, "").help(help)
+    let mut tree = yaml::parse(&source.text).and_then(yaml::Node::filled).map_err(|refusal| {
+        Diagnostic::error(refusal.code, refusal.message).at(&source, refusal.span, "").help(refusal.help)
     })?;
     let mut reader = reader::Reader::new(Arc::clone(&source), base_of(&source.path));
     expand::expand(&mut reader, &mut tree, env);

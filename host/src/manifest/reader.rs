@@ -108,7 +108,11 @@ impl Reader {
             },
         };
         let message = format!("{what} is {expected}, not {found}");
-        let help = if found == "nothing" { "give it a value, or leave the key out" } else { "see `docs/manifest.md`" };
+        let help = if found == "nothing" {
+            "give it a value, or leave the key out"
+        } else {
+            "the reference, docs/manifest.md, shows how it is written"
+        };
         self.error(codes::WRONG_TYPE, node.span.clone(), message, format!("expected {expected}"), help);
     }
 

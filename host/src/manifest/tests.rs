@@ -1,9 +1,18 @@
+//! The compiler as a whole: what it says about each fixture of `tests/diagnostics`, and what holds for any manifest.
+
+use proptest::prelude::*;
+
+use super::elements::SHAPES;
 use super::*;
+use crate::model::TypePattern;
+
+const TOKEN: &str = "token-from-the-environment-9f31";
+const KEY: &str = "key: [${GRACE}, \"key-from-the-environment";
 
 fn env(name: &str) -> Option<String> {
     match name {
-        "SHOP_TOKEN" => Some("shop-token-of-32-characters-here".to_owned()),
-        "MAIL_API_KEY" => Some("key: [".to_owned()),
+        "SHOP_TOKEN" => Some(TOKEN.to_owned()),
+        "MAIL_API_KEY" => Some(KEY.to_owned()),
         "SIGNING_KEY" => Some("signing".to_owned()),
         _ => None,
     }
@@ -13,12 +22,473 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/diagnostics")
 }
 
+fn maximal() -> String {
+    std::fs::read_to_string(fixtures().join("maximal.yaml")).unwrap()
+}
+
+/// Compiles a text as if it lay beside the fixtures.
+fn compiled(text: &str) -> Result<Compiled, Diagnostics> {
+    let source = Source { path: fixtures().join("text.yaml"), text: text.to_owned() };
+    compile(&source, &env, &[])
+}
+
+fn errors(text: &str) -> Vec<&'static str> {
+    compiled(text).err().unwrap_or_default().iter().map(|problem| problem.code).collect()
+}
+
+fn drawn(problems: &Diagnostics) -> String {
+    problems.render(false).replace(&format!("{}/", fixtures().display()), "")
+}
+
+fn snapshot(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(fixtures());
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
 #[test]
-fn smoke() {
-    for name in ["minimal", "maximal"] {
-        match load(&fixtures().join(format!("{name}.yaml")), &env) {
-            Ok(compiled) => println!("{:#?}", compiled),
-            Err(problems) => panic!("{}", problems.render(false)),
+fn each_fixture_is_reported_as_its_snapshot_says() {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut seen = 0;
+    for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let problems = load(path, &env).map_or_else(|problems| problems, |compiled| compiled.warnings);
+        if matches!(name, "minimal" | "maximal") {
+            assert!(problems.is_empty(), "{name}: {}", drawn(&problems));
+            continue;
         }
+        assert!(!problems.is_empty(), "{name} has no problem");
+        for problem in &problems {
+            assert!(problem.position().is_some(), "{name}: no position: {problem}");
+            assert!(problem.help.as_ref().is_some_and(|help| !help.is_empty()), "{name}: no help: {problem}");
+            assert!(!problem.message.ends_with('.'), "{name}: {problem}");
+        }
+        snapshot(name, &drawn(&problems));
+        seen += 1;
+    }
+    assert!(seen >= 50, "only {seen} fixtures");
+}
+
+#[test]
+fn files_that_cannot_be_manifests_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large.yaml");
+    std::fs::write(&large, format!("tidegate: 1\n#{}", "x".repeat(MANIFEST_BYTES_MAX))).unwrap();
+    let fit = folder.path().join("fit.yaml");
+    std::fs::write(&fit, format!("tidegate: 1\n#{}", "x".repeat(MANIFEST_BYTES_MAX - 13))).unwrap();
+    assert!(load(&fit, &env).is_ok());
+    for (name, path) in [
+        ("file-missing", folder.path().join("gone.yaml")),
+        ("file-is-a-folder", folder.path().to_owned()),
+        ("file-too-large", large),
+    ] {
+        let problems = load(&path, &env).unwrap_err();
+        let text = problems.render(false).replace(&folder.path().display().to_string(), "FOLDER");
+        snapshot(name, &text);
+    }
+}
+
+#[test]
+fn problems_of_components_are_told_at_their_place() {
+    let compiled = load(&fixtures().join("maximal.yaml"), &env).unwrap();
+    let io = |kind| std::io::Error::from(kind);
+    let of = |name: &str| ConsumerName::new(name).unwrap();
+    let (mailer, audit, greet) = (of("send-confirmation"), of("audit"), of("greet"));
+    let subject = |consumer| component::Subject {
+        spans: &compiled.spans,
+        consumer,
+        path: Path::new("consumers/send_confirmation.wasm"),
+    };
+    let mail = subject(&mailer);
+    let problems = Diagnostics::new(vec![
+        mail.io(&io(std::io::ErrorKind::NotFound)),
+        mail.io(&io(std::io::ErrorKind::PermissionDenied)),
+        mail.not_a_file(),
+        mail.too_large(32 << 20),
+        mail.core_module(),
+        mail.precompiled(),
+        mail.not_wasm(),
+        mail.invalid("unknown import \u{1b}[31m\nsecond line"),
+        mail.costly("30 s"),
+        mail.import_not_granted("tidegate:consumer/state", "state: true"),
+        subject(&audit).import_not_granted("tidegate:consumer/http", "http: [https://example.com]"),
+        subject(&greet).import_not_granted("tidegate:consumer/http", "http: [https://example.com]"),
+        mail.import_not_served("tidegate:consumer/streams"),
+        mail.export_missing(&[]),
+        subject(&audit).export_missing(&["wasi:cli/run".to_owned()]),
+        mail.digest_mismatch(Digest::of(b"")),
+        subject(&audit).digest_mismatch(Digest::of(b"")),
+    ]);
+    assert!(problems.iter().all(|problem| problem.position().is_some()));
+    snapshot("components", &drawn(&problems));
+}
+
+#[test]
+fn each_code_has_a_page_and_a_fixture() {
+    let snapshots: String = std::fs::read_dir(fixtures())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "snap"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    for code in codes() {
+        let page = explain(code).unwrap_or_else(|| panic!("{code} has no page"));
+        assert!(page.len() > 80, "the page of {code} says too little");
+        assert!(title(code).is_some_and(|title| title.len() > 8), "{code} has no title");
+        assert!(snapshots.contains(&format!("[{code}]")), "{code} has no fixture");
+    }
+    let pages = include_str!("explain.md").matches("\n## TG").count();
+    assert_eq!(pages, codes().len(), "a page without a code");
+    assert_eq!(explain("tg101"), explain("TG101"));
+    assert_eq!(explain("TG999"), None);
+}
+
+#[test]
+fn numbers_are_taken_up_to_their_ends_and_not_beyond() {
+    let consumer = "consumers: { a: { component: a.wasm, on: x.y, KEY } }\nlimits: { memory: 1TiB, attempts: 10_000 }";
+    let host = "limits: { KEY }\ndefaults: { memory: 64KiB }";
+    let grants = "consumers: { a: { component: a.wasm, on: x.y, grants: { state: { KEY } } } }";
+    for (place, key, [below, min, max, above]) in [
+        ("server: { KEY }", "grace", ["-1s", "0s", "1h", "1h1ms"]),
+        ("retention: { KEY }", "events", ["59s", "1m", "3650d", "3650d1ms"]),
+        ("retention: { KEY }", "outcomes", ["59s999ms", "1m", "3650d", "3651d"]),
+        (host, "event-size", ["1023B", "1KiB", "16MiB", "16777217B"]),
+        (host, "attempts", ["0", "1", "10_000", "10_001"]),
+        (host, "memory", ["1048575B", "1MiB", "1TiB", "1025GiB"]),
+        (consumer, "timeout", ["0ms", "1ms", "1d", "1d1ms"]),
+        (consumer, "fuel", ["999", "1_000", "1_000_000_000_000_000", "1_000_000_000_000_001"]),
+        (consumer, "memory", ["65535B", "64KiB", "4GiB", "4294967297B"]),
+        (consumer, "concurrency", ["0", "1", "10_000", "10_001"]),
+        (consumer, "chain-depth", ["0", "1", "1_000", "1_001"]),
+        ("defaults: { KEY }", "timeout", ["0s", "1ms", "24h", "25h"]),
+        ("defaults: { KEY }", "fuel", ["0", "1000", "1000000000000000", "1000000000000001"]),
+        ("defaults: { KEY }\nlimits: { memory: 8GiB }", "memory", ["1B", "64KiB", "4GiB", "5GiB"]),
+        ("defaults: { KEY }", "concurrency", ["0", "1", "10000", "10001"]),
+        ("defaults: { KEY }", "chain-depth", ["0", "1", "1000", "1001"]),
+        ("defaults: { retry: { KEY } }", "attempts", ["0", "1", "1000", "1001"]),
+        ("defaults: { retry: { max: 30d, KEY } }", "initial", ["0ms", "1ms", "30d", "30d1ms"]),
+        ("defaults: { retry: { initial: 1ms, KEY } }", "max", ["0ms", "1ms", "30d", "31d"]),
+        ("defaults: { retry: { KEY } }", "factor", ["0.99", "1", "100", "100.1"]),
+        (grants, "quota", ["1023B", "1KiB", "1TiB", "2TiB"]),
+    ] {
+        let with = |value: &str| format!("tidegate: 1\n{}", place.replace("KEY", &format!("{key}: {value}")));
+        for value in [min, max] {
+            assert_eq!(errors(&with(value)), [] as [&str; 0], "{key}: {value}");
+        }
+        for value in [below, above, "-1", "1e18", "99999999999999999999999999999999999999999"] {
+            let text = with(value);
+            let problems = compiled(&text).unwrap_err();
+            let problem = problems.iter().next().unwrap();
+            assert!(
+                [codes::OUT_OF_RANGE, codes::DURATION, codes::SIZE, codes::COUNT].contains(&problem.code),
+                "{key}: {value}: {problem}"
+            );
+            // Whatever is wrong, the message or its help says what would be right.
+            let said = format!("{} {}", problem.message, problem.help.as_deref().unwrap_or_default());
+            assert!(said.contains(" to "), "{key}: {value}: {said}");
+        }
+        for value in [below, above] {
+            assert_eq!(errors(&with(value)), [codes::OUT_OF_RANGE], "{key}: {value}");
+        }
+    }
+}
+
+#[test]
+fn defaults_are_filled_in_key_by_key() {
+    let text = "tidegate: 1\n\
+        defaults: { timeout: 5s, retry: { attempts: 7, initial: 2s } }\n\
+        consumers: { a: { component: a.wasm, on: x.y, fuel: 5_000, retry: { initial: 3s } } }\n";
+    let compiled = compiled(text).unwrap();
+    let consumer = &compiled.deployment.consumers[&ConsumerName::new("a").unwrap()];
+    assert_eq!(consumer.limits.timeout.as_secs(), 5);
+    assert_eq!((consumer.limits.fuel, consumer.limits.memory), (5_000, 64 << 20));
+    assert_eq!((consumer.retry.attempts, consumer.retry.initial.as_secs()), (7, 3));
+    assert_eq!(consumer.retry.max.as_secs(), 60);
+    assert_eq!(compiled.deployment.database, base_of(&compiled.spans.source.path).join("data/tidegate.db"));
+    assert_eq!(compiled.deployment.server.listen.to_string(), "127.0.0.1:7420");
+    assert_eq!(compiled.deployment.server.grace.as_secs(), 20);
+}
+
+#[test]
+fn the_drop_folder_and_the_manifest_describe_a_consumer_together() {
+    let deployment = load(&fixtures().join("maximal.yaml"), &env).unwrap().deployment;
+    let of = |name: &str| &deployment.consumers[&ConsumerName::new(name).unwrap()];
+    let created = TypePattern::new("order.created").unwrap();
+    for name in ["audit", "greet"] {
+        assert!(of(name).component.ends_with(format!("files/folder/order.created/{name}.wasm")));
+        assert_eq!(of(name).subscriptions[0].pattern, created);
+    }
+    assert_eq!((of("audit").limits.timeout.as_secs(), of("greet").limits.timeout.as_secs()), (2, 30));
+
+    let file = Found { event_type: "x.y".into(), name: "a".into(), path: "/tmp/a.wasm".into() };
+    let text = "tidegate: 1\nconsumers: { a: { on: x.z } }";
+    let source = Source { path: "t.yaml".into(), text: text.into() };
+    let deployment = compile(&source, &env, &[file]).unwrap().deployment;
+    let subscriptions = &deployment.consumers[&ConsumerName::new("a").unwrap()].subscriptions;
+    assert_eq!(subscriptions.iter().map(|on| on.pattern.as_str()).collect::<Vec<_>>(), ["x.z"]);
+}
+
+#[test]
+fn the_digest_is_of_the_meaning() {
+    let text = maximal();
+    let digest = |text: &str, env: &Environment<'_>| {
+        let source = Source { path: fixtures().join("maximal.yaml"), text: text.to_owned() };
+        let found = scan_folder(&fixtures().join("files/folder")).unwrap();
+        compile(&source, env, &found).unwrap().digest
+    };
+    let first = digest(&text, &env);
+    assert_eq!(first, digest(&format!("{text}\n# A remark.\n").replace("1m30s", "90s"), &env));
+    assert_ne!(first, digest(&text.replace("timeout: 2s", "timeout: 3s"), &env));
+    for name in ["SHOP_TOKEN", "MAIL_API_KEY"] {
+        let other = |asked: &str| if asked == name { Some("another-value-of-length".to_owned()) } else { env(asked) };
+        assert_ne!(first, digest(&text, &other), "{name}");
+    }
+}
+
+#[test]
+fn values_from_the_environment_are_not_shown() {
+    let text = maximal();
+    let all = load(&fixtures().join("maximal.yaml"), &env).unwrap();
+    assert!(!format!("{all:?}").contains("environment"));
+    let grants = &all.deployment.consumers[&ConsumerName::new("send-confirmation").unwrap()].grants;
+    assert_eq!(grants.secrets.as_ref().unwrap()["api-key"].value.expose(), KEY, "expanded once, and never parsed");
+
+    let keys = ["grace: 30s", "timeout: 30s", "memory: 64MiB", "factor: 2", "jitter: full", "version: 1.2.0"];
+    let text = keys.iter().fold(text, |text, key| {
+        let name = key.split(':').next().unwrap();
+        text.replace(key, &format!("{name}: \"${{MAIL_API_KEY}}\""))
+    });
+    let problems = compiled(&text).unwrap_err();
+    assert!(problems.len() >= keys.len(), "{problems}");
+    assert!(!problems.render(false).contains("environment"), "{problems}");
+}
+
+#[test]
+fn diagnostics_are_json_with_a_place() {
+    let problems = compiled("tidegate: 1\nlog: 5\n").unwrap_err();
+    let json = serde_json::to_value(&problems).unwrap();
+    assert_eq!(json[0]["code"], "TG111");
+    assert_eq!(json[0]["severity"], "error");
+    assert_eq!((&json[0]["line"], &json[0]["column"]), (&2.into(), &6.into()));
+    assert!(json[0]["file"].as_str().unwrap().ends_with("text.yaml"));
+    assert!(json[0]["help"].is_string() && json[0]["message"].is_string());
+    assert!(problems.render(true).contains("\u{1b}["));
+}
+
+#[test]
+fn places_are_right_after_other_scripts_and_line_ends() {
+    for text in
+        ["tidegate: 1\r\n# größer 日本\r\nlog: 5\r\n", "tidegate: 1\n# 🦀\nlog: 5", "\n\ntidegate: 1\n\n日本: 5"]
+    {
+        let problems = compiled(text).unwrap_err();
+        let problem = problems.iter().next().unwrap();
+        let (line, column) = problem.position().unwrap();
+        let at: String = text.lines().nth(line - 1).unwrap().chars().skip(column - 1).collect();
+        assert!(at == "5" || at == "日本: 5", "{text:?} at {line}:{column} is {at:?}");
+    }
+    let bom = decode(Path::new("t.yaml"), "\u{feff}tidegate: 1".into()).unwrap();
+    assert!(compile(&bom, &env, &[]).is_ok());
+}
+
+#[test]
+fn bombs_are_refused_before_they_cost_anything() {
+    let wide = format!("tidegate: 1\nconsumers: [{}]", "1,".repeat(300_000));
+    let long = format!("tidegate: 1\nlog: {}", "x".repeat(1 << 19));
+    let quotes = format!("tidegate: 1\nlog: \"{}\"", "\\n".repeat(1 << 18));
+    let keys: String = (0..30_000).map(|n| format!("k{n}: 1\n")).collect();
+    let blocks: String = (0..400).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+    for text in [wide, long, quotes, keys, blocks, "{".repeat(1 << 19), "- ".repeat(1 << 18), "? ".repeat(1 << 18)] {
+        assert!(compiled(&text).is_err());
+    }
+}
+
+// The schema.
+
+/// A tree as JSON, with the types of YAML.
+fn json(node: &yaml::Node) -> serde_json::Value {
+    use super::yaml::{Kind, Value};
+    match &node.value {
+        Value::Map(entries) => entries.iter().map(|entry| (entry.key.text.clone(), json(&entry.value))).collect(),
+        Value::List(items) => items.iter().map(json).collect(),
+        Value::Scalar(scalar) => match scalar.kind {
+            Kind::Null => serde_json::Value::Null,
+            Kind::Bool(value) => value.into(),
+            Kind::Number => serde_json::from_str(&scalar.text).unwrap_or_else(|_| scalar.text.clone().into()),
+            Kind::Text | Kind::Broken => scalar.text.clone().into(),
+        },
+    }
+}
+
+fn tree(text: &str) -> serde_json::Value {
+    json(&yaml::parse(text).ok().unwrap())
+}
+
+#[test]
+fn the_schema_is_one_and_takes_what_the_compiler_takes() {
+    let schema = schema();
+    jsonschema::draft202012::meta::validate(&schema).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    for text in ["tidegate: 1\n", maximal().as_str()] {
+        let instance = tree(text);
+        let problems: Vec<String> =
+            validator.iter_errors(&instance).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+    for name in ["unknown-key", "wrong-types", "missing-keys", "not-served", "wrong-unit", "language", "choices"] {
+        let text = std::fs::read_to_string(fixtures().join(format!("{name}.yaml"))).unwrap();
+        assert!(!validator.is_valid(&tree(&text)), "{name}");
+    }
+    // Each key of the maximal manifest by itself, misspelt.
+    for (at, _) in maximal().match_indices(": ") {
+        let mut text = maximal();
+        text.insert_str(at, "-x");
+        let known = text.contains("order.") && validator.is_valid(&tree(&text));
+        let line = text[..at].lines().last().unwrap();
+        assert!(!known || line.trim_end_matches("-x").ends_with(|c: char| c.is_alphanumeric()), "{line}");
+    }
+}
+
+#[test]
+fn readers_and_schema_know_the_same_keys() {
+    let schema = schema();
+    let mut all = maximal();
+    all.push(' ');
+    for (name, shape) in SHAPES {
+        let definition = if *name == "Manifest" { &schema } else { &schema["$defs"][name] };
+        let mut keys: Vec<&str> = definition["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut known = shape.keys.to_vec();
+        keys.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(keys, known, "{name}");
+        assert_eq!(definition["additionalProperties"], false, "{name}");
+        for key in shape.keys {
+            assert!(all.contains(&format!("{key}:")), "the maximal manifest lacks `{key}`");
+            assert!(!shape.later.contains(key), "{name}: `{key}` is served");
+            let description = &definition["properties"][key]["description"];
+            assert!(*key == "tidegate" || description.is_string(), "{name}: `{key}` has no description");
+        }
+    }
+    for (name, key, range) in elements::bounds::table() {
+        let description = schema["$defs"][name]["properties"][key]["description"].as_str().unwrap();
+        assert!(description.contains(&range), "{name} {key}");
+    }
+}
+
+/// The tree with the value of its n-th entry exchanged for one that fits nowhere; the key, and whether there was one.
+fn spoil(node: &mut yaml::Node, n: &mut usize) -> Option<String> {
+    use super::yaml::Value;
+    match &mut node.value {
+        Value::Map(entries) => entries.iter_mut().find_map(|entry| {
+            if *n == 0 {
+                let inner = yaml::Node { span: 0..0, value: Value::List(Vec::new()) };
+                let list = yaml::Node { span: 0..0, value: Value::List(vec![inner]) };
+                entry.value.value = Value::List(vec![list]);
+                return Some(entry.key.text.clone());
+            }
+            *n -= 1;
+            spoil(&mut entry.value, n)
+        }),
+        Value::List(items) => items.iter_mut().find_map(|item| spoil(item, n)),
+        Value::Scalar(_) => None,
+    }
+}
+
+#[test]
+fn no_key_is_passed_over() {
+    let text = maximal();
+    let mut spoilt = 0;
+    loop {
+        let mut tree = yaml::parse(&text).ok().unwrap();
+        let mut n = spoilt;
+        let Some(key) = spoil(&mut tree, &mut n) else { break };
+        let source = Arc::new(Source { path: fixtures().join("maximal.yaml"), text: text.clone() });
+        let mut reader = reader::Reader::new(source, fixtures());
+        authored::read(&mut reader, &tree);
+        assert!(reader.into_problems().has_errors(), "nobody reads `{key}` (entry {spoilt})");
+        spoilt += 1;
+    }
+    assert!(spoilt > 80, "only {spoilt} entries");
+}
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/manifest.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, reference()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == reference(), "run: UPDATE_DOCS=1 cargo test -p tidegate --lib reference");
+}
+
+// Any text at all.
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Delete(usize, usize),
+    Insert(usize, String),
+    Copy(usize, usize, usize),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let at = 0..4_000_usize;
+    let bits = [
+        "\n", " ", "  ", ":", ": ", "- ", "\t", "\"", "'", "{", "}", "[", "]", ",", "#", "&a ", "*a", "!t ", "|", ">-",
+        "%", "${", "}", "$${", "~", "0", "-1", "1e400", ".nan", "null", "é", "\u{202e}", "\u{0}", "\u{85}", "<<: ",
+        "? ", "---\n", "...",
+    ];
+    prop_oneof![
+        (at.clone(), 1..40_usize).prop_map(|(at, length)| Edit::Delete(at, length)),
+        (at.clone(), prop::sample::select(bits.to_vec())).prop_map(|(at, bit)| Edit::Insert(at, bit.to_owned())),
+        (at.clone(), 1..80_usize, at).prop_map(|(from, length, to)| Edit::Copy(from, length, to)),
+    ]
+}
+
+fn edited(text: &str, edits: &[Edit]) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    for edit in edits {
+        let length = chars.len();
+        let end = |at: usize, more: usize| (at + more).min(length);
+        match edit {
+            Edit::Delete(at, more) if *at < length => drop(chars.drain(*at..end(*at, *more))),
+            Edit::Insert(at, bit) => {
+                let at = end(*at, 0);
+                chars.splice(at..at, bit.chars());
+            }
+            Edit::Copy(from, more, to) if *from < length => {
+                let piece = chars[*from..end(*from, *more)].to_vec();
+                let to = end(*to, 0);
+                chars.splice(to..to, piece);
+            }
+            _ => {}
+        }
+    }
+    chars.into_iter().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_panics_and_each_problem_has_a_place(edits in prop::collection::vec(edit(), 1..6)) {
+        let text = edited(&maximal(), &edits);
+        let lines = text.split('\n').count();
+        if let Err(problems) = compiled(&text) {
+            prop_assert!(problems.has_errors());
+            let turned = problems.render(false).contains('\u{202e}');
+            prop_assert!(!turned);
+            for problem in &problems {
+                let (line, column) = problem.position().unwrap();
+                prop_assert!((1..=lines).contains(&line) && column >= 1, "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_noise_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let Ok(source) = decode(Path::new("t.yaml"), bytes) else { return Ok(()) };
+        drop(compile(&source, &env, &[]));
     }
 }

@@ -68,7 +68,21 @@ pub(super) enum Kind {
 pub(super) struct Refusal {
     pub code: &'static str,
     pub message: String,
+    pub help: &'static str,
     pub span: Span,
+}
+
+impl Node {
+    /// A document that holds anything at all.
+    pub(super) fn filled(self) -> Result<Self, Refusal> {
+        match self.value {
+            Value::Scalar(Scalar { kind: Kind::Null, .. }) => {
+                let (code, message, help) = EMPTY;
+                Err(Refusal { code, message: message.to_owned(), help, span: 0..0 })
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 /// Reads one document. Duplicate and merge keys are left in the tree, for the readers to report with everything else.
@@ -104,32 +118,68 @@ fn options() -> Options {
 
 fn refusal(text: &str, error: &Error) -> Refusal {
     let error = error.without_snippet();
-    let span = error.location().map_or(0..0, |location| span_of(text, &location));
-    let (code, message) = match error {
+    let span = error.location().map_or(0..0, |location| place_of(text, &location));
+    let (code, message, help) = match error {
         Error::Budget { breach, .. } => budget_refusal(breach),
-        Error::MultipleDocuments { .. } => (codes::DOCUMENTS, "a manifest is one document".to_owned()),
-        Error::UnsupportedTag { tag, .. } => (codes::TAG, format!("the tag {} is not supported", quoted(tag))),
-        Error::UnknownAnchor { .. } => (codes::ALIAS, ALIASES.to_owned()),
-        Error::Eof { .. } => (codes::EMPTY, "the manifest is empty".to_owned()),
-        other => (codes::SYNTAX, format!("this is not YAML: {}", reason(other))),
+        Error::MultipleDocuments { .. } => DOCUMENTS,
+        Error::UnsupportedTag { tag, .. } => {
+            let message = format!("the tag {} is not supported", quoted(tag));
+            return Refusal {
+                code: codes::TAG,
+                message,
+                help: "remove it; `${NAME}` takes a value from the environment",
+                span,
+            };
+        }
+        Error::UnknownAnchor { .. } => ALIASES,
+        Error::Eof { .. } => EMPTY,
+        // The scanner's own limit on nesting, which strikes before the budget does.
+        other if reason(other).contains("recursion limit") => DEEP,
+        other => {
+            let message = format!("this is not YAML: {}", reason(other));
+            return Refusal { code: codes::SYNTAX, message, help: syntax_help(text, &span), span };
+        }
     };
-    Refusal { code, message, span }
+    Refusal { code, message: message.to_owned(), help, span }
 }
 
-const ALIASES: &str = "anchors and aliases (`&name`, `*name`) are not supported";
+/// What the parser's words do not say about the usual slips.
+fn syntax_help(text: &str, span: &Span) -> &'static str {
+    let line_start = text.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+    let line = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
+    if line.trim_start_matches(' ').starts_with('\t') {
+        return "indent with spaces, not with tabs";
+    }
+    if line.contains(": *") || line.contains("- *") {
+        return "a value that begins with `*` needs quotes: `on: \"*.created\"`";
+    }
+    "look here and in the line above for indentation, quotes, brackets and the space after `:`"
+}
 
-fn budget_refusal(breach: &serde_saphyr::budget::BudgetBreach) -> (&'static str, String) {
+/// Code, message, help.
+type Words = (&'static str, &'static str, &'static str);
+
+const ALIASES: Words = (
+    codes::ALIAS,
+    "anchors and aliases (`&name`, `*name`) are not supported",
+    "write the value out; a pattern that begins with `*` needs quotes: `on: \"*.created\"`",
+);
+const DOCUMENTS: Words = (codes::DOCUMENTS, "a manifest is one document", "remove the `---` and what follows it");
+const EMPTY: Words = (codes::EMPTY, "the manifest is empty", "begin with `tidegate: 1`");
+
+const DEEP: Words = (codes::COMPLEX, "nested deeper than 24 levels", LOOK);
+const LOOK: &str = "no manifest needs that; look for a generated or damaged part";
+
+fn budget_refusal(breach: &serde_saphyr::budget::BudgetBreach) -> Words {
     use serde_saphyr::budget::BudgetBreach as B;
     let message = match breach {
-        B::Aliases { .. } | B::Anchors { .. } | B::AliasAnchorRatio { .. } => {
-            return (codes::ALIAS, ALIASES.to_owned());
-        }
-        B::Documents { .. } => return (codes::DOCUMENTS, "a manifest is one document".to_owned()),
-        B::Depth { .. } => format!("nested deeper than {DEPTH_MAX} levels"),
-        B::Nodes { .. } | B::Events { .. } => format!("more than {NODES_MAX} keys and values"),
-        _ => "the manifest asks more of its reader than a manifest may".to_owned(),
+        B::Aliases { .. } | B::Anchors { .. } | B::AliasAnchorRatio { .. } => return ALIASES,
+        B::Documents { .. } => return DOCUMENTS,
+        B::Depth { .. } => return DEEP,
+        B::Nodes { .. } | B::Events { .. } => "more than 20,000 keys and values",
+        _ => "the manifest asks more of its reader than a manifest may",
     };
-    (codes::COMPLEX, message)
+    (codes::COMPLEX, message, LOOK)
 }
 
 /// The parser's own words, without the position that it appends.
@@ -140,22 +190,13 @@ fn reason(error: &Error) -> String {
     first.get(..cut).unwrap_or(first).trim_start_matches("error: ").to_owned()
 }
 
-/// A piece of somebody's text, fit for a message: short, in back-ticks, control characters escaped.
+/// A piece of somebody's text, fit for a message: short, in back-ticks. Diagnostics escape what could do harm.
 pub(super) fn quoted(text: &str) -> String {
     const CHARS_MAX: usize = 80;
-    let mut shown: String = text.chars().take(CHARS_MAX).flat_map(escaped).collect();
-    if text.chars().nth(CHARS_MAX).is_some() {
-        shown.push('…');
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("`{}…`", text.get(..end).unwrap_or_default()),
+        None => format!("`{text}`"),
     }
-    format!("`{shown}`")
-}
-
-fn escaped(c: char) -> impl Iterator<Item = char> {
-    // Besides control characters, those that turn the direction of what follows.
-    let odd =
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let plain = (!odd).then_some(c);
-    plain.into_iter().chain(odd.then(|| c.escape_unicode()).into_iter().flatten())
 }
 
 fn span_of(text: &str, location: &Location) -> Span {
@@ -165,6 +206,19 @@ fn span_of(text: &str, location: &Location) -> Span {
     let start = text.floor_char_boundary(start.min(text.len()));
     let end = text.floor_char_boundary(start.saturating_add(length).min(text.len()));
     start..end.max(start)
+}
+
+/// The place of an error. Those of the scanner know line and column only.
+fn place_of(text: &str, location: &Location) -> Span {
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(1);
+    let mut start = 0;
+    for line in text.split_inclusive('\n').take(number(location.line())) {
+        start += line.len();
+    }
+    let line = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
+    let column = line.char_indices().nth(number(location.column())).map_or(line.len(), |(at, _)| at);
+    let end = line.get(column..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+    start + column..start + column + end
 }
 
 /// A node as the parser gives it, before it is placed in the text.

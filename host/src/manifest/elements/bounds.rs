@@ -1,7 +1,7 @@
 //! What every number of the manifest may be, in one table: the readers enforce it, the JSON Schema and the reference
 //! say it, a test walks along its edges.
 
-use super::super::reader::{Bound, Quantity};
+use super::super::reader::Bound;
 use super::count::Count;
 use super::duration::Millis;
 use super::size::Bytes;

@@ -87,7 +87,8 @@ fn hint(text: &str) -> String {
         "day" | "days" | "d" => "d",
         "msec" | "millis" | "milliseconds" | "ms" => "ms",
         _ => {
-            return "durations are written like 250ms, 5s, 1m30s or 7d, in whole numbers, larger units first".to_owned();
+            return "durations are written like 250ms, 5s, 1m30s or 7d, in whole numbers, larger units first"
+                .to_owned();
         }
     };
     if digits.is_empty() || digits.len() > 18 {

@@ -98,7 +98,7 @@ fn version(reader: &mut Reader, node: &Node) -> Option<At<String>> {
 
 fn examples(reader: &mut Reader, node: &Node) -> Vec<At<PathBuf>> {
     let mut paths = Vec::new();
-    for item in reader.one_or_many(node) {
+    for item in reader.list(node, "`examples`") {
         let Some(path) = reader.path(item, "an example") else { continue };
         if path.value.is_file() {
             paths.push(path);

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use super::super::codes;
 use super::super::diagnostic::Diagnostic;
 use super::super::reader::{At, Reader, Shape};
-use super::super::yaml::{Node, quoted};
+use super::super::yaml::{Node, Value, quoted};
 use super::bounds;
 use super::duration::Millis;
 use crate::model::spec::Scope;
@@ -65,9 +65,7 @@ pub(crate) fn read(reader: &mut Reader, node: &Node) -> Option<Server> {
     let grace = fields.get("grace").and_then(|node| reader.quantity(node, "`grace`", &bounds::GRACE));
     if let Some(address) = &listen
         && !address.value.ip().is_loopback()
-        && fields
-            .get("tokens")
-            .is_none_or(|node| matches!(&node.value, super::super::yaml::Value::List(l) if l.is_empty()))
+        && fields.get("tokens").is_none_or(|node| matches!(&node.value, Value::List(l) if l.is_empty()))
     {
         let message = "listening beyond this machine needs tokens";
         let remark = "others could reach this address";
@@ -160,8 +158,8 @@ fn secret(reader: &mut Reader, node: &Node) -> Option<At<String>> {
 fn scopes(reader: &mut Reader, node: &Node) -> Vec<Scope> {
     let choices = [("publish", Scope::Publish), ("read", Scope::Read), ("operate", Scope::Operate)];
     let mut scopes = Vec::new();
-    let items = reader.one_or_many(node);
-    if items.is_empty() {
+    let items = reader.list(node, "`scopes`");
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
         let help = "name at least one of publish, read, operate";
         reader.error(codes::CHOICE, node.span.clone(), "a token without scopes may do nothing", "", help);
     }

@@ -65,6 +65,12 @@ impl JsonSchema for Pattern {
 
 pub(crate) fn read(reader: &mut Reader, node: &Node) -> Vec<Subscription> {
     let mut list: Vec<Subscription> = Vec::new();
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
+        let warning = Diagnostic::warning(codes::NO_SUBSCRIPTION, "a consumer of no events is never called")
+            .at(&reader.source, node.span.clone(), "subscribes to nothing")
+            .help("say which events it gets: `on: order.created`");
+        reader.push(warning);
+    }
     for item in reader.one_or_many(node) {
         let Some(subscription) = one(reader, item) else { continue };
         if let Some(first) = list.iter().find(|other| other.pattern.value == subscription.pattern.value) {
