@@ -153,8 +153,8 @@ impl Sandbox {
         let component = self.compiled(&bytes).await?;
         let engine = &self.runtime.engine;
         check_imports(engine, &component, spec)?;
-        check_exports(engine, &component)?;
         check_resources(&component, spec)?;
+        check_exports(engine, &component)?;
         let pre = self.link(&component, spec).map_err(|error| LoadError::Contract(text::reason(&format!("{error:#}"))))?;
         let consumer = Arc::new(Consumer {
             name: spec.name.clone(),
