@@ -14,6 +14,9 @@
 
 pub mod sqlite;
 
+#[cfg(test)]
+pub(crate) mod conformance;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,1 +1,217 @@
-//! The log on SQLite.
+//! The log on SQLite: one thread writes, one reads, and both answer through channels.
+//!
+//! The writer gathers whatever came while its last commit ran into the next one (group commit) and answers after that
+//! commit is on disk. Reading has a thread and a connection of its own rather than the runtime's blocking pool: its
+//! prepared statements stay warm, it needs no new thread when the machine has none to give, and a slow read never keeps one of
+//! the runtime's threads.
+
+mod apply;
+mod marker;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Settled,
+    Settlement, Waiting,
+};
+use crate::clock::Clock;
+use crate::model::spec::Retention;
+use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
+use crate::store::{LogReader, Opening, Writer};
+
+pub use crate::store::OpenError;
+use reader::Question;
+use writer::{Command, Gate};
+
+/// How to open a log.
+#[derive(Clone)]
+pub struct Options {
+    pub path: PathBuf,
+    pub clock: Arc<dyn Clock>,
+    /// Go on although the log is damaged from this sequence on; the loss is recorded.
+    pub accept_loss_from: Option<Seq>,
+    /// Where the host's HTTP API listens: told to whoever finds the database in use.
+    pub listen: Option<String>,
+    /// What is taken away when the log has nothing else to do; none: nothing is.
+    pub retention: Option<Retention>,
+    /// Appends that may wait for the writer: events, and bytes of their payloads. Beyond that they are `Busy`.
+    pub queue_events_max: usize,
+    pub queue_bytes_max: usize,
+    /// The file may not grow past so many pages: a full disk for tests.
+    pub pages_max: Option<u32>,
+}
+
+impl Options {
+    pub fn new(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            path: path.into(),
+            clock,
+            accept_loss_from: None,
+            listen: None,
+            retention: None,
+            queue_events_max: 10_000,
+            queue_bytes_max: 64 << 20,
+            pages_max: None,
+        }
+    }
+}
+
+/// The log in one SQLite file. Dropping it without [`SqliteLog::close`] is safe and is what a crash looks like: nothing
+/// acknowledged is lost, and the next start takes a little longer.
+pub struct SqliteLog {
+    path: PathBuf,
+    commands: mpsc::UnboundedSender<Command>,
+    questions: mpsc::UnboundedSender<Question>,
+    gate: Arc<Gate>,
+    failed: watch::Receiver<Option<String>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl SqliteLog {
+    /// Opens or creates the database, and starts to write. Blocks while the end of the log is checked. The receiver
+    /// gets every commit, in the order of the log.
+    pub fn open(options: Options) -> Result<(Self, mpsc::UnboundedReceiver<Commit>), OpenError> {
+        let opening = Opening {
+            path: options.path.clone(),
+            now: options.clock.now(),
+            listen: options.listen.clone(),
+            accept_loss_from: options.accept_loss_from,
+            pages_max: options.pages_max,
+        };
+        let store = Writer::open(&opening)?;
+        let path = store.path().to_owned();
+        let log_reader = LogReader::open(&path)?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (questions, asked) = mpsc::unbounded_channel();
+        let (commits, feed) = mpsc::unbounded_channel();
+        let (fail, failed) = watch::channel(None);
+        let gate = Arc::new(Gate::new(options.queue_events_max, options.queue_bytes_max));
+        let writing = writer::start(store, options, inbox, commits, fail)?;
+        let reading =
+            std::thread::Builder::new().name("log-reader".into()).spawn(move || reader::run(&log_reader, asked))?;
+        let threads = Mutex::new(vec![writing, reading]);
+        Ok((Self { path, commands, questions, gate, failed, threads }, feed))
+    }
+
+    /// The database's real path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Holds the reason once the log can no longer write, be it a failed fsync or another host that took over: the
+    /// host must stop.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.clone()
+    }
+
+    /// Tells whoever finds the database in use where this host listens.
+    pub fn announce(&self, listen: String) {
+        drop(self.commands.send(Command::Announce(listen)));
+    }
+
+    /// Changes what is taken away, after a reload.
+    pub fn retain(&self, retention: Retention) {
+        drop(self.commands.send(Command::Retain(retention)));
+    }
+
+    /// Writes what is pending, notes a clean end and lets go of the database. Everything after it is `Closed`.
+    pub async fn close(&self) -> Result<(), Error> {
+        let (reply, done) = oneshot::channel();
+        self.commands.send(Command::Close(reply)).map_err(|_| Error::Closed)?;
+        drop(self.questions.send(Question::Stop));
+        done.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Sends a command and waits for its answer, or says at once why there will be none.
+    fn ask<T: Send + 'static>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Pending<T> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(command(reply)).is_ok();
+        let failed = self.failed.clone();
+        Box::pin(async move {
+            if !sent {
+                return Err(gone(&failed));
+            }
+            answer.await.unwrap_or_else(|_| Err(gone(&failed)))
+        })
+    }
+
+    fn question<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Question,
+    ) -> Pending<T> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.questions.send(question(reply)).is_ok();
+        Box::pin(async move {
+            if !sent {
+                return Err(Error::Closed);
+            }
+            answer.await.unwrap_or(Err(Error::Closed))
+        })
+    }
+}
+
+fn gone(failed: &watch::Receiver<Option<String>>) -> Error {
+    failed.borrow().clone().map_or(Error::Closed, Error::Failed)
+}
+
+impl Drop for SqliteLog {
+    fn drop(&mut self) {
+        drop(self.commands.send(Command::Abandon));
+        drop(self.questions.send(Question::Stop));
+        // The lock is the writer's: who opens the database next must find it free.
+        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+impl EventLog for SqliteLog {
+    fn append(&self, events: Vec<Envelope>) -> Pending<Vec<Appended>> {
+        let Some(pass) = self.gate.enter(events.len(), events.iter().map(Envelope::data_len).sum()) else {
+            return Box::pin(std::future::ready(Err(Error::Busy)));
+        };
+        self.ask(|reply| Command::Append { events, pass, reply })
+    }
+
+    fn settle(&self, settlement: Settlement) -> Pending<Settled> {
+        self.ask(|reply| Command::Settle { settlement: Box::new(settlement), reply })
+    }
+
+    fn activate(&self, activation: Activation) -> Pending<Activated> {
+        self.ask(|reply| Command::Activate { activation, reply })
+    }
+
+    fn decide_dead(&self, dead: DeadSelection, decision: DeadDecision) -> Pending<Vec<DeliveryId>> {
+        self.ask(|reply| Command::Decide { dead, decision, reply })
+    }
+
+    fn advance(&self, positions: Vec<(ConsumerName, Seq)>) {
+        drop(self.commands.send(Command::Advance(positions)));
+    }
+
+    fn read(&self, after: Seq, limit: usize) -> Pending<Vec<Arc<Event>>> {
+        self.question(|reply| Question::Read { after, limit, reply })
+    }
+
+    fn recover(&self, consumer: ConsumerName) -> Pending<Recovery> {
+        self.question(|reply| Question::Recover { consumer, reply })
+    }
+
+    fn waiting(
+        &self,
+        consumer: ConsumerName,
+        after: Option<(Timestamp, DeliveryId)>,
+        limit: usize,
+    ) -> Pending<Vec<Waiting>> {
+        self.question(|reply| Question::Waiting { consumer, after, limit, reply })
+    }
+}

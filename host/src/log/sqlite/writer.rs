@@ -1,0 +1,474 @@
+//! The thread that writes: group commit, lazy positions, watermark, checkpoints, retention, and what happens when the
+//! disk is full or fails.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::marker::Marker;
+use super::reader::error;
+use super::{Options, apply};
+use crate::clock::Clock;
+use crate::log::{Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, Settled, Settlement};
+use crate::model::spec::Retention;
+use crate::model::{ConsumerName, DeliveryId, Envelope, Seq, Timestamp};
+use crate::store::{self, Class, OpenError, Writer};
+
+/// Commands in one transaction, and payload bytes in it beyond the first command.
+const GROUP_MAX: usize = 1_000;
+const GROUP_BYTES_MAX: usize = 1 << 20;
+/// A watermark is written when so many events are new, or so long after the first of them.
+const MARK_EVENTS: u64 = 1_000;
+const MARK_EVERY: Duration = Duration::from_secs(1);
+/// Positions are written with the first transaction after this, or by themselves.
+const POSITIONS_EVERY: Duration = Duration::from_secs(1);
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Between steps of retention while there is more to take away.
+const PRUNE_STEP_EVERY: Duration = Duration::from_millis(50);
+/// Settlements that found the disk full are tried again after this.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+/// Settlements kept while the disk is full; more are answered `Full`.
+const HELD_MAX: usize = 10_000;
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+pub(super) enum Command {
+    Append {
+        events: Vec<Envelope>,
+        pass: Pass,
+        reply: Reply<Vec<Appended>>,
+    },
+    Settle {
+        settlement: Box<Settlement>,
+        reply: Reply<Settled>,
+    },
+    Activate {
+        activation: Activation,
+        reply: Reply<Activated>,
+    },
+    Decide {
+        dead: DeadSelection,
+        decision: DeadDecision,
+        reply: Reply<Vec<DeliveryId>>,
+    },
+    Advance(Vec<(ConsumerName, Seq)>),
+    Announce(String),
+    Retain(Retention),
+    Close(Reply<()>),
+    /// The log was dropped.
+    Abandon,
+}
+
+impl Command {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append { events, .. } => events.iter().map(Envelope::data_len).sum(),
+            Self::Settle { settlement, .. } => settlement.events.iter().map(Envelope::data_len).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// Bounds what appends may wait for the writer. Settlements pass: attempts are bounded, and an attempt that has run must be
+/// able to end.
+#[derive(Debug)]
+pub(super) struct Gate {
+    events: AtomicUsize,
+    bytes: AtomicUsize,
+    events_max: usize,
+    bytes_max: usize,
+}
+
+/// A place in the queue, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    events: usize,
+    bytes: usize,
+}
+
+impl Gate {
+    pub(super) fn new(events_max: usize, bytes_max: usize) -> Self {
+        Self { events: AtomicUsize::new(0), bytes: AtomicUsize::new(0), events_max, bytes_max }
+    }
+
+    /// A place, if there is one. One append always fits into an empty queue, however large it is.
+    pub(super) fn enter(self: &Arc<Self>, events: usize, bytes: usize) -> Option<Pass> {
+        let before = self.events.fetch_add(events, Ordering::Relaxed);
+        let before_bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let pass = Pass { gate: Arc::clone(self), events, bytes };
+        let fits = before + events <= self.events_max && before_bytes + bytes <= self.bytes_max;
+        (fits || before == 0).then_some(pass)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.gate.events.fetch_sub(self.events, Ordering::Relaxed);
+        self.gate.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A command that was applied, until its transaction is durable or undone.
+enum Answer {
+    Append { result: Result<Vec<Appended>, Error>, reply: Reply<Vec<Appended>>, _pass: Pass },
+    Settle { settlement: Box<Settlement>, result: Settled, reply: Reply<Settled> },
+    Activate { result: Option<Activated>, reply: Reply<Activated> },
+    Decide { result: Vec<DeliveryId>, reply: Reply<Vec<DeliveryId>> },
+}
+
+impl Answer {
+    /// The transaction is on disk. Whoever has gone does not need the answer.
+    fn send(self) {
+        match self {
+            Self::Append { result, reply, .. } => drop(reply.send(result)),
+            Self::Settle { result, reply, .. } => drop(reply.send(Ok(result))),
+            Self::Activate { result, reply } => drop(reply.send(result.ok_or(Error::Closed))),
+            Self::Decide { result, reply } => drop(reply.send(Ok(result))),
+        }
+    }
+
+    /// The transaction was undone.
+    fn refuse(self, error: Error) {
+        match self {
+            Self::Append { reply, .. } => drop(reply.send(Err(error))),
+            Self::Settle { reply, .. } => drop(reply.send(Err(error))),
+            Self::Activate { reply, .. } => drop(reply.send(Err(error))),
+            Self::Decide { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+struct Service {
+    store: Writer,
+    clock: Arc<dyn Clock>,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    commits: mpsc::UnboundedSender<Commit>,
+    fail: watch::Sender<Option<String>>,
+    retention: Option<Retention>,
+    positions: BTreeMap<ConsumerName, Seq>,
+    positions_at: Option<Duration>,
+    marker: Marker,
+    mark_at: Option<Duration>,
+    prune_at: Duration,
+    /// Settlements that found the disk full.
+    held: VecDeque<(Box<Settlement>, Reply<Settled>)>,
+    retry_at: Option<Duration>,
+}
+
+/// Why a loop ends.
+enum End {
+    Closed(Reply<()>),
+    Abandoned,
+    Failed,
+}
+
+pub(super) fn start(
+    store: Writer,
+    options: Options,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    commits: mpsc::UnboundedSender<Commit>,
+    fail: watch::Sender<Option<String>>,
+) -> Result<JoinHandle<()>, OpenError> {
+    let marker = Marker::start(&store, fail.clone())?;
+    let prune_at = options.clock.monotonic() + PRUNE_EVERY;
+    // The machine's clock is tokio's, so the thread needs a runtime to wait in.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let service = Service {
+        store,
+        clock: options.clock,
+        inbox,
+        commits,
+        fail,
+        retention: options.retention,
+        positions: BTreeMap::new(),
+        positions_at: None,
+        marker,
+        mark_at: None,
+        prune_at,
+        held: VecDeque::new(),
+        retry_at: None,
+    };
+    Ok(std::thread::Builder::new().name("log-writer".into()).spawn(move || service.run(&runtime))?)
+}
+
+impl Service {
+    fn run(mut self, runtime: &tokio::runtime::Runtime) {
+        let end = loop {
+            let next = runtime.block_on(self.next());
+            let mut group = VecDeque::new();
+            let end = self.gather(next, &mut group);
+            if let Err(e) = self.work(group) {
+                self.fail_with(&e);
+                break End::Failed;
+            }
+            if let Some(end) = end {
+                break end;
+            }
+            if self.fail.borrow().is_some() {
+                break End::Failed;
+            }
+        };
+        self.end(end);
+    }
+
+    /// The next command, or none when something is due.
+    async fn next(&mut self) -> Option<Command> {
+        let due = [self.positions_at, self.mark_at, self.retry_at].into_iter().flatten().min();
+        let due = due.map_or(self.prune_at, |due| due.min(self.prune_at));
+        tokio::select! {
+            biased;
+            command = self.inbox.recv() => Some(command.unwrap_or(Command::Abandon)),
+            () = self.clock.sleep_until(due) => None,
+        }
+    }
+
+    /// Takes what has come in the meantime, up to a group. No waiting for more: whatever comes while this group is
+    /// committed is the next one.
+    fn gather(&mut self, first: Option<Command>, group: &mut VecDeque<Command>) -> Option<End> {
+        let mut next = first;
+        let mut bytes = 0;
+        while let Some(command) = next {
+            match command {
+                Command::Close(reply) => return Some(End::Closed(reply)),
+                Command::Abandon => return Some(End::Abandoned),
+                Command::Advance(positions) => self.note(positions),
+                Command::Announce(listen) => {
+                    drop(self.store.announce(self.clock.now(), Some(listen)));
+                }
+                Command::Retain(retention) => self.retention = Some(retention),
+                command => {
+                    bytes += if group.is_empty() { 0 } else { command.bytes() };
+                    group.push_back(command);
+                }
+            }
+            if group.len() >= GROUP_MAX || bytes > GROUP_BYTES_MAX {
+                return None;
+            }
+            next = self.inbox.try_recv().ok();
+        }
+        None
+    }
+
+    fn note(&mut self, positions: Vec<(ConsumerName, Seq)>) {
+        for (consumer, seq) in positions {
+            let position = self.positions.entry(consumer).or_default();
+            *position = seq.max(*position);
+        }
+        self.positions_at.get_or_insert(self.clock.monotonic() + POSITIONS_EVERY);
+    }
+
+    /// One round: what was held back, the new group, and what is due. An error ends the log.
+    fn work(&mut self, group: VecDeque<Command>) -> Result<(), store::Error> {
+        let now = self.clock.monotonic();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_held()?;
+        }
+        let positions_due = self.positions_at.is_some_and(|at| at <= now);
+        if !group.is_empty() || positions_due {
+            self.transact(group)?;
+        }
+        if self.mark_at.is_some_and(|at| at <= now) {
+            self.mark_at = None;
+            self.marker.mark(self.store.head());
+        }
+        if self.prune_at <= now {
+            self.prune_at = now + PRUNE_EVERY;
+            if let Some(retention) = self.retention
+                && self.held.is_empty()
+                && self.prune(retention)?
+            {
+                self.prune_at = now + PRUNE_STEP_EVERY;
+            }
+        }
+        Ok(())
+    }
+
+    fn retry_held(&mut self) -> Result<(), store::Error> {
+        let held = mem::take(&mut self.held);
+        self.retry_at = None;
+        let commands = held.into_iter().map(|(settlement, reply)| Command::Settle { settlement, reply });
+        self.transact(commands.collect())
+    }
+
+    /// One transaction; answers only after it is on disk.
+    fn transact(&mut self, mut group: VecDeque<Command>) -> Result<(), store::Error> {
+        let mut commits = Vec::new();
+        let mut answers = Vec::with_capacity(group.len());
+        let positions = mem::take(&mut self.positions);
+        self.positions_at = None;
+        match self.attempt(&mut group, &positions, &mut commits, &mut answers) {
+            Ok(()) => {}
+            Err(e) => {
+                self.note(positions.into_iter().collect());
+                return self.undo(e, answers, group);
+            }
+        }
+        // Nothing above this line has told anybody anything.
+        for commit in commits {
+            drop(self.commits.send(commit));
+        }
+        for answer in answers {
+            answer.send();
+        }
+        self.after_commit()
+    }
+
+    fn attempt(
+        &mut self,
+        group: &mut VecDeque<Command>,
+        positions: &BTreeMap<ConsumerName, Seq>,
+        commits: &mut Vec<Commit>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), store::Error> {
+        self.store.begin()?;
+        let now = self.clock.now();
+        while let Some(command) = group.pop_front() {
+            apply_one(&mut self.store, command, now, commits, answers)?;
+        }
+        for (consumer, seq) in positions {
+            self.store.advance(consumer, *seq)?;
+        }
+        self.store.commit()
+    }
+
+    /// Takes a transaction back. If the disk is full, settlements are kept: what an attempt came to is not thrown away
+    /// for want of space.
+    fn undo(&mut self, error: store::Error, answers: Vec<Answer>, rest: VecDeque<Command>) -> Result<(), store::Error> {
+        let undone = self.store.rollback();
+        let class = if undone.is_ok() { error.class() } else { Class::Fatal };
+        let refusal = || match class {
+            Class::Full => Error::Full,
+            Class::Busy => Error::Busy,
+            Class::Fatal => Error::Failed(error.to_string()),
+        };
+        let mut others = false;
+        for answer in answers.into_iter().chain(rest.into_iter().filter_map(unapplied)) {
+            match answer {
+                Answer::Settle { settlement, reply, .. } if class != Class::Fatal && self.held.len() < HELD_MAX => {
+                    self.held.push_back((settlement, reply));
+                }
+                answer => {
+                    others = true;
+                    answer.refuse(refusal());
+                }
+            }
+        }
+        if class == Class::Fatal {
+            return Err(error);
+        }
+        if !self.held.is_empty() {
+            // Without the appends, the settlements may fit.
+            let delay = if others { Duration::ZERO } else { FULL_RETRY };
+            self.retry_at = Some(self.clock.monotonic() + delay);
+        }
+        Ok(())
+    }
+
+    fn after_commit(&mut self) -> Result<(), store::Error> {
+        let head = self.store.head();
+        if head.seq >= self.marker.marked + MARK_EVENTS {
+            self.mark_at = None;
+            self.marker.mark(head);
+        } else if head.seq > self.marker.marked {
+            self.mark_at.get_or_insert(self.clock.monotonic() + MARK_EVERY);
+        }
+        self.store.checkpoint_if_due()
+    }
+
+    /// One step; answers whether there may be more to take away.
+    fn prune(&mut self, retention: Retention) -> Result<bool, store::Error> {
+        let now = self.clock.now();
+        let step = (|| {
+            self.store.begin()?;
+            let gone = self.store.prune(retention, now)?;
+            self.store.commit()?;
+            Ok(gone)
+        })();
+        match step {
+            Ok(gone) => {
+                self.store.checkpoint_if_due()?;
+                Ok(gone > 0)
+            }
+            Err(e) => self.undo(e, Vec::new(), VecDeque::new()).map(|()| false),
+        }
+    }
+
+    fn fail_with(&self, error: &store::Error) {
+        self.fail.send_if_modified(|reason| {
+            let first = reason.is_none();
+            reason.get_or_insert_with(|| error.to_string());
+            first
+        });
+    }
+
+    fn end(mut self, end: End) {
+        let End::Closed(reply) = end else {
+            // As a crash would leave it.
+            self.marker.stop();
+            return;
+        };
+        let flushed = self.retry_held().and_then(|()| self.transact(VecDeque::new()));
+        let head = self.store.head();
+        self.marker.mark(head);
+        self.marker.stop();
+        let closed = flushed.and_then(|()| self.store.close());
+        drop(reply.send(closed.map_err(error)));
+    }
+}
+
+fn apply_one(
+    store: &mut Writer,
+    command: Command,
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), store::Error> {
+    // An answer is kept even if applying fails: somebody waits for it.
+    match command {
+        Command::Append { events, pass, reply } => {
+            let (result, done) = split(apply::append(store, events, now, commits), Err(Error::Closed));
+            answers.push(Answer::Append { result, reply, _pass: pass });
+            done
+        }
+        Command::Settle { settlement, reply } => {
+            let (result, done) = split(apply::settle(store, &settlement, now, commits), Settled::Fenced);
+            answers.push(Answer::Settle { settlement, result, reply });
+            done
+        }
+        Command::Activate { activation, reply } => {
+            let (result, done) = split(apply::activate(store, &activation, now, commits).map(Some), None);
+            answers.push(Answer::Activate { result, reply });
+            done
+        }
+        Command::Decide { dead, decision, reply } => {
+            let (result, done) = split(apply::decide_dead(store, dead, decision, now, commits), Vec::new());
+            answers.push(Answer::Decide { result, reply });
+            done
+        }
+        _ => Ok(()),
+    }
+}
+
+fn split<T>(result: Result<T, store::Error>, otherwise: T) -> (T, Result<(), store::Error>) {
+    match result {
+        Ok(value) => (value, Ok(())),
+        Err(e) => (otherwise, Err(e)),
+    }
+}
+
+/// A command that was not reached before its transaction was undone.
+fn unapplied(command: Command) -> Option<Answer> {
+    match command {
+        Command::Append { pass, reply, .. } => Some(Answer::Append { result: Err(Error::Closed), reply, _pass: pass }),
+        Command::Settle { settlement, reply } => Some(Answer::Settle { settlement, result: Settled::Fenced, reply }),
+        Command::Activate { reply, .. } => Some(Answer::Activate { result: None, reply }),
+        Command::Decide { reply, .. } => Some(Answer::Decide { result: Vec::new(), reply }),
+        _ => None,
+    }
+}

@@ -1,0 +1,279 @@
+-- The first schema. Raw tables are compact: names are numbers, times are microseconds since 1970, words are codes.
+-- People read the views below; docs/database.md describes them, and a test compares the two.
+-- Numbers of names are not declared as foreign keys: names are never deleted, and the check would cost a look-up a row.
+
+-- Every recurring text once: consumers, event types, sources, schema versions, media types, component digests.
+CREATE TABLE names (
+  id   INTEGER PRIMARY KEY,
+  text TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- One row: whose database this is and which host may write it.
+CREATE TABLE host (
+  one         INTEGER PRIMARY KEY CHECK (one = 1),
+  database_id BLOB NOT NULL CHECK (length(database_id) = 16),
+  epoch       INTEGER NOT NULL CHECK (epoch >= 0),
+  boot_id     BLOB NOT NULL CHECK (length(boot_id) = 16),
+  pid         INTEGER NOT NULL,
+  started_at  INTEGER NOT NULL,
+  clean       INTEGER NOT NULL CHECK (clean IN (0, 1))
+) STRICT;
+
+-- An id or correlation is a BLOB of 16 bytes if it is a UUID in its usual spelling, else TEXT.
+-- correlation is NULL where it is the event's own id.
+CREATE TABLE raw_events (
+  seq          INTEGER PRIMARY KEY CHECK (seq > 0),
+  id           ANY NOT NULL CHECK (typeof(id) = 'text' OR (typeof(id) = 'blob' AND length(id) = 16)),
+  source       INTEGER NOT NULL,
+  type         INTEGER NOT NULL,
+  data_version INTEGER NOT NULL,
+  timestamp    INTEGER NOT NULL,
+  accepted_at  INTEGER NOT NULL,
+  not_before   INTEGER,
+  depth        INTEGER NOT NULL CHECK (depth >= 0),
+  correlation  ANY,
+  causation    ANY,
+  subject      TEXT,
+  key          TEXT,
+  traceparent  TEXT,
+  attributes   TEXT,
+  hash         BLOB NOT NULL CHECK (length(hash) = 32),
+  content_type INTEGER,
+  data         BLOB,
+  CHECK ((content_type IS NULL) = (data IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX raw_events_by_id ON raw_events (id, source);
+CREATE INDEX raw_events_by_type ON raw_events (type);
+CREATE INDEX raw_events_by_correlation ON raw_events (correlation) WHERE correlation IS NOT NULL;
+CREATE INDEX raw_events_by_causation ON raw_events (causation) WHERE causation IS NOT NULL;
+
+-- Sequences that are no longer here, and the chain's hash at the end of each such range (NULL: not known).
+CREATE TABLE raw_gaps (
+  last_seq    INTEGER PRIMARY KEY,
+  first_seq   INTEGER NOT NULL CHECK (first_seq > 0 AND first_seq <= last_seq),
+  last_hash   BLOB CHECK (last_hash IS NULL OR length(last_hash) = 32),
+  cause       TEXT NOT NULL CHECK (cause IN ('pruned', 'lost')),
+  recorded_at INTEGER NOT NULL,
+  CHECK (cause = 'lost' OR last_hash IS NOT NULL)
+) STRICT;
+
+-- Losses that an operator accepted, as they were accepted.
+CREATE TABLE raw_losses (
+  id          INTEGER PRIMARY KEY,
+  first_seq   INTEGER NOT NULL,
+  last_seq    INTEGER NOT NULL,
+  detail      TEXT NOT NULL,
+  recorded_at INTEGER NOT NULL
+) STRICT;
+
+-- One row a call of a handler. outcome: 0 done, 1 retry, 2 defer, 3 reject, 4 trapped, 5 timed-out, 6 out-of-fuel,
+-- 7 out-of-memory, 8 over-limit, 9 refused, 10 interrupted. state: 0 succeeded, 1 pending, 2 dead, 3 cancelled.
+CREATE TABLE raw_outcomes (
+  seq          INTEGER NOT NULL CHECK (seq > 0),
+  consumer     INTEGER NOT NULL,
+  round        INTEGER NOT NULL CHECK (round >= 0),
+  call         INTEGER NOT NULL CHECK (call >= 1),
+  attempt      INTEGER NOT NULL CHECK (attempt >= 1),
+  outcome      INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 10),
+  state        INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),
+  started_at   INTEGER NOT NULL,
+  duration_us  INTEGER NOT NULL CHECK (duration_us >= 0),
+  fuel         INTEGER NOT NULL,
+  memory_peak  INTEGER NOT NULL,
+  published    INTEGER NOT NULL CHECK (published >= 0),
+  generation   INTEGER NOT NULL,
+  component    INTEGER NOT NULL,
+  logs_dropped INTEGER NOT NULL DEFAULT 0 CHECK (logs_dropped >= 0),
+  reason       TEXT,
+  output_type  INTEGER,
+  output       BLOB,
+  logs         TEXT,
+  PRIMARY KEY (seq, consumer, round, call),
+  CHECK ((outcome = 0) = (state = 0)),
+  CHECK (outcome NOT IN (3, 9) OR state = 2),
+  CHECK (outcome <> 2 OR state = 1),
+  CHECK ((output_type IS NULL) = (output IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_outcomes_not_done ON raw_outcomes (outcome, seq) WHERE outcome <> 0;
+
+-- Deliveries that are stored because they must wait.
+CREATE TABLE raw_waiting (
+  seq      INTEGER NOT NULL,
+  consumer INTEGER NOT NULL,
+  round    INTEGER NOT NULL CHECK (round >= 0),
+  due_at   INTEGER NOT NULL,
+  attempts INTEGER NOT NULL CHECK (attempts >= 0),
+  calls    INTEGER NOT NULL CHECK (calls >= attempts),
+  PRIMARY KEY (seq, consumer, round),
+  CHECK (calls > 0 OR round > 0)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_waiting_by_due ON raw_waiting (consumer, due_at, seq, round);
+
+CREATE TABLE raw_dead_letters (
+  seq        INTEGER NOT NULL,
+  consumer   INTEGER NOT NULL,
+  round      INTEGER NOT NULL CHECK (round >= 0),
+  cause      TEXT NOT NULL CHECK (cause IN ('rejected', 'refused', 'attempts-exhausted')),
+  outcome    INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 10),
+  reason     TEXT,
+  attempts   INTEGER NOT NULL,
+  died_at    INTEGER NOT NULL,
+  status     TEXT NOT NULL CHECK (status IN ('dead', 'redriven', 'discarded')),
+  decided_at INTEGER,
+  PRIMARY KEY (seq, consumer, round),
+  CHECK ((status = 'dead') = (decided_at IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_dead_letters_by_time ON raw_dead_letters (status, died_at);
+
+-- How far each consumer has come: everything up to seq is settled or waiting.
+CREATE TABLE raw_cursors (
+  consumer INTEGER PRIMARY KEY,
+  seq      INTEGER NOT NULL CHECK (seq >= 0)
+) STRICT;
+
+CREATE TABLE raw_generations (
+  generation    INTEGER PRIMARY KEY CHECK (generation > 0),
+  digest        BLOB NOT NULL CHECK (length(digest) = 32),
+  from_seq      INTEGER NOT NULL CHECK (from_seq > 0),
+  activated_at  INTEGER NOT NULL,
+  subscriptions TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE raw_state (
+  consumer   INTEGER NOT NULL,
+  key        TEXT NOT NULL,
+  version    INTEGER NOT NULL CHECK (version > 0),
+  expires_at INTEGER,
+  value      BLOB NOT NULL,
+  PRIMARY KEY (consumer, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_state_by_expiry ON raw_state (expires_at) WHERE expires_at IS NOT NULL;
+
+-- bytes: of a consumer's keys and values. revision: the version of its latest write. Rows stay, so versions never repeat.
+CREATE TABLE raw_state_totals (
+  consumer INTEGER PRIMARY KEY,
+  bytes    INTEGER NOT NULL CHECK (bytes >= 0),
+  revision INTEGER NOT NULL CHECK (revision >= 0)
+) STRICT;
+
+CREATE VIEW events AS
+SELECT
+  e.seq,
+  CASE typeof(e.id) WHEN 'blob' THEN lower(substr(hex(e.id), 1, 8) || '-' || substr(hex(e.id), 9, 4) || '-' ||
+    substr(hex(e.id), 13, 4) || '-' || substr(hex(e.id), 17, 4) || '-' || substr(hex(e.id), 21)) ELSE e.id END AS id,
+  (SELECT text FROM names WHERE names.id = e.type) AS type,
+  (SELECT text FROM names WHERE names.id = e.source) AS source,
+  e.subject,
+  e.key,
+  (SELECT text FROM names WHERE names.id = e.data_version) AS data_version,
+  strftime('%Y-%m-%dT%H:%M:%fZ', e.timestamp / 1e6, 'unixepoch') AS timestamp,
+  strftime('%Y-%m-%dT%H:%M:%fZ', e.accepted_at / 1e6, 'unixepoch') AS accepted_at,
+  CASE typeof(coalesce(e.correlation, e.id)) WHEN 'blob' THEN
+    lower(substr(hex(coalesce(e.correlation, e.id)), 1, 8) || '-' || substr(hex(coalesce(e.correlation, e.id)), 9, 4)
+    || '-' || substr(hex(coalesce(e.correlation, e.id)), 13, 4) || '-' ||
+    substr(hex(coalesce(e.correlation, e.id)), 17, 4) || '-' || substr(hex(coalesce(e.correlation, e.id)), 21))
+    ELSE coalesce(e.correlation, e.id) END AS correlation_id,
+  CASE typeof(e.causation) WHEN 'blob' THEN lower(substr(hex(e.causation), 1, 8) || '-' ||
+    substr(hex(e.causation), 9, 4) || '-' || substr(hex(e.causation), 13, 4) || '-' || substr(hex(e.causation), 17, 4)
+    || '-' || substr(hex(e.causation), 21)) ELSE e.causation END AS causation_id,
+  e.traceparent,
+  strftime('%Y-%m-%dT%H:%M:%fZ', e.not_before / 1e6, 'unixepoch') AS not_before,
+  e.depth,
+  e.attributes,
+  (SELECT text FROM names WHERE names.id = e.content_type) AS content_type,
+  CAST(e.data AS TEXT) AS data,
+  length(e.data) AS data_bytes,
+  lower(hex(e.hash)) AS hash
+FROM raw_events AS e;
+
+CREATE VIEW outcomes AS
+SELECT
+  o.seq,
+  (SELECT text FROM names WHERE names.id = o.consumer) AS consumer,
+  o.round,
+  o.call,
+  o.attempt,
+  CASE o.outcome WHEN 0 THEN 'done' WHEN 1 THEN 'retry' WHEN 2 THEN 'defer' WHEN 3 THEN 'reject' WHEN 4 THEN 'trapped'
+    WHEN 5 THEN 'timed-out' WHEN 6 THEN 'out-of-fuel' WHEN 7 THEN 'out-of-memory' WHEN 8 THEN 'over-limit'
+    WHEN 9 THEN 'refused' WHEN 10 THEN 'interrupted' END AS outcome,
+  CASE o.state WHEN 0 THEN 'succeeded' WHEN 1 THEN 'pending' WHEN 2 THEN 'dead' WHEN 3 THEN 'cancelled' END AS state,
+  o.reason,
+  strftime('%Y-%m-%dT%H:%M:%fZ', o.started_at / 1e6, 'unixepoch') AS started_at,
+  o.duration_us / 1e3 AS duration_ms,
+  o.fuel,
+  o.memory_peak,
+  o.published,
+  o.generation,
+  (SELECT text FROM names WHERE names.id = o.component) AS component,
+  (SELECT text FROM names WHERE names.id = o.output_type) AS output_type,
+  CAST(o.output AS TEXT) AS output,
+  o.logs,
+  o.logs_dropped
+FROM raw_outcomes AS o;
+
+CREATE VIEW waiting AS
+SELECT
+  w.seq,
+  (SELECT text FROM names WHERE names.id = w.consumer) AS consumer,
+  w.round,
+  strftime('%Y-%m-%dT%H:%M:%fZ', w.due_at / 1e6, 'unixepoch') AS due_at,
+  w.attempts,
+  w.calls
+FROM raw_waiting AS w;
+
+CREATE VIEW dead_letters AS
+SELECT
+  d.seq || '/' || (SELECT text FROM names WHERE names.id = d.consumer) ||
+    CASE d.round WHEN 0 THEN '' ELSE '/' || d.round END AS id,
+  d.seq,
+  (SELECT text FROM names WHERE names.id = d.consumer) AS consumer,
+  d.round,
+  (SELECT text FROM names WHERE names.id = (SELECT type FROM raw_events WHERE raw_events.seq = d.seq)) AS type,
+  d.cause,
+  CASE d.outcome WHEN 1 THEN 'retry' WHEN 2 THEN 'defer' WHEN 3 THEN 'reject' WHEN 4 THEN 'trapped'
+    WHEN 5 THEN 'timed-out' WHEN 6 THEN 'out-of-fuel' WHEN 7 THEN 'out-of-memory' WHEN 8 THEN 'over-limit'
+    WHEN 9 THEN 'refused' WHEN 10 THEN 'interrupted' END AS outcome,
+  d.reason,
+  d.attempts,
+  strftime('%Y-%m-%dT%H:%M:%fZ', d.died_at / 1e6, 'unixepoch') AS died_at,
+  d.status,
+  strftime('%Y-%m-%dT%H:%M:%fZ', d.decided_at / 1e6, 'unixepoch') AS decided_at
+FROM raw_dead_letters AS d;
+
+CREATE VIEW generations AS
+SELECT
+  g.generation,
+  lower(hex(g.digest)) AS digest,
+  g.from_seq,
+  strftime('%Y-%m-%dT%H:%M:%fZ', g.activated_at / 1e6, 'unixepoch') AS activated_at,
+  g.subscriptions
+FROM raw_generations AS g;
+
+CREATE VIEW consumers AS
+SELECT
+  n.text AS name,
+  CASE WHEN EXISTS (SELECT 1 FROM json_each((SELECT subscriptions FROM raw_generations ORDER BY generation DESC LIMIT 1))
+    AS s WHERE s.key = n.text) THEN 'active' ELSE 'removed' END AS status,
+  c.seq AS position,
+  (SELECT count(*) FROM raw_waiting AS w WHERE w.consumer = c.consumer) AS waiting,
+  (SELECT count(*) FROM raw_dead_letters AS d WHERE d.consumer = c.consumer AND d.status = 'dead') AS dead_letters,
+  (SELECT bytes FROM raw_state_totals AS t WHERE t.consumer = c.consumer) AS state_bytes
+FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer;
+
+CREATE VIEW state AS
+SELECT
+  (SELECT text FROM names WHERE names.id = s.consumer) AS consumer,
+  s.key,
+  s.version,
+  strftime('%Y-%m-%dT%H:%M:%fZ', s.expires_at / 1e6, 'unixepoch') AS expires_at,
+  length(s.value) AS bytes,
+  CAST(s.value AS TEXT) AS value
+FROM raw_state AS s;
+
+CREATE VIEW losses AS
+SELECT
+  l.first_seq,
+  l.last_seq,
+  l.detail,
+  strftime('%Y-%m-%dT%H:%M:%fZ', l.recorded_at / 1e6, 'unixepoch') AS recorded_at
+FROM raw_losses AS l;

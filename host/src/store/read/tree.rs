@@ -1,0 +1,104 @@
+//! An event, what came of its deliveries, and what they caused in turn.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use crate::model::event::CONSUMER_SOURCE_PREFIX;
+use crate::model::record::{DeliveryNode, EventTree, OutcomeRecord};
+use crate::model::{ConsumerName, Event, Seq};
+use crate::store::Error;
+use crate::store::depth::{self, Known};
+use crate::store::row::{EVENT, Id, StoredEvent, event_by_seq, int};
+use crate::store::waiting::delivery_id;
+
+use super::{events, outcomes};
+
+/// Levels of a tree, at most: it is built by recursion.
+const LEVELS_MAX: usize = 64;
+
+struct Budget {
+    nodes: usize,
+    cut: bool,
+}
+
+pub(super) fn of(conn: &Connection, seq: Seq, nodes_max: usize) -> Result<Option<(EventTree, bool)>, Error> {
+    let Some(stored) = event_by_seq(conn, seq)? else { return Ok(None) };
+    let mut budget = Budget { nodes: nodes_max.saturating_sub(1), cut: false };
+    let known = depth::known(conn)?;
+    let tree = grow(conn, stored.event, &known, &mut budget, 1)?;
+    Ok(Some((tree, budget.cut)))
+}
+
+fn grow(
+    conn: &Connection,
+    event: Event,
+    known: &[Known],
+    budget: &mut Budget,
+    level: usize,
+) -> Result<EventTree, Error> {
+    let mut deliveries = deliveries(conn, &event, known)?;
+    let mut events = Vec::new();
+    for child in children(conn, &event, budget)? {
+        if level >= LEVELS_MAX || budget.nodes == 0 {
+            budget.cut = true;
+            break;
+        }
+        budget.nodes -= 1;
+        let publisher = child.envelope.source.strip_prefix(CONSUMER_SOURCE_PREFIX).map(str::to_owned);
+        let tree = grow(conn, child, known, budget, level + 1)?;
+        // Only a delivery that succeeded has published.
+        let node = publisher.and_then(|name| {
+            deliveries.iter_mut().find(|node| node.consumer.as_str() == name && node.state == "succeeded")
+        });
+        match node {
+            Some(node) => node.events.push(tree),
+            None => events.push(tree),
+        }
+    }
+    Ok(EventTree { event: events::record(event), deliveries, events })
+}
+
+/// Events that name this one as their cause, in log order.
+fn children(conn: &Connection, event: &Event, budget: &mut Budget) -> Result<Vec<Event>, Error> {
+    let sql = format!(
+        "{EVENT} WHERE e.causation = ?1 AND coalesce(e.correlation, e.id) = ?2 AND e.seq > ?3 ORDER BY e.seq LIMIT ?4"
+    );
+    let limit = budget.nodes.saturating_add(1);
+    let mut statement = conn.prepare_cached(&sql)?;
+    let envelope = &event.envelope;
+    let rows = statement.query_map(
+        (Id(&envelope.id), Id(&envelope.correlation_id), int(event.seq), int(limit as u64)),
+        StoredEvent::read,
+    )?;
+    rows.map(|row| Ok(row?.event)).collect()
+}
+
+/// Every delivery of an event: those with outcomes, those that wait, and those that nobody has come to yet.
+fn deliveries(conn: &Connection, event: &Event, known: &[Known]) -> Result<Vec<DeliveryNode>, Error> {
+    let mut nodes: BTreeMap<(ConsumerName, u32), Vec<OutcomeRecord>> = BTreeMap::new();
+    for outcome in outcomes::of_event(conn, event.seq)? {
+        nodes.entry((outcome.consumer.clone(), outcome.round)).or_default().push(outcome);
+    }
+    let sql =
+        "SELECT w.seq, n.text, w.round FROM raw_waiting AS w JOIN names AS n ON n.id = w.consumer WHERE w.seq = ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    for id in statement.query_map([int(event.seq)], delivery_id)? {
+        let id = id?;
+        nodes.entry((id.consumer, id.round)).or_default();
+    }
+    for consumer in known.iter().filter(|consumer| consumer.position < event.seq) {
+        let held = consumer.timeline.iter().rev().find(|(from, _)| *from <= event.seq);
+        if held.is_some_and(|(_, on)| on.iter().any(|subscription| subscription.matches(event))) {
+            nodes.entry((consumer.name.clone(), 0)).or_default();
+        }
+    }
+    let node = |((consumer, round), outcomes): ((ConsumerName, u32), Vec<OutcomeRecord>)| DeliveryNode {
+        consumer,
+        round,
+        state: outcomes.last().map_or_else(|| "pending".to_owned(), |last| last.state.clone()),
+        outcomes,
+        events: Vec::new(),
+    };
+    Ok(nodes.into_iter().map(node).collect())
+}

@@ -1,0 +1,138 @@
+//! What the log reads for itself: events on their way to consumers, and what is left to do after a start.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::model::spec::SubscriptionSpec;
+use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Seq, Timestamp};
+
+use super::chain::{Hash, Head};
+use super::row::{EVENT, StoredEvent, get_u64, int};
+use super::{Error, connect, generations, waiting};
+
+/// Payload bytes of one answer, beyond the first event.
+const READ_BYTES: usize = 8 << 20;
+
+/// A read-only connection for the log's own reading.
+#[derive(Debug)]
+pub struct LogReader {
+    conn: Connection,
+    genesis: Hash,
+}
+
+/// How far a consumer is: see `log::Recovery`.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    pub position: Seq,
+    pub settled: Vec<Seq>,
+    pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
+}
+
+/// What stands before an event in the chain.
+pub(super) enum Before {
+    Known(Hash),
+    /// An accepted loss: the chain begins anew.
+    Unknown,
+    Missing,
+}
+
+impl LogReader {
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let conn = connect::reader(path)?;
+        let genesis = genesis(&conn)?;
+        Ok(Self { conn, genesis })
+    }
+
+    /// Up to `limit` events after `after`, fewer if they are large, none only at the end of the log. Each one is
+    /// checked against its hash.
+    pub fn events(&self, after: Seq, limit: usize) -> Result<Vec<Arc<Event>>, Error> {
+        let mut statement = self.conn.prepare_cached(&format!("{EVENT} WHERE e.seq > ?1 ORDER BY e.seq LIMIT ?2"))?;
+        let mut rows = statement.query((int(after), i64::try_from(limit).unwrap_or(i64::MAX)))?;
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        let mut last: Option<Head> = None;
+        while let Some(row) = rows.next()? {
+            let stored = StoredEvent::read(row)?;
+            let seq = stored.event.seq;
+            let before = match last {
+                Some(last) if last.seq + 1 == seq => Before::Known(last.hash),
+                _ => before(&self.conn, seq, self.genesis)?,
+            };
+            match before {
+                Before::Known(hash) if stored.link(&hash) != stored.hash => {
+                    return Err(Error::Damaged { seq, detail: "its content does not have its hash".into() });
+                }
+                Before::Missing => {
+                    return Err(Error::Damaged { seq: seq - 1, detail: "it is missing".into() });
+                }
+                Before::Known(_) | Before::Unknown => {}
+            }
+            last = Some(Head { seq, hash: stored.hash });
+            bytes += stored.event.envelope.data_len();
+            events.push(Arc::new(stored.event));
+            if bytes > READ_BYTES {
+                break;
+            }
+        }
+        Ok(events)
+    }
+
+    pub fn standing(&self, consumer: &ConsumerName) -> Result<Standing, Error> {
+        let tx = self.conn.unchecked_transaction()?;
+        let sql =
+            "SELECT c.consumer, c.seq FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer WHERE n.text = ?1";
+        let cursor = tx
+            .prepare_cached(sql)?
+            .query_row([consumer.as_str()], |row| Ok((row.get::<_, i64>(0)?, get_u64(row, 1)?)))
+            .optional()?;
+        let Some((id, position)) = cursor else {
+            return Ok(Standing { position: end(&tx)?, ..Standing::default() });
+        };
+        let sql = "SELECT DISTINCT seq FROM raw_outcomes WHERE seq > ?1 AND consumer = ?2 AND round = 0 ORDER BY seq";
+        let settled =
+            tx.prepare_cached(sql)?.query_map((int(position), id), |row| get_u64(row, 0))?.collect::<Result<_, _>>()?;
+        let timeline = generations::timeline(&generations::all(&tx)?, consumer);
+        Ok(Standing { position, settled, timeline })
+    }
+
+    pub fn waiting(
+        &self,
+        consumer: &ConsumerName,
+        after: Option<&(Timestamp, DeliveryId)>,
+        limit: usize,
+    ) -> Result<Vec<(DeliveryId, Delivery)>, Error> {
+        waiting::page(&self.conn, consumer, after, limit)
+    }
+}
+
+/// The last sequence that was ever given.
+pub(super) fn end(conn: &Connection) -> Result<Seq, Error> {
+    let sql = "SELECT max(coalesce((SELECT max(seq) FROM raw_events), 0), \
+               coalesce((SELECT max(last_seq) FROM raw_gaps), 0))";
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| get_u64(row, 0))?)
+}
+
+pub(super) fn genesis(conn: &Connection) -> Result<Hash, Error> {
+    let id: [u8; 16] = conn.query_row("SELECT database_id FROM host", [], |row| row.get(0))?;
+    Ok(Head::genesis(&id).hash)
+}
+
+/// The chain's hash just before an event.
+pub(super) fn before(conn: &Connection, seq: Seq, genesis: Hash) -> Result<Before, Error> {
+    if seq <= 1 {
+        return Ok(Before::Known(genesis));
+    }
+    let previous = int(seq - 1);
+    let sql = "SELECT hash FROM raw_events WHERE seq = ?1";
+    if let Some(hash) = conn.prepare_cached(sql)?.query_row([previous], |row| row.get(0)).optional()? {
+        return Ok(Before::Known(hash));
+    }
+    let sql = "SELECT last_hash FROM raw_gaps WHERE last_seq = ?1";
+    let gap = conn.prepare_cached(sql)?.query_row([previous], |row| row.get::<_, Option<Hash>>(0)).optional()?;
+    Ok(match gap {
+        Some(Some(hash)) => Before::Known(hash),
+        Some(None) => Before::Unknown,
+        None => Before::Missing,
+    })
+}
