@@ -14,26 +14,26 @@ pub(super) const MANIFEST: &str = "tidegate.yaml";
 
 /// Which host.
 #[derive(Args, Clone, Debug)]
-pub struct Reach {
+pub(super) struct Reach {
     /// The manifest; a running host is found beside it.
     #[arg(short, long, value_name = "PATH", default_value = MANIFEST, help_heading = "Where")]
-    pub manifest: PathBuf,
+    pub(super) manifest: PathBuf,
     /// Address of a running host; its token comes from TIDEGATE_TOKEN.
     #[arg(long, value_name = "URL", help_heading = "Where")]
-    pub url: Option<String>,
+    pub(super) url: Option<String>,
 }
 
 /// Which host or database file, and how to answer.
 #[derive(Args, Clone, Debug)]
-pub struct Reading {
+pub(super) struct Reading {
     #[command(flatten)]
-    pub reach: Reach,
+    pub(super) reach: Reach,
     /// Read this database file, whether or not a host runs.
     #[arg(long, value_name = "PATH", conflicts_with = "url", help_heading = "Where")]
-    pub database: Option<PathBuf>,
+    pub(super) database: Option<PathBuf>,
     /// Answer in JSON, one object a line.
     #[arg(long)]
-    pub json: bool,
+    pub(super) json: bool,
 }
 
 /// Which part of the record.
@@ -41,19 +41,19 @@ pub struct Reading {
 pub(super) struct Span {
     /// From this time on: 2026-01-31T08:00:00Z, 2026-01-31, or how long ago: 15m, 2h, 7d.
     #[arg(long, value_name = "TIME", value_parser = When::parse)]
-    pub since: Option<When>,
+    pub(super) since: Option<When>,
     /// Before this time.
     #[arg(long, value_name = "TIME", value_parser = When::parse)]
-    pub until: Option<When>,
+    pub(super) until: Option<When>,
     /// After this sequence number, oldest first.
     #[arg(long, value_name = "SEQ", conflicts_with = "before")]
-    pub after: Option<Seq>,
+    pub(super) after: Option<Seq>,
     /// Before this sequence number.
     #[arg(long, value_name = "SEQ")]
-    pub before: Option<Seq>,
+    pub(super) before: Option<Seq>,
     /// How many at most, or `all`. Without `--after` these are the newest; they are always shown oldest first.
     #[arg(long, value_name = "N", default_value_t = Limit(LIMIT), value_parser = Limit::parse)]
-    pub limit: Limit,
+    pub(super) limit: Limit,
 }
 
 impl Span {
@@ -151,10 +151,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// A part of what is asked for: one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Page {
-    pub after: Option<Seq>,
-    pub before: Option<Seq>,
-    pub newest: bool,
-    pub limit: usize,
+    pub(super) after: Option<Seq>,
+    pub(super) before: Option<Seq>,
+    pub(super) newest: bool,
+    pub(super) limit: usize,
 }
 
 /// Reads page after page and hands over what is asked for, oldest first. Several rows may share a sequence number and

@@ -26,17 +26,17 @@ pub(super) enum Backend {
 
 /// An event with everything it caused, and whether that was too much to show.
 pub(super) struct Tree {
-    pub tree: EventTree,
-    pub cut: bool,
+    pub(super) tree: EventTree,
+    pub(super) cut: bool,
 }
 
 /// One dead letter with its whole story.
 #[derive(Clone, Debug, serde::Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeadStory {
-    pub dead_letter: DeadLetterRecord,
-    pub outcomes: Vec<OutcomeRecord>,
-    pub event: EventRecord,
+    pub(super) dead_letter: DeadLetterRecord,
+    pub(super) outcomes: Vec<OutcomeRecord>,
+    pub(super) event: EventRecord,
 }
 
 #[derive(Deserialize)]
@@ -86,15 +86,8 @@ impl Backend {
         }
     }
 
-    /// By sequence, by id alone, or by `source#id` where an id alone is not unique.
-    pub(super) fn event(&self, reference: &str) -> Result<Option<EventRecord>, Error> {
-        match self {
-            Self::Host(host) => Ok(host.find(Ask::get(&format!("/events/{}", encode(reference))))?),
-            Self::File(file) => file.event(reference).map_err(unread),
-        }
-    }
-
-    /// The same with everything that it caused.
+    /// An event with everything that it caused. By sequence, by id alone, or by `source#id` where an id alone is not
+    /// unique.
     pub(super) fn tree(&self, reference: &str) -> Result<Option<Tree>, Error> {
         match self {
             Self::Host(host) => {
@@ -150,7 +143,7 @@ impl Backend {
     /// None if the database has never been used.
     pub(super) fn stats(&self) -> Result<Option<StatsRecord>, Error> {
         match self {
-            Self::Host(host) => Ok(Some(host.json(Ask::get("/stats"))?)),
+            Self::Host(host) => Ok(host.find(Ask::get("/stats"))?),
             Self::File(file) => file.stats().map_err(unread),
         }
     }

@@ -26,13 +26,13 @@ const BODY_BYTES_MAX: usize = 256 << 20;
 
 /// Where a host listens: `http://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Base {
+pub(super) struct Base {
     /// As the `Host` header has it.
-    pub authority: String,
+    pub(super) authority: String,
 }
 
 impl Base {
-    pub fn parse(url: &str) -> Result<Self, String> {
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
         if url.starts_with("https://") {
             return Err("commands speak plain HTTP; use the http:// address of the host".into());
         }
@@ -61,7 +61,7 @@ impl std::fmt::Display for Base {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     #[error("no host answers at {0}")]
     Connect(Base, #[source] std::io::Error),
     #[error("the host at {base} did not answer within {}", text::age(*limit))]
@@ -81,24 +81,42 @@ pub enum Error {
 /// A problem document (RFC 9457), as far as commands use it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Problem {
+pub(super) struct Problem {
     #[serde(rename = "type")]
-    pub kind: String,
-    pub title: String,
+    pub(super) kind: String,
+    pub(super) title: String,
     #[serde(skip_deserializing)]
-    pub status: u16,
-    pub detail: Option<String>,
+    pub(super) status: u16,
+    pub(super) detail: Option<String>,
     #[serde(alias = "help")]
-    pub hint: Option<String>,
+    pub(super) hint: Option<String>,
     /// Which of several events is meant, from 0.
-    pub index: Option<usize>,
-    pub diagnostics: Vec<serde_json::Value>,
+    index: Option<usize>,
+    /// How many deliveries are not settled, and up to which event that was asked.
+    pub(super) unsettled: Option<u64>,
+    pub(super) through: Option<u64>,
+    /// What is wrong, each at its place in what was sent.
+    errors: Vec<Fault>,
+    pub(super) diagnostics: Vec<serde_json::Value>,
     /// Seconds after which to try again, from `Retry-After`.
     #[serde(skip_deserializing)]
-    pub retry_after: Option<u64>,
+    pub(super) retry_after: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Fault {
+    pointer: String,
+    detail: String,
 }
 
 impl Problem {
+    /// Which of several events is meant, from 0: as the host says it, or as the first pointer begins (`#/3/data`).
+    pub(super) fn event(&self) -> Option<usize> {
+        let pointed = || self.errors.first()?.pointer.strip_prefix("#/")?.split('/').next()?.parse().ok();
+        self.index.or_else(pointed)
+    }
+
     fn words(&self) -> String {
         match &self.detail {
             Some(detail) if !detail.is_empty() => detail.clone(),
@@ -109,7 +127,8 @@ impl Problem {
 
     fn error_kind(&self) -> Kind {
         match self.status {
-            _ if self.kind.ends_with("log-failed") => Kind::Log,
+            _ if self.kind.ends_with(":log-failed") => Kind::Log,
+            _ if self.kind.ends_with(":schema-violation") => Kind::Usage,
             404 | 409 | 412 | 422 => Kind::State,
             408 | 504 => Kind::Timeout,
             401 | 403 | 429 => Kind::Environment,
@@ -146,7 +165,11 @@ impl From<Error> for error::Error {
                 Self::environment(words).because(source).hint("Is the host still running? `tidegate stats` tells.")
             }
             Error::Problem(problem) => {
-                let error = Self::new(problem.error_kind(), words);
+                let mut error = Self::new(problem.error_kind(), words);
+                for fault in problem.errors.iter().filter(|fault| !error.message.contains(&fault.detail)) {
+                    let place = if fault.pointer.is_empty() { String::new() } else { format!("{}: ", fault.pointer) };
+                    error.hints.push(format!("{place}{}", fault.detail));
+                }
                 match problem.hint.as_deref().or(problem.default_hint()) {
                     Some(hint) => error.hint(hint),
                     None => error,
@@ -162,34 +185,34 @@ impl From<Error> for error::Error {
 }
 
 /// One request.
-pub struct Ask<'a> {
-    pub method: Method,
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
     /// Path and query, encoded.
-    pub path: &'a str,
-    pub content_type: Option<&'a str>,
-    pub body: Bytes,
-    pub limit: Duration,
+    pub(super) path: &'a str,
+    pub(super) content_type: Option<&'a str>,
+    pub(super) body: Bytes,
+    pub(super) limit: Duration,
 }
 
 impl<'a> Ask<'a> {
-    pub fn get(path: &'a str) -> Self {
+    pub(super) fn get(path: &'a str) -> Self {
         Self { method: Method::GET, path, content_type: None, body: Bytes::new(), limit: ANSWER }
     }
 
-    pub fn post(path: &'a str, content_type: &'a str, body: Bytes) -> Self {
+    pub(super) fn post(path: &'a str, content_type: &'a str, body: Bytes) -> Self {
         Self { method: Method::POST, path, content_type: Some(content_type), body, limit: ANSWER }
     }
 
     #[must_use]
-    pub fn within(mut self, limit: Duration) -> Self {
+    pub(super) fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 }
 
 /// A client of one host. Blocking: commands do one thing after the other.
-pub struct Client {
-    pub base: Base,
+pub(super) struct Client {
+    pub(super) base: Base,
     token: Option<HeaderValue>,
     runtime: tokio::runtime::Runtime,
     connection: RefCell<Option<SendRequest<Full<Bytes>>>>,
@@ -197,7 +220,7 @@ pub struct Client {
 
 impl Client {
     /// `token` is ignored if no header can carry it: the host then answers that one is missing.
-    pub fn new(base: Base, token: Option<&str>) -> Result<Self, Error> {
+    pub(super) fn new(base: Base, token: Option<&str>) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
         let token = token.and_then(|token| {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
@@ -208,18 +231,18 @@ impl Client {
     }
 
     /// Whether a host answers there.
-    pub fn alive(&self) -> Result<(), Error> {
+    pub(super) fn alive(&self) -> Result<(), Error> {
         self.text(Ask::get("/livez").within(CONNECT)).map(drop)
     }
 
     /// Asks and reads the answer as JSON.
-    pub fn json<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Error> {
+    pub(super) fn json<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Error> {
         let body = self.text(ask)?;
         serde_json::from_slice(&body).map_err(|e| Error::Garbled(self.base.clone(), e.to_string()))
     }
 
     /// As [`Client::json`]; nothing if there is no such thing.
-    pub fn find<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<Option<T>, Error> {
+    pub(super) fn find<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<Option<T>, Error> {
         match self.json(ask) {
             Err(Error::Problem(problem)) if problem.status == 404 => Ok(None),
             other => other.map(Some),
@@ -227,12 +250,12 @@ impl Client {
     }
 
     /// Asks and reads the whole answer.
-    pub fn text(&self, ask: Ask<'_>) -> Result<Bytes, Error> {
+    pub(super) fn text(&self, ask: Ask<'_>) -> Result<Bytes, Error> {
         self.runtime.block_on(self.answer(ask))
     }
 
     /// Asks for a stream and hands over its pieces until it ends, Ctrl-C is pressed or `each` fails.
-    pub fn stream<E: From<Error>>(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn stream<E: From<Error>>(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
         let start = self.runtime.block_on(interruptible(&mut stop, async {
             let response = self.send(Ask::get(path)).await?;
@@ -255,14 +278,14 @@ impl Client {
     }
 
     /// As [`Client::json`], for what takes long: ends with Ctrl-C.
-    pub fn json_patiently<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Error> {
+    pub(super) fn json_patiently<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Error> {
         let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
         let body = self.runtime.block_on(interruptible(&mut stop, self.answer(ask)))?;
         serde_json::from_slice(&body).map_err(|e| Error::Garbled(self.base.clone(), e.to_string()))
     }
 
     /// Waits.
-    pub fn pause(&self, clock: &dyn crate::clock::Clock, span: Duration) {
+    pub(super) fn pause(&self, clock: &dyn crate::clock::Clock, span: Duration) {
         self.runtime.block_on(clock.sleep_until(clock.monotonic() + span));
     }
 

@@ -99,17 +99,17 @@ struct Draft<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Taken {
-    pub accepted: u64,
-    pub duplicates: u64,
-    pub events: Vec<TakenEvent>,
+    pub(super) accepted: u64,
+    pub(super) duplicates: u64,
+    pub(super) events: Vec<TakenEvent>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct TakenEvent {
-    pub id: String,
-    pub sequence: Seq,
+    pub(super) id: String,
+    pub(super) sequence: Seq,
     #[serde(default)]
-    pub duplicate: bool,
+    pub(super) duplicate: bool,
 }
 
 fn event_type(text: &str) -> Result<String, String> {

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Context;
 use super::error::{Error, Kind};
-use crate::store;
+use super::{Context, text};
+use crate::manifest::{Diagnostics, Severity};
+use crate::{host, store};
 
 /// Where the manifest keeps its log, looked up line by line so that it is found in a manifest with mistakes in it too.
 pub(super) fn database_of(manifest: &Path, context: &Context) -> Option<PathBuf> {
@@ -39,9 +40,86 @@ fn expand(text: &str, var: impl Fn(&str) -> Option<String>) -> Option<String> {
 
 /// A fault of the database, told to a person.
 pub(super) fn store_error(error: store::Error, doing: String) -> Error {
-    Error::new(Kind::Environment, doing)
-        .because(error)
-        .hint("Is it a database of tidegate, and may this user read it? A running host is asked instead of the file.")
+    use store::Error as E;
+    let words = error.to_string();
+    match error {
+        E::Ambiguous { .. } => Error::state(words),
+        E::Missing { .. } => Error::state(words),
+        E::TimedOut { .. } => Error::timeout(words),
+        E::Damaged { .. } | E::Newer { .. } => Error::new(Kind::Log, words),
+        E::Foreign { .. } => Error::environment(words).hint("Check the path: `--database`, or `log` in the manifest."),
+        other => Error::environment(doing)
+            .because(other)
+            .hint("May this user read the file and its folder? SQLite needs to reach the files beside it as well."),
+    }
+}
+
+/// Why a host did not start, or ended, told to a person.
+pub(super) fn host_error(error: host::Error, manifest: &Path, context: &mut Context) -> Error {
+    use host::Error as E;
+    let words = error.to_string();
+    match error {
+        E::Manifest(diagnostics) => {
+            show(&diagnostics, context);
+            refused(&diagnostics, manifest)
+        }
+        E::Log(e) => open_error(e),
+        E::Store(e) => store_error(e, words),
+        E::Listen(_) => Error::environment(words),
+        E::Sandbox(_) => {
+            Error::environment(words).hint("The folder of the database must be writable, and memory must not be limited too tightly.")
+        }
+        E::Io { doing, source } => Error::environment(format!("failed to {doing}")).because(source),
+        E::LogFailed(why) => Error::new(Kind::Log, "the log failed, so the host has stopped; what was acknowledged is safe")
+            .because(why)
+            .hint("Look after the disk that holds the database, then start the host again: it goes on where it stood."),
+        E::Impatient => {
+            context.out.note(words);
+            Error::interrupted()
+        }
+    }
+}
+
+/// Why the log cannot be opened: its own words say what to do next, the kind says who must do it.
+fn open_error(error: store::OpenError) -> Error {
+    use store::OpenError as E;
+    let kind = match &error {
+        E::Uri { .. } | E::NotAFile { .. } => Kind::Manifest,
+        E::NewerVersion { .. }
+        | E::NotADatabase { .. }
+        | E::DamagedFile { .. }
+        | E::ForeignApplication { .. }
+        | E::SchemaChanged { .. }
+        | E::Damaged { .. } => Kind::Log,
+        _ => Kind::Environment,
+    };
+    match error {
+        E::Store(e) => store_error(e, "cannot open the database".into()),
+        other => Error::new(kind, other.to_string()),
+    }
+}
+
+/// Draws diagnostics on standard error. Their drawing escapes nothing that stands in the manifest, except where a
+/// colour would be told apart from it no more.
+pub(super) fn show(diagnostics: &Diagnostics, context: &mut Context) {
+    let colour = context.out.colour_err();
+    for diagnostic in diagnostics {
+        let drawn = diagnostic.render(colour);
+        let drawn = if colour { drawn } else { text::escape_lines(&drawn) };
+        context.out.note(drawn.trim_end());
+        context.out.note("");
+    }
+}
+
+/// How a command ends whose manifest was refused; the diagnostics have been shown.
+pub(super) fn refused(diagnostics: &Diagnostics, manifest: &Path) -> Error {
+    let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
+    let count = text::count(errors.clone().count() as u64, "error");
+    let error = Error::manifest(format!("{} has {count}", manifest.display()));
+    match errors.map(|d| d.code).next() {
+        Some(code) => error.hint(format!("Read more about a code with `tidegate explain {code}`.")),
+        None => error,
+    }
 }
 
 #[cfg(test)]

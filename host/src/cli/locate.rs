@@ -2,17 +2,15 @@
 //! is in a small file beside its manifest, so it is found even while the manifest is broken or gone.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Context;
 use super::args::{Reach, Reading};
 use super::client::{Base, Client};
 use super::error::Error;
 use super::link;
-use crate::model::Timestamp;
 
 /// Folder beside the manifest for what a running host leaves there.
 const FOLDER: &str = ".tidegate";
@@ -21,71 +19,40 @@ const FILE: &str = "host.json";
 const BYTES_MAX: u64 = 64 << 10;
 
 /// What a running host says about itself: `.tidegate/host.json` beside its manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HostFile {
-    pub pid: u32,
-    pub url: String,
+pub(super) struct HostFile {
+    pub(super) url: String,
     /// Lets whoever can read this file operate the host.
-    pub token: String,
-    pub database: PathBuf,
-    pub started_at: Timestamp,
+    pub(super) token: String,
+    pub(super) database: PathBuf,
 }
 
 impl HostFile {
     /// Where the file of a manifest is.
-    pub fn path(manifest: &Path) -> PathBuf {
+    pub(super) fn path(manifest: &Path) -> PathBuf {
         let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         folder.join(FOLDER).join(FILE)
     }
 
     /// Reads the file; one that is absent, half or not ours is as good as none.
-    pub fn read(manifest: &Path) -> Option<Self> {
+    pub(super) fn read(manifest: &Path) -> Option<Self> {
         let path = Self::path(manifest);
         if fs::metadata(&path).ok()?.len() > BYTES_MAX {
             return None;
         }
         serde_json::from_slice(&fs::read(&path).ok()?).ok()
     }
-
-    /// Writes the file whole or not at all, readable by its owner only: it holds a token.
-    pub fn write(&self, manifest: &Path) -> io::Result<()> {
-        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-        let path = Self::path(manifest);
-        let folder = path.parent().unwrap_or(Path::new("."));
-        match fs::DirBuilder::new().mode(0o700).create(folder) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => {}
-        }
-        let draft = folder.join(format!("{FILE}.{}", self.pid));
-        // An old draft of the same process id could be readable by others: never reuse it.
-        match fs::remove_file(&draft) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.write_all(b"\n")?;
-        drop(file);
-        fs::rename(&draft, &path)
-    }
-
-    /// Removes the file if it is still the one of this host.
-    pub fn remove(&self, manifest: &Path) {
-        if Self::read(manifest).as_ref() == Some(self) {
-            drop(fs::remove_file(Self::path(manifest)));
-        }
-    }
 }
 
 /// What was found.
-pub enum Found {
+pub(super) enum Found {
     Host(Client),
     Database(PathBuf),
 }
 
 /// The running host of a manifest or address; an error that says how to start one if there is none.
-pub fn host(context: &Context, reach: &Reach) -> Result<Client, Error> {
+pub(super) fn host(context: &Context, reach: &Reach) -> Result<Client, Error> {
     if let Some(client) = named(context, reach)? {
         return Ok(client);
     }
@@ -97,7 +64,7 @@ pub fn host(context: &Context, reach: &Reach) -> Result<Client, Error> {
 }
 
 /// The running host, or else the database file that it left.
-pub fn record(context: &Context, reading: &Reading) -> Result<Found, Error> {
+pub(super) fn record(context: &Context, reading: &Reading) -> Result<Found, Error> {
     if let Some(path) = &reading.database {
         return database(path.clone());
     }

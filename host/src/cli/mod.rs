@@ -3,7 +3,9 @@
 
 mod args;
 mod backend;
+mod check;
 mod client;
+mod compile;
 mod completions;
 mod consumers;
 mod dead;
@@ -11,11 +13,16 @@ mod emit;
 pub mod error;
 mod event;
 mod events;
+mod explain;
 mod link;
-pub mod locate;
+mod locate;
+mod new;
 mod outcomes;
 mod output;
 mod reload;
+mod run;
+mod scaffold;
+mod schema;
 mod show;
 mod sse;
 mod state;
@@ -24,6 +31,9 @@ mod stream;
 mod tail;
 mod text;
 mod wait;
+
+#[cfg(test)]
+mod fake;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -51,6 +61,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
+    Check(check::Args),
     Emit(emit::Args),
     Wait(wait::Args),
     Events(events::Args),
@@ -62,13 +74,18 @@ enum Command {
     Tail(tail::Args),
     State(state::Args),
     Reload(reload::Args),
+    New(scaffold::Args),
+    Schema(schema::Args),
+    Explain(explain::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    CompileComponent(compile::Args),
 }
 
 /// What a command is given besides its arguments.
-pub struct Context {
-    pub out: Output,
-    pub clock: Arc<dyn Clock>,
+struct Context {
+    out: Output,
+    clock: Arc<dyn Clock>,
     vars: BTreeMap<String, String>,
     input: Box<dyn BufRead>,
     /// Whether a person can answer a question.
@@ -77,7 +94,7 @@ pub struct Context {
 
 impl Context {
     #[cfg(test)]
-    pub(crate) fn for_tests(vars: &[(&str, &str)]) -> Self {
+    fn for_tests(vars: &[(&str, &str)]) -> Self {
         tests::context(vars).0
     }
 
@@ -95,11 +112,11 @@ impl Context {
     }
 
     /// A variable of the environment, if it is set to something.
-    pub fn var(&self, name: &str) -> Option<String> {
+    fn var(&self, name: &str) -> Option<String> {
         self.vars.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
-    pub fn now(&self) -> Timestamp {
+    fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -129,6 +146,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> u8 {
     let result = match Cli::try_parse_from(args) {
+        Ok(Cli { command: Command::CompileComponent(args) }) => return compile::run(&args),
         Ok(cli) => dispatch(cli.command, context).and_then(|()| context.out.flush()),
         Err(e) => return refused(&e, context),
     };
@@ -162,6 +180,8 @@ fn refused(error: &clap::Error, context: &mut Context) -> u8 {
 
 fn dispatch(command: Command, context: &mut Context) -> Result<(), Error> {
     match command {
+        Command::Run(args) => run::run(args, context),
+        Command::Check(args) => check::run(&args, context),
         Command::Emit(args) => emit::run(args, context),
         Command::Wait(args) => wait::run(&args, context),
         Command::Events(args) => events::run(&args, context),
@@ -173,6 +193,11 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Error> {
         Command::Tail(args) => tail::run(&args, context),
         Command::State(args) => state::run(&args, context),
         Command::Reload(args) => reload::run(&args, context),
+        Command::New(args) => scaffold::run(&args, context),
+        Command::Schema(args) => schema::run(&args, context),
+        Command::Explain(args) => explain::run(&args, context),
+        // Ended before this, with a code of its own.
+        Command::CompileComponent(_) => Ok(()),
         Command::Completions(args) => completions::run(&args, context),
     }
 }

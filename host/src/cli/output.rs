@@ -17,7 +17,7 @@ struct Stream {
 }
 
 /// Where a command prints.
-pub struct Output {
+pub(super) struct Output {
     out: Stream,
     err: Stream,
     /// Columns of the terminal that shows the answers, if one does.
@@ -28,7 +28,7 @@ pub struct Output {
 
 /// The few colours there are; each means one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
+pub(super) enum Colour {
     Good,
     Wait,
     Bad,
@@ -47,7 +47,7 @@ impl Colour {
         }
     }
 
-    pub fn of(outcome: Outcome) -> Self {
+    pub(super) fn of(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Done => Self::Good,
             Outcome::Retry | Outcome::Defer | Outcome::Interrupted => Self::Wait,
@@ -58,7 +58,7 @@ impl Colour {
 
 impl Output {
     /// The process's own streams.
-    pub fn standard() -> Self {
+    pub(super) fn standard() -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let (out, err) = (io::stdout(), io::stderr());
@@ -78,43 +78,43 @@ impl Output {
     }
 
     /// Whether a person watches the answers.
-    pub fn is_terminal(&self) -> bool {
+    pub(super) fn is_terminal(&self) -> bool {
         self.out.terminal
     }
 
     /// Whether standard error shows colours.
-    pub fn colour_err(&self) -> bool {
+    pub(super) fn colour_err(&self) -> bool {
         self.err.colour
     }
 
-    pub fn width(&self) -> Option<usize> {
+    pub(super) fn width(&self) -> Option<usize> {
         self.width
     }
 
     /// A word in a colour, if standard output shows colours. The text must be safe already.
-    pub fn paint(&self, colour: Colour, text: &str) -> String {
+    pub(super) fn paint(&self, colour: Colour, text: &str) -> String {
         paint(self.out.colour, colour, text)
     }
 
     /// One line of the answer. Text that is not ours must be escaped already.
-    pub fn line(&mut self, line: impl AsRef<str>) -> Result<(), Error> {
+    pub(super) fn line(&mut self, line: impl AsRef<str>) -> Result<(), Error> {
         self.wipe();
         writeln!(self.out.write, "{}", line.as_ref()).map_err(output_error)
     }
 
     /// Many bytes of an answer, as they are.
-    pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.wipe();
         self.out.write.write_all(bytes).map_err(output_error)
     }
 
     /// One object of an answer in JSON, on a line of its own.
-    pub fn json(&mut self, value: &impl Serialize) -> Result<(), Error> {
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Error> {
         let json = serde_json::to_string(value).map_err(|e| Error::bug("cannot write JSON").because(e))?;
         self.line(text::escape_json(&json))
     }
 
-    pub fn table(&mut self, table: &Table) -> Result<(), Error> {
+    pub(super) fn table(&mut self, table: &Table) -> Result<(), Error> {
         let lines = table.lines(self.width);
         for (index, line) in lines.iter().enumerate() {
             let line = if index == 0 { self.paint(Colour::Strong, line) } else { line.clone() };
@@ -124,19 +124,19 @@ impl Output {
     }
 
     /// Makes sure that whoever reads has everything so far.
-    pub fn flush(&mut self) -> Result<(), Error> {
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
         self.out.write.flush().map_err(output_error)
     }
 
     /// A line on standard error, for whoever watches: never part of the answer. That it cannot be written is nothing
     /// a command should fail for.
-    pub fn note(&mut self, line: impl AsRef<str>) {
+    pub(super) fn note(&mut self, line: impl AsRef<str>) {
         self.wipe();
         drop(writeln!(self.err.write, "{}", line.as_ref()));
     }
 
     /// A note only for a person: nothing where standard output is not a terminal.
-    pub fn tip(&mut self, line: impl AsRef<str>) {
+    pub(super) fn tip(&mut self, line: impl AsRef<str>) {
         if self.out.terminal && self.err.terminal {
             let line = paint(self.err.colour, Colour::Faint, line.as_ref());
             self.note(line);
@@ -144,7 +144,7 @@ impl Output {
     }
 
     /// A line on standard error that the next one replaces; nothing where nobody watches.
-    pub fn progress(&mut self, line: &str) {
+    pub(super) fn progress(&mut self, line: &str) {
         if self.err.terminal {
             drop(write!(self.err.write, "\r\x1b[K{line}"));
             drop(self.err.write.flush());
@@ -152,7 +152,7 @@ impl Output {
         }
     }
 
-    pub fn error(&mut self, error: &Error) {
+    pub(super) fn error(&mut self, error: &Error) {
         drop(self.out.write.flush());
         for (tone, line) in error.lines() {
             let colour = if tone == Tone::Hint { Colour::Good } else { Colour::Bad };
@@ -162,7 +162,7 @@ impl Output {
     }
 
     /// A question with the answer no unless `y` or `yes` is typed.
-    pub fn ask(&mut self, question: &str, input: &mut dyn io::BufRead) -> Result<bool, Error> {
+    pub(super) fn ask(&mut self, question: &str, input: &mut dyn io::BufRead) -> Result<bool, Error> {
         self.wipe();
         drop(write!(self.err.write, "{question} [y/N] "));
         drop(self.err.write.flush());

@@ -81,12 +81,22 @@ fn refused(problem: &Problem, args: &Args, context: &mut Context) -> Result<(), 
     .hint("Mend what is named and save: the host notices by itself. Try it first with `tidegate check`."))
 }
 
+/// A diagnostic as the host drew it, or in a few lines.
 fn rendered(diagnostic: &Value) -> String {
     let field = |name: &str| diagnostic.get(name).and_then(Value::as_str).unwrap_or_default();
-    match field("rendered") {
-        "" => text::escape(&format!("{} {}: {}", field("severity"), field("code"), field("message"))),
-        rendered => text::escape_lines(rendered.trim_end()),
+    if !field("rendered").is_empty() {
+        return text::escape_lines(field("rendered").trim_end());
     }
+    let code = if field("code").is_empty() { String::new() } else { format!("[{}]", field("code")) };
+    let mut lines = vec![format!("{}{code}: {}", field("severity"), field("message"))];
+    if !field("file").is_empty() {
+        let number = |name: &str| diagnostic.get(name).and_then(Value::as_u64).map(|n| format!(":{n}")).unwrap_or_default();
+        lines.push(format!(" --> {}{}{}", field("file"), number("line"), number("column")));
+    }
+    if !field("help").is_empty() {
+        lines.push(format!("  = help: {}", field("help")));
+    }
+    lines.iter().map(|line| text::escape(line)).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -107,6 +117,8 @@ mod tests {
             rendered(&json!({ "rendered": "error[M001]: x\n --> a.yaml:1:2\n" })),
             "error[M001]: x\n --> a.yaml:1:2"
         );
-        assert_eq!(rendered(&json!({ "code": "M001", "severity": "error", "message": "x" })), "error M001: x");
+        assert_eq!(rendered(&json!({ "code": "M001", "severity": "error", "message": "x" })), "error[M001]: x");
+        let placed = json!({ "severity": "error", "message": "x", "file": "a.yaml", "line": 3, "column": 5, "help": "y" });
+        assert_eq!(rendered(&placed), "error: x\n --> a.yaml:3:5\n  = help: y");
     }
 }

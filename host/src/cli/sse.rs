@@ -4,8 +4,8 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Message {
     /// `event:`; empty if it was not given.
-    pub kind: String,
-    pub data: String,
+    pub(super) kind: String,
+    pub(super) data: String,
 }
 
 /// A line or message longer than this, in bytes, is not ours.

@@ -32,8 +32,8 @@ const BUSY_SECONDS_MAX: u64 = 60;
 
 /// What stands for what a line does not say.
 pub(super) struct Defaults {
-    pub event_type: Option<String>,
-    pub source: String,
+    pub(super) event_type: Option<String>,
+    pub(super) source: String,
 }
 
 /// What became of the events.
@@ -41,11 +41,11 @@ pub(super) struct Defaults {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Total {
     /// Lines that are events and were answered for.
-    pub sent: u64,
-    pub accepted: u64,
-    pub duplicates: u64,
+    pub(super) sent: u64,
+    pub(super) accepted: u64,
+    pub(super) duplicates: u64,
     /// Events in batches whose answer was lost and that were sent again: some of the duplicates may be these.
-    pub resent: u64,
+    pub(super) resent: u64,
 }
 
 impl fmt::Display for Total {
@@ -230,7 +230,7 @@ fn deliver(
 
 /// The host takes none of the batch. Which line it means, if it says so.
 fn refused(problem: client::Problem, lines: &[u64], name: &str) -> Error {
-    let place = match problem.index.and_then(|index| lines.get(index)) {
+    let place = match problem.event().and_then(|index| lines.get(index)) {
         Some(line) => format!("line {line} of {name}"),
         None => span(lines, name),
     };

@@ -10,7 +10,7 @@ use super::show;
 use super::sse::{Message, Parser};
 use super::text;
 use crate::model::query::EventQuery;
-use crate::model::record::{EventRecord, OutcomeRecord};
+use crate::model::record::{DeadLetterRecord, EventRecord, OutcomeRecord};
 use crate::model::{ConsumerName, Seq, TypePattern};
 
 /// Watch events and outcomes as they come, until Ctrl-C.
@@ -133,6 +133,11 @@ fn draw(wanted: &Wanted, message: &Message, json: bool, out: &mut Output) -> Res
             let consumer = wanted.consumer.as_ref().is_none_or(|name| *name == outcome.consumer);
             (wanted.outcomes && consumer && wanted.fits(&outcome.event_type)).then(|| outcome_line(&outcome, out))
         }
+        "dead-letter" => {
+            let dead: DeadLetterRecord = serde_json::from_str(&message.data).map_err(garbled)?;
+            let consumer = wanted.consumer.as_ref().is_none_or(|name| *name == dead.consumer);
+            (wanted.outcomes && consumer && wanted.fits(&dead.event_type)).then(|| dead_line(&dead, out))
+        }
         // The host may say more than this version knows: shown as it is, unless something was asked for.
         kind if wanted.events && wanted.outcomes && wanted.pattern.is_none() => {
             Some(format!("{}  {}", text::escape(kind), text::escape(&message.data)))
@@ -165,6 +170,12 @@ fn event_line(event: &EventRecord, out: &Output) -> String {
 fn outcome_line(outcome: &OutcomeRecord, out: &Output) -> String {
     let attempt = show::attempt(outcome, out);
     format!("{}  #{}  {}  {attempt}", text::time(outcome.started_at), outcome.sequence, outcome.consumer)
+}
+
+fn dead_line(dead: &DeadLetterRecord, out: &Output) -> String {
+    let mark = out.paint(Colour::Bad, "dead letter");
+    let reason = dead.reason.as_deref().map(|reason| format!("  {}", text::escape(reason))).unwrap_or_default();
+    format!("{}  #{}  {}  {mark}  {}{reason}", text::time(dead.died_at), dead.sequence, dead.consumer, text::escape(&dead.cause))
 }
 
 #[cfg(test)]

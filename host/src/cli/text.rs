@@ -131,6 +131,18 @@ pub(super) fn age(span: Duration) -> String {
     }
 }
 
+/// A limit as the manifest writes it: `250ms`, `30s`, `1m30s`.
+pub(super) fn age_exact(span: Duration) -> String {
+    let (mut left, mut out) = (u64::try_from(span.as_millis()).unwrap_or(u64::MAX), String::new());
+    for (name, millis) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if left >= millis {
+            _ = write!(out, "{}{name}", left / millis);
+            left %= millis;
+        }
+    }
+    if out.is_empty() { "0s".into() } else { out }
+}
+
 /// `3m 20s ago`, or `in 20s`.
 pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
     if at > now { format!("in {}", age(at.since(now))) } else { format!("{} ago", age(now.since(at))) }
@@ -149,15 +161,15 @@ pub(super) fn nearest<'a>(text: &str, words: impl IntoIterator<Item = &'a str>) 
 
 /// Rows in columns, two spaces apart. Columns named in `right` stand to the right; the last column is cut so that a
 /// row fits `width`, if there is one.
-pub struct Table {
-    pub head: &'static [&'static str],
-    pub right: &'static [usize],
-    pub rows: Vec<Vec<String>>,
+pub(super) struct Table {
+    pub(super) head: &'static [&'static str],
+    pub(super) right: &'static [usize],
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// Lines, the heading first. Cells are escaped.
-    pub fn lines(&self, width: Option<usize>) -> Vec<String> {
+    pub(super) fn lines(&self, width: Option<usize>) -> Vec<String> {
         let head = self.head.iter().map(|&cell| cell.to_owned()).collect();
         let rows: Vec<Vec<String>> = std::iter::once(head)
             .chain(self.rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect()))

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::Context;
 use super::args::{Reach, duration};
-use super::client::{self, Ask, Client};
+use super::client::{self, Ask, Client, Problem};
 use super::error::Error;
 use super::locate;
 use super::text;
@@ -37,13 +37,13 @@ struct Settled {
 /// What a host gets beyond the time limit to say that it has passed.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// A host waits no longer than this for one request; what takes longer is asked again.
+const SLICE: Duration = Duration::from_secs(240);
+
 pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     let host = locate::host(context, &args.reach)?;
-    let settled = ask(&host, args.through, args.timeout).map_err(|e| match e {
-        client::Error::Problem(problem) if problem.status == 408 => {
-            Error::timeout(format!("not everything was settled within {}", text::age(args.timeout)))
-                .hint("See what is waiting with `tidegate consumers`, or wait longer with `--timeout`.")
-        }
+    let settled = wait(&host, args.through, args.timeout).map_err(|e| match e {
+        client::Error::Problem(problem) if problem.status == 408 => late(&problem, args),
         e => e.into(),
     })?;
     if args.json {
@@ -52,8 +52,32 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     context.out.line(format!("everything up to event {} is settled", settled.through))
 }
 
+fn wait(host: &Client, mut through: Option<Seq>, mut left: Duration) -> Result<Settled, client::Error> {
+    loop {
+        let slice = left.min(SLICE);
+        left -= slice;
+        match ask(host, through, slice) {
+            // What was accepted when the wait began is waited for, not what has come since.
+            Err(client::Error::Problem(problem)) if problem.status == 408 && !left.is_zero() => {
+                through = through.or(problem.through);
+            }
+            other => return other,
+        }
+    }
+}
+
 fn ask(host: &Client, through: Option<Seq>, timeout: Duration) -> Result<Settled, client::Error> {
     let through = through.map_or_else(|| "now".to_owned(), |seq| seq.to_string());
     let path = format!("/wait?through={through}&timeout={}ms", timeout.as_millis());
     host.json_patiently(Ask::get(&path).within(timeout.saturating_add(ANSWER)))
+}
+
+fn late(problem: &Problem, args: &Args) -> Error {
+    let what = match problem.unsettled {
+        Some(1) => "1 delivery is not settled".to_owned(),
+        Some(n) => format!("{} deliveries are not settled", text::number(n)),
+        None => "not everything is settled".to_owned(),
+    };
+    Error::timeout(format!("{what} after {}", text::age_exact(args.timeout)))
+        .hint("See what is waiting with `tidegate consumers`, or wait longer with `--timeout`.")
 }
