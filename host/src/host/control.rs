@@ -138,7 +138,8 @@ impl server::Control for HostControl {
     fn ready(&self) -> Vec<(&'static str, Result<(), String>)> {
         let stopping = self.stopping.load(Ordering::Relaxed);
         let accepting = if stopping { Err("the host is stopping".to_owned()) } else { Ok(()) };
-        vec![("accepting", accepting), ("log", self.log.health())]
+        let log = self.log.failed().borrow().clone().map_or(Ok(()), Err);
+        vec![("accepting", accepting), ("log", log)]
     }
 
     fn running(&self, consumer: &ConsumerName) -> u64 {

@@ -152,9 +152,11 @@ async fn start(
 ) -> Result<Running, Error> {
     let deployment = Arc::new(compiled.deployment.clone());
     let listener = server::bind(&deployment.server).await?;
-    let reader = store::Reader::open(&deployment.database)?;
+    // People's questions must not keep a guest waiting for its state.
+    let (reader, state) = (store::Reader::open(&deployment.database)?, store::Reader::open(&deployment.database)?);
+    let head = reader.stats()?.map_or(0, |stats| stats.last_sequence);
     let random = Arc::new(Random::from_system().map_err(|error| Error::Io { doing: "draw randomness", source: std::io::Error::other(error.to_string()) })?);
-    let loader = Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(reader.clone())) };
+    let loader = Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(state)) };
     let loaded = loader.load(compiled, None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.render(false)));
 
@@ -171,7 +173,7 @@ async fn start(
         witness: Arc::new(Stream(live.clone())),
         cancelled,
     };
-    let (dispatcher, dispatch) = Dispatcher::new(dispatch::Options { tools, head: log.head(), commits, guests });
+    let (dispatcher, dispatch) = Dispatcher::new(dispatch::Options { tools, head, commits, guests });
 
     let digest = loaded.digest;
     let first = snapshot(&loaded, Generation(0));

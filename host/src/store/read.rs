@@ -141,6 +141,11 @@ impl Reader {
         self.run(|conn| state::keys(conn, consumer, (prefix, after), limit, now))
     }
 
+    /// Bytes of keys and values that a consumer keeps.
+    pub fn state_bytes(&self, consumer: &ConsumerName) -> Result<u64, Error> {
+        self.run(|conn| state::bytes(conn, consumer))
+    }
+
     /// Lends a connection for one question, within the time limit and one view of the database.
     fn run<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         let deadline = Instant::now() + self.time_max;

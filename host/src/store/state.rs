@@ -162,6 +162,13 @@ pub(super) fn get(
     Ok(found.optional()?)
 }
 
+/// Bytes of keys and values that a consumer keeps.
+pub(super) fn bytes(conn: &Connection, consumer: &ConsumerName) -> Result<u64, Error> {
+    let Some(id) = names::find(conn, consumer.as_str())? else { return Ok(0) };
+    let (bytes, _) = totals(conn, id)?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
 /// Keys in byte order, and the revision under which they were listed; within the caller's transaction, so that both are
 /// of the same moment.
 pub(super) fn keys(
