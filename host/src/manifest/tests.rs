@@ -417,10 +417,10 @@ fn no_key_is_passed_over() {
 fn the_reference_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/manifest.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, reference()).unwrap();
+        std::fs::write(&path, reference::reference()).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == reference(), "run: UPDATE_DOCS=1 cargo test -p tidegate --lib reference");
+    assert!(written == reference::reference(), "run: UPDATE_DOCS=1 cargo test -p tidegate --lib reference");
 }
 
 // Any text at all.
