@@ -17,13 +17,14 @@ use super::yaml::Node;
 pub(super) const SHAPE: Shape = Shape {
     what: "a manifest",
     keys: &["tidegate", "server", "log", "folder", "retention", "limits", "defaults", "events", "consumers"],
-    later: &["pipelines", "schedules", "bridges", "sources", "telemetry", "queries", "include"],
+    later: &["pipelines", "schedules"],
 };
 
 /// A manifest: what a Tidegate host serves.
 #[derive(Clone, Debug, Default, JsonSchema)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Manifest {
+    #[expect(dead_code, reason = "there is one version only: what is read is checked and not kept")]
     /// Version of the manifest's language.
     #[schemars(with = "Language", required)]
     pub tidegate: (),

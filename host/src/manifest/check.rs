@@ -8,7 +8,6 @@ use super::codes;
 use super::diagnostic::Diagnostic;
 use super::elements::consumer::{Consumer, Named};
 use super::elements::retry::Retry;
-use super::elements::subscription::Subscription;
 use super::folder::Found;
 use super::reader::{At, Quantity as _, Reader, nearest};
 use super::yaml::{Span, quoted};
@@ -35,10 +34,31 @@ pub(super) fn check<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Fo
             check_retry(reader, named.consumer.retry.as_ref(), defaults);
         }
         check_host_limits(reader, manifest, &named.consumer);
-        check_catalogue(reader, manifest, &named.consumer);
-        check_cycle(reader, named);
+    }
+    for joined in &consumers {
+        let subscribed = subscribed(manifest, joined);
+        check_catalogue(reader, manifest, &subscribed);
+        if let Some(named) = joined.named {
+            let published = named.consumer.grants.as_ref().map_or(&[] as &[_], |grants| &grants.value.publish);
+            check_catalogue(reader, manifest, published);
+            check_cycle(reader, named, &subscribed, published);
+        }
     }
     consumers
+}
+
+/// What a consumer subscribes to, and where that is said.
+fn subscribed(manifest: &Manifest, joined: &Joined<'_>) -> Vec<At<TypePattern>> {
+    let named = joined.named;
+    match (named.and_then(|named| named.consumer.on.as_ref()), &joined.folder_type) {
+        (Some(on), _) => on.value.iter().map(|subscription| subscription.pattern.clone()).collect(),
+        (None, Some(folder_type)) => {
+            let folder = manifest.folder.as_ref().map_or(0..0, |folder| folder.span.clone());
+            let span = named.map_or(folder, |named| named.name.span.clone());
+            TypePattern::new(folder_type).ok().map(|value| At { value, span }).into_iter().collect()
+        }
+        (None, None) => Vec::new(),
+    }
 }
 
 fn join<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Found]) -> Vec<Joined<'m>> {
@@ -183,13 +203,11 @@ fn too_much_memory(reader: &mut Reader, own: &At<super::elements::size::Bytes>, 
 }
 
 /// Types that a catalogue does not know are probably misspelt.
-fn check_catalogue(reader: &mut Reader, manifest: &Manifest, consumer: &Consumer) {
+fn check_catalogue(reader: &mut Reader, manifest: &Manifest, patterns: &[At<TypePattern>]) {
     if manifest.events.is_empty() {
         return;
     }
-    let subscribed = consumer.on.iter().flat_map(|on| &on.value).map(|subscription| &subscription.pattern);
-    let published = consumer.grants.iter().flat_map(|grants| &grants.value.publish);
-    for pattern in subscribed.chain(published) {
+    for pattern in patterns {
         let known = manifest.events.iter().any(|(name, _)| pattern.value.matches(&name.value));
         if known || route::is_host_type(pattern.value.as_str()) {
             continue;
@@ -208,17 +226,14 @@ fn check_catalogue(reader: &mut Reader, manifest: &Manifest, consumer: &Consumer
 }
 
 /// A consumer that may publish what it subscribes to can feed itself; only `chain-depth` ends that.
-fn check_cycle(reader: &mut Reader, named: &Named) {
-    let subscriptions: &[Subscription] = named.consumer.on.as_ref().map_or(&[], |on| &on.value);
-    let published = named.consumer.grants.iter().flat_map(|grants| &grants.value.publish);
+fn check_cycle(reader: &mut Reader, named: &Named, subscribed: &[At<TypePattern>], published: &[At<TypePattern>]) {
     for publish in published {
-        let Some(on) = subscriptions.iter().find(|on| overlap(on.pattern.value.as_str(), publish.value.as_str()))
-        else {
+        let Some(on) = subscribed.iter().find(|on| overlap(on.value.as_str(), publish.value.as_str())) else {
             continue;
         };
         let warning = Diagnostic::warning(codes::CYCLE, format!("`{}` may cause itself", named.name.value))
             .at(&reader.source, publish.span.clone(), "may publish this …")
-            .at(&reader.source, on.pattern.span.clone(), "… and is called for it")
+            .at(&reader.source, on.span.clone(), "… and is called for it")
             .help("such a chain ends only at `chain-depth`; subscribe to less, or publish another type");
         reader.push(warning);
     }

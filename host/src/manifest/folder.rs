@@ -29,7 +29,7 @@ pub fn scan_folder(folder: &Path) -> Result<Vec<Found>, Diagnostics> {
         }
         match list(&path) {
             Ok(files) => scan_type(&name, files, &mut found, &mut problems),
-            Err(problem) => problems.push(problem),
+            Err(unreadable) => problems.extend(unreadable),
         }
         if found.len() > FILES_MAX {
             let message = format!("the drop folder holds more than {FILES_MAX} components");
@@ -69,10 +69,11 @@ fn scan_type(event_type: &str, files: Vec<(String, PathBuf)>, found: &mut Vec<Fo
 }
 
 /// Names and paths of a folder's visible entries, sorted.
-fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
+fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>, Diagnostics> {
     let failed = |error: std::io::Error| {
         let message = format!("the drop folder {} cannot be read: {error}", quoted(&folder.to_string_lossy()));
-        Diagnostic::error(codes::FOLDER, message).in_file(folder).help("create it, or leave out `folder`")
+        let problem = Diagnostic::error(codes::FOLDER, message).in_file(folder);
+        Diagnostics::from(problem.help("create it, or leave out `folder`"))
     };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {

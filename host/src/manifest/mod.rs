@@ -19,6 +19,8 @@ mod elements;
 mod expand;
 mod folder;
 mod reader;
+// Only a test writes the document, and compares it.
+#[cfg(test)]
 mod reference;
 mod resolve;
 mod schema;
@@ -36,7 +38,6 @@ use std::sync::Arc;
 pub use codes::{explain, title};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use folder::{Found, scan_folder};
-pub use reference::reference;
 pub use schema::schema;
 
 use crate::model::limit::MANIFEST_BYTES_MAX;

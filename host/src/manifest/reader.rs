@@ -43,7 +43,6 @@ pub(super) trait Quantity: Copy + Ord {
     /// In the base unit; Err says what is wrong and how to write it. Numbers beyond an i128 are its ends.
     fn parse(text: &str) -> Result<i128, String>;
     fn new(base: u64) -> Self;
-    fn base(self) -> u64;
     /// As the manifest would write it.
     fn show(self) -> String;
 }
@@ -53,7 +52,7 @@ pub(super) trait Quantity: Copy + Ord {
 pub(super) struct Bound<Q>(pub RangeInclusive<Q>);
 
 impl<Q: Quantity> Bound<Q> {
-    pub fn show(&self) -> String {
+    pub(super) fn show(&self) -> String {
         format!("{} to {}", self.0.start().show(), self.0.end().show())
     }
 }
@@ -67,15 +66,15 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub fn new(source: Arc<Source>, base: PathBuf) -> Self {
+    pub(super) fn new(source: Arc<Source>, base: PathBuf) -> Self {
         Self { source, base, problems: Vec::new() }
     }
 
-    pub fn push(&mut self, problem: Diagnostic) {
+    pub(super) fn push(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
     }
 
-    pub fn error(
+    pub(super) fn error(
         &mut self,
         code: &'static str,
         span: Span,
@@ -86,12 +85,12 @@ impl Reader {
         self.push(Diagnostic::error(code, message).at(&self.source, span, remark).help(help));
     }
 
-    pub fn into_problems(self) -> Diagnostics {
+    pub(super) fn into_problems(self) -> Diagnostics {
         Diagnostics::new(self.problems)
     }
 
     /// What is written at a place. Messages quote this and not the value, which may come from the environment.
-    pub fn written(&self, node: &Node) -> String {
+    pub(super) fn written(&self, node: &Node) -> String {
         quoted(self.source.text.get(node.span.clone()).unwrap_or_default().trim())
     }
 
@@ -117,7 +116,7 @@ impl Reader {
     }
 
     /// The text of a scalar that may be a number or a boolean as well as a string.
-    pub fn scalar<'n>(&mut self, node: &'n Node, what: &str, expected: &str) -> Option<&'n str> {
+    pub(super) fn scalar<'n>(&mut self, node: &'n Node, what: &str, expected: &str) -> Option<&'n str> {
         match &node.value {
             Value::Scalar(scalar) if !matches!(scalar.kind, Kind::Null | Kind::Broken) => Some(&scalar.text),
             _ => {
@@ -128,7 +127,7 @@ impl Reader {
     }
 
     /// A string that is not empty.
-    pub fn text(&mut self, node: &Node, what: &str) -> Option<At<String>> {
+    pub(super) fn text(&mut self, node: &Node, what: &str) -> Option<At<String>> {
         match &node.value {
             Value::Scalar(scalar) if scalar.kind == Kind::Text && !scalar.text.is_empty() => {
                 Some(At { value: scalar.text.clone(), span: node.span.clone() })
@@ -145,7 +144,7 @@ impl Reader {
         }
     }
 
-    pub fn boolean(&mut self, node: &Node, what: &str) -> Option<At<bool>> {
+    pub(super) fn boolean(&mut self, node: &Node, what: &str) -> Option<At<bool>> {
         let value = match &node.value {
             Value::Scalar(scalar) => match (scalar.kind, scalar.text.as_str()) {
                 (Kind::Bool(value), _) => Some(value),
@@ -162,7 +161,7 @@ impl Reader {
         value.map(|value| At { value, span: node.span.clone() })
     }
 
-    pub fn quantity<Q: Quantity>(&mut self, node: &Node, what: &str, bound: &Bound<Q>) -> Option<At<Q>> {
+    pub(super) fn quantity<Q: Quantity>(&mut self, node: &Node, what: &str, bound: &Bound<Q>) -> Option<At<Q>> {
         let text = self.scalar(node, what, Q::WHAT)?;
         let span = node.span.clone();
         let written = self.written(node);
@@ -186,7 +185,7 @@ impl Reader {
     }
 
     /// One of a few words.
-    pub fn choice<T: Copy>(&mut self, node: &Node, what: &str, choices: &[(&str, T)]) -> Option<At<T>> {
+    pub(super) fn choice<T: Copy>(&mut self, node: &Node, what: &str, choices: &[(&str, T)]) -> Option<At<T>> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         let text = self.scalar(node, what, &format!("one of {}", names.join(", ")))?;
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
@@ -199,14 +198,14 @@ impl Reader {
     }
 
     /// The items of a list, or a single value as a list of one.
-    pub fn one_or_many<'n>(&mut self, node: &'n Node) -> &'n [Node] {
+    pub(super) fn one_or_many<'n>(&mut self, node: &'n Node) -> &'n [Node] {
         match &node.value {
             Value::List(items) => items,
             _ => std::slice::from_ref(node),
         }
     }
 
-    pub fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+    pub(super) fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
         match &node.value {
             Value::List(items) => items,
             _ => {
@@ -217,7 +216,7 @@ impl Reader {
     }
 
     /// The entries of a map whose keys are the author's own names; nothing at all is an empty map.
-    pub fn named<'n>(&mut self, node: &'n Node, what: &str) -> Vec<(&'n Key, &'n Node)> {
+    pub(super) fn named<'n>(&mut self, node: &'n Node, what: &str) -> Vec<(&'n Key, &'n Node)> {
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Scalar(scalar) if scalar.kind == Kind::Null => &[],
@@ -230,7 +229,7 @@ impl Reader {
     }
 
     /// The entries of a map whose keys are ours.
-    pub fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<Fields<'n>> {
+    pub(super) fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<Fields<'n>> {
         let entries = match &node.value {
             Value::Map(entries) => entries,
             _ => {
@@ -289,13 +288,13 @@ impl Reader {
         self.error(codes::UNKNOWN_KEY, span, message, "unknown key", help);
     }
 
-    pub fn missing(&mut self, fields: &Fields<'_>, key: &str, help: impl Into<String>) {
+    pub(super) fn missing(&mut self, fields: &Fields<'_>, key: &str, help: impl Into<String>) {
         let message = format!("{} needs the key `{key}`", fields.what);
         self.error(codes::MISSING_KEY, fields.span.clone(), message, format!("`{key}` is missing"), help);
     }
 
     /// A path, absolute.
-    pub fn path(&mut self, node: &Node, what: &str) -> Option<At<PathBuf>> {
+    pub(super) fn path(&mut self, node: &Node, what: &str) -> Option<At<PathBuf>> {
         let text = self.text(node, what)?;
         let reason = if text.value.contains('\0') {
             "a path cannot contain a NUL character"
@@ -334,12 +333,12 @@ pub(super) struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
-    pub fn get(&self, key: &str) -> Option<&'n Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
         self.entries.iter().find(|(known, _)| known.text == key).map(|(_, node)| *node)
     }
 
     /// Where the key itself stands.
-    pub fn key_span(&self, key: &str) -> Option<Span> {
+    pub(super) fn key_span(&self, key: &str) -> Option<Span> {
         self.entries.iter().find(|(known, _)| known.text == key).map(|(known, _)| known.span.clone())
     }
 }

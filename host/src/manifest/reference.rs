@@ -23,7 +23,7 @@ editors.
 ";
 
 /// The reference, in Markdown.
-pub fn reference() -> String {
+pub(super) fn reference() -> String {
     let schema = super::schema();
     let mut out = INTRODUCTION.to_owned();
     for (name, shape) in SHAPES {
@@ -48,9 +48,9 @@ fn definition<'s>(schema: &'s Value, name: &str) -> Option<&'s Value> {
 }
 
 fn section(out: &mut String, name: &str, definition: &Value) {
-    let _ = write!(out, "\n## {name}\n\n");
+    let _ = writeln!(out, "\n## {name}");
     if let Some(text) = definition.get("description").and_then(Value::as_str) {
-        let _ = writeln!(out, "{text}");
+        let _ = writeln!(out, "\n{text}");
     }
     if let Some(choices) = definition.get("oneOf").and_then(Value::as_array) {
         out.push('\n');
@@ -88,10 +88,19 @@ fn kind(schema: &Value) -> String {
         return format!("[{name}](#{})", name.to_ascii_lowercase());
     }
     if let Some(value) = schema.get("const") {
-        return if value.is_null() { "nothing".to_owned() } else { format!("`{value}`") };
+        return format!("`{value}`");
     }
     if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
-        return choices.iter().map(kind).collect::<Vec<_>>().join(" or ");
+        // That a map may be left empty needs no mention.
+        let choices = choices.iter().filter(|choice| choice.get("const").is_none_or(|value| !value.is_null()));
+        let mut kinds: Vec<String> = choices.map(kind).collect();
+        if let [one, list] = kinds.as_slice()
+            && *list == format!("list of {one}")
+        {
+            return format!("{one}, or a list");
+        }
+        kinds.dedup();
+        return kinds.join(" or ");
     }
     match schema.get("type") {
         Some(Value::String(name)) if name == "array" => {

@@ -31,9 +31,6 @@ pub(crate) const SHAPE: Shape = Shape {
         "where",
         "from",
         "expires-after",
-        "priority",
-        "paused",
-        "description",
     ],
 };
 

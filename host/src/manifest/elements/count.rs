@@ -47,10 +47,6 @@ impl Quantity for Count {
         Self(base)
     }
 
-    fn base(self) -> u64 {
-        self.0
-    }
-
     fn show(self) -> String {
         let digits = self.0.to_string();
         let mut out = String::new();

@@ -59,10 +59,6 @@ impl Quantity for Millis {
         Self(base)
     }
 
-    fn base(self) -> u64 {
-        self.0
-    }
-
     fn show(self) -> String {
         let mut rest = i128::from(self.0);
         let mut out = String::new();

@@ -15,7 +15,7 @@ use crate::model::spec::SchemaSpec;
 pub(crate) const SHAPE: Shape = Shape {
     what: "an event type",
     keys: &["version", "schema", "owner", "description", "examples"],
-    later: &["upcasters", "key", "deprecated", "retention", "versions"],
+    later: &["upcasters"],
 };
 
 /// What `version` is if the manifest does not say.

@@ -19,12 +19,12 @@ use crate::model::{TypePattern, limit};
 pub(crate) const SHAPE: Shape = Shape {
     what: "`grants`",
     keys: &["publish", "http", "state", "config", "secrets"],
-    later: &["jobs", "enqueue", "queries", "ask", "streams"],
+    later: &["jobs", "queries", "streams"],
 };
 
-pub(crate) const STATE_SHAPE: Shape = Shape { what: "`state`", keys: &["quota"], later: &["ttl", "share"] };
+pub(crate) const STATE_SHAPE: Shape = Shape { what: "`state`", keys: &["quota"], later: &[] };
 
-pub(crate) const SECRET_SHAPE: Shape = Shape { what: "a secret", keys: &["value", "reveal"], later: &["file"] };
+pub(crate) const SECRET_SHAPE: Shape = Shape { what: "a secret", keys: &["value", "reveal"], later: &[] };
 
 const KEY_BYTES_MAX: usize = 128;
 
@@ -83,12 +83,12 @@ impl JsonSchema for Text {
     }
 }
 
+/// Key-value state of its own.
 #[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-#[expect(dead_code, reason = "read as a number of bytes; this is its JSON Schema")]
-struct State {
+#[schemars(rename = "State", deny_unknown_fields)]
+struct StateFields {
     /// What it may keep in all. Default `64MiB`.
-    quota: Option<Bytes>,
+    quota: Option<At<Bytes>>,
 }
 
 struct StateOrTrue;
@@ -103,19 +103,19 @@ impl JsonSchema for StateOrTrue {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = generator.subschema_for::<State>();
+        let map = generator.subschema_for::<StateFields>();
         json_schema!({ "anyOf": [{ "type": "boolean" }, map] })
     }
 }
 
+/// A secret that is more than its value.
 #[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-#[expect(dead_code, reason = "read as a SecretSpec; this is its JSON Schema")]
-struct Secret {
+#[schemars(rename = "Secret", deny_unknown_fields)]
+struct SecretFields {
     /// The secret itself, best taken from the environment: `${MAIL_API_KEY}`.
     value: String,
     /// Whether the consumer may see the value. Default false.
-    reveal: Option<bool>,
+    reveal: Option<At<bool>>,
 }
 
 struct SecretOrString;
@@ -130,7 +130,7 @@ impl JsonSchema for SecretOrString {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = generator.subschema_for::<Secret>();
+        let map = generator.subschema_for::<SecretFields>();
         json_schema!({ "anyOf": [{ "type": "string" }, map] })
     }
 }
@@ -167,13 +167,11 @@ fn state(reader: &mut Reader, node: &Node) -> Option<At<u64>> {
         return granted.value.then_some(At { value: limit::STATE_QUOTA_BYTES, span });
     }
     let fields = reader.fields(node, &STATE_SHAPE)?;
-    match fields.get("quota") {
-        Some(node) => {
-            let quota = reader.quantity(node, "`quota`", &bounds::STATE_QUOTA)?;
-            Some(At { value: quota.value.0, span: quota.span })
-        }
-        None => Some(At { value: limit::STATE_QUOTA_BYTES, span }),
-    }
+    let state = StateFields {
+        quota: fields.get("quota").and_then(|node| reader.quantity(node, "`quota`", &bounds::STATE_QUOTA)),
+    };
+    let quota = state.quota.map_or(limit::STATE_QUOTA_BYTES, |quota| quota.value.0);
+    Some(At { value: quota, span })
 }
 
 fn config(reader: &mut Reader, node: &Node) -> BTreeMap<String, Text> {
@@ -206,14 +204,18 @@ fn secret(reader: &mut Reader, node: &Node) -> Option<SecretSpec> {
         let value = scalar(reader, node, "a secret")?;
         return Some(SecretSpec { value: SecretValue::new(value), reveal: false });
     }
+    let SecretFields { value, reveal } = secret_fields(reader, node)?;
+    Some(SecretSpec { value: SecretValue::new(value), reveal: reveal.is_some_and(|reveal| reveal.value) })
+}
+
+fn secret_fields(reader: &mut Reader, node: &Node) -> Option<SecretFields> {
     let fields = reader.fields(node, &SECRET_SHAPE)?;
     let reveal = fields.get("reveal").and_then(|node| reader.boolean(node, "`reveal`"));
     let Some(value) = fields.get("value") else {
         reader.missing(&fields, "value", "write it like `value: ${NAME}`");
         return None;
     };
-    let value = scalar(reader, value, "`value`")?;
-    Some(SecretSpec { value: SecretValue::new(value), reveal: reveal.is_some_and(|reveal| reveal.value) })
+    Some(SecretFields { value: scalar(reader, value, "`value`")?, reveal })
 }
 
 /// A string, which may be empty, or a number or boolean as it is written.

@@ -12,11 +12,10 @@ use super::count::Count;
 use super::duration::Millis;
 use super::size::Bytes;
 
-pub(crate) const RETENTION_SHAPE: Shape =
-    Shape { what: "`retention`", keys: &["events", "outcomes"], later: &["state", "runs", "dead-letters"] };
+pub(crate) const RETENTION_SHAPE: Shape = Shape { what: "`retention`", keys: &["events", "outcomes"], later: &[] };
 
 pub(crate) const LIMITS_SHAPE: Shape =
-    Shape { what: "`limits`", keys: &["event-size", "attempts", "memory"], later: &["backlog", "rate"] };
+    Shape { what: "`limits`", keys: &["event-size", "attempts", "memory"], later: &[] };
 
 /// How long things are kept.
 #[derive(Clone, Debug, Default, JsonSchema)]

@@ -10,20 +10,20 @@ use super::super::reader::{At, Reader, Shape};
 use super::super::yaml::{Node, Value};
 use crate::model::spec::OriginSpec;
 
-pub(crate) const SHAPE: Shape =
-    Shape { what: "an origin", keys: &["origin", "private"], later: &["methods", "paths", "timeout", "rate"] };
+pub(crate) const SHAPE: Shape = Shape { what: "an origin", keys: &["origin", "private"], later: &[] };
 
-/// An origin, or an origin with what else is to be known of it.
+/// An origin as a string, or as a map.
 pub(crate) struct Origin;
 
+/// An origin and what else is to be known of it.
 #[derive(JsonSchema)]
 #[schemars(rename = "Origin", deny_unknown_fields)]
-#[expect(dead_code, reason = "read as an OriginSpec; this is its JSON Schema")]
-struct OriginMap {
+struct OriginFields {
     /// Scheme, host and, unless it is the scheme's own, port.
-    origin: String,
+    #[schemars(with = "String")]
+    origin: At<OriginSpec>,
     /// Whether the host may resolve to a loopback or private address. Default false.
-    private: Option<bool>,
+    private: Option<At<bool>>,
 }
 
 impl JsonSchema for Origin {
@@ -36,7 +36,7 @@ impl JsonSchema for Origin {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = generator.subschema_for::<OriginMap>();
+        let map = generator.subschema_for::<OriginFields>();
         json_schema!({ "anyOf": [{ "type": "string", "minLength": 1 }, map] })
     }
 }
@@ -54,20 +54,27 @@ pub(crate) fn read(reader: &mut Reader, node: &Node) -> Vec<At<OriginSpec>> {
 
 fn origin(reader: &mut Reader, node: &Node) -> Option<At<OriginSpec>> {
     if !matches!(node.value, Value::Map(_)) {
-        return written(reader, node, false);
+        return written(reader, node);
     }
+    let fields = fields(reader, node)?;
+    let mut origin = fields.origin;
+    origin.value.private = fields.private.is_some_and(|private| private.value);
+    Some(origin)
+}
+
+fn fields(reader: &mut Reader, node: &Node) -> Option<OriginFields> {
     let fields = reader.fields(node, &SHAPE)?;
     let private = fields.get("private").and_then(|node| reader.boolean(node, "`private`"));
     let Some(text) = fields.get("origin") else {
         reader.missing(&fields, "origin", "write it like `origin: https://mail.example.com`");
         return None;
     };
-    written(reader, text, private.is_some_and(|private| private.value))
+    Some(OriginFields { origin: written(reader, text)?, private })
 }
 
-fn written(reader: &mut Reader, node: &Node, private: bool) -> Option<At<OriginSpec>> {
+fn written(reader: &mut Reader, node: &Node) -> Option<At<OriginSpec>> {
     let text = reader.text(node, "an origin")?;
-    match parse(&text.value, private) {
+    match parse(&text.value) {
         Ok(value) => Some(At { value, span: text.span }),
         Err(reason) => {
             let message = format!("{} is not an origin", reader.written(node));
@@ -78,7 +85,7 @@ fn written(reader: &mut Reader, node: &Node, private: bool) -> Option<At<OriginS
     }
 }
 
-fn parse(text: &str, private: bool) -> Result<OriginSpec, &'static str> {
+fn parse(text: &str) -> Result<OriginSpec, &'static str> {
     let (https, rest) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest),
         Some(("http", rest)) => (false, rest),
@@ -100,7 +107,7 @@ fn parse(text: &str, private: bool) -> Result<OriginSpec, &'static str> {
         None => 80,
         Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or("the port is not a number from 1 to 65535")?,
     };
-    Ok(OriginSpec { https, host: host_name(host)?, port, private })
+    Ok(OriginSpec { https, host: host_name(host)?, port, private: false })
 }
 
 fn split_port(rest: &str) -> Result<(&str, Option<&str>), &'static str> {
@@ -157,7 +164,7 @@ mod tests {
             ("http://[::1]:81", false, "::1", 81),
             ("https://[2001:DB8::1]", true, "2001:db8::1", 443),
         ] {
-            let origin = parse(text, false).unwrap();
+            let origin = parse(text).unwrap();
             assert_eq!((origin.https, origin.host.as_str(), origin.port), (https, host, port), "{text}");
         }
         for text in [
@@ -183,7 +190,7 @@ mod tests {
             "https://a..b",
             "https://a b",
         ] {
-            assert!(parse(text, false).is_err(), "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

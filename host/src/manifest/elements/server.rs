@@ -12,11 +12,9 @@ use super::bounds;
 use super::duration::Millis;
 use crate::model::spec::Scope;
 
-pub(crate) const SHAPE: Shape =
-    Shape { what: "`server`", keys: &["listen", "hosts", "tokens", "grace"], later: &["tls", "cors", "socket"] };
+pub(crate) const SHAPE: Shape = Shape { what: "`server`", keys: &["listen", "hosts", "tokens", "grace"], later: &[] };
 
-pub(crate) const TOKEN_SHAPE: Shape =
-    Shape { what: "a token", keys: &["name", "token", "scopes"], later: &["expires"] };
+pub(crate) const TOKEN_SHAPE: Shape = Shape { what: "a token", keys: &["name", "token", "scopes"], later: &[] };
 
 /// Where the host listens if the manifest does not say.
 pub(crate) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);

@@ -32,10 +32,6 @@ impl Quantity for Bytes {
         Self(base)
     }
 
-    fn base(self) -> u64 {
-        self.0
-    }
-
     fn show(self) -> String {
         let fits = |shift: u32| self.0 >= 1 << shift && self.0.is_multiple_of(1 << shift);
         let unit = UNITS.iter().find(|(_, shift)| fits(*shift));

@@ -10,11 +10,8 @@ use super::super::reader::{At, Reader, Shape};
 use super::super::yaml::{Node, Value};
 use crate::model::TypePattern;
 
-pub(crate) const SHAPE: Shape = Shape {
-    what: "a subscription",
-    keys: &["type", "version"],
-    later: &["where", "from", "expires-after", "order-by", "key"],
-};
+pub(crate) const SHAPE: Shape =
+    Shape { what: "a subscription", keys: &["type", "version"], later: &["where", "from", "expires-after"] };
 
 /// The rule that ties events to a consumer.
 #[derive(Clone, Debug, JsonSchema)]
