@@ -116,8 +116,8 @@ static NEXT: AtomicPtr<()> = AtomicPtr::new(deeper as *mut ());
 #[inline(never)]
 extern "C" fn deeper(n: u64) -> u64 {
     // SAFETY: nothing else is ever stored there.
-    let next: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(NEXT.load(Ordering::Relaxed)) };
-    next(n + 1) ^ n
+    let next: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(black_box(NEXT.load(Ordering::Relaxed))) };
+    black_box(next(n + 1)) ^ n
 }
 
 #[inline(never)]
@@ -133,6 +133,6 @@ static NEXT_WITH_IMPORTS: AtomicPtr<()> = AtomicPtr::new(deeper_with_imports as 
 extern "C" fn deeper_with_imports(n: u64) -> u64 {
     crate::tidegate::consumer::log::enabled(crate::tidegate::consumer::log::Level::Info);
     // SAFETY: nothing else is ever stored there.
-    let next: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(NEXT_WITH_IMPORTS.load(Ordering::Relaxed)) };
-    next(n + 1) ^ n
+    let next: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(black_box(NEXT_WITH_IMPORTS.load(Ordering::Relaxed))) };
+    black_box(next(n + 1)) ^ n
 }

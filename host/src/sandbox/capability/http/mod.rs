@@ -4,6 +4,8 @@
 mod address;
 mod exchange;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
