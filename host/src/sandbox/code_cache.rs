@@ -229,3 +229,7 @@ fn read_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
 fn no_random(error: getrandom::Error) -> io::Error {
     io::Error::other(error.to_string())
 }
+
+#[cfg(test)]
+#[path = "code_cache_tests.rs"]
+mod tests;

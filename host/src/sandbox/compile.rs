@@ -147,3 +147,7 @@ fn judge(status: ExitStatus, native: Vec<u8>, errors: String) -> Result<Vec<u8>,
         None => Err(LoadError::CompileLimit(format!("the compiler passed its limits ({status})"))),
     }
 }
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

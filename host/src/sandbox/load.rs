@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 
 use super::attempt::{LoadedComponent, Runtime};
 use super::bindings::ConsumerPre;
-use super::capability::http::Network;
+use super::capability::http::{Network, Resolver, system_resolver};
 use super::capability::{self, Access};
 use super::code_cache::{CacheOptions, Code, CodeCache};
 use super::compile::Compiler;
@@ -95,6 +95,7 @@ pub struct Sandbox {
     compiler: Compiler,
     /// One compilation at a time.
     compiling: Mutex<()>,
+    pub(super) resolver: Resolver,
 }
 
 /// What a sandbox counts about itself.
@@ -124,7 +125,7 @@ impl Sandbox {
             panics: 0.into(),
             engine,
         };
-        Ok(Self { runtime: Arc::new(runtime), cache, compiler: options.compiler, compiling: Mutex::default() })
+        Ok(Self { runtime: Arc::new(runtime), cache, compiler: options.compiler, compiling: Mutex::default(), resolver: system_resolver() })
     }
 
     pub fn counters(&self) -> Counters {
@@ -160,7 +161,7 @@ impl Sandbox {
             name: spec.name.clone(),
             limits: spec.limits,
             grants: spec.grants.clone(),
-            network: Network::new(&spec.grants.http),
+            network: Network::new(&spec.grants.http, self.resolver.clone()),
             dependencies,
             event_bytes_max: self.runtime.event_bytes_max,
         });

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::capability::http::{Network, Resolver};
+use super::instance::{Consumer, Host};
+use super::limits::MemoryBudget;
 use super::{Call, Compiler, Dependencies, Invoke, LoadError, LoadedComponent, Options, Sandbox};
 use crate::clock::SystemClock;
 use crate::model::retry::RetryPolicy;
@@ -56,7 +59,7 @@ pub(super) fn event(data: &str) -> Event {
         timestamp: Timestamp(1_795_000_000_000_000),
         correlation_id: "correlation-1".into(),
         causation_id: None,
-        traceparent: None,
+        traceparent: Some("00-11111111111111111111111111111111-2222222222222222-01".into()),
         not_before: None,
         attributes: Default::default(),
         payload: Some(Payload { content_type: "application/json".into(), data: data.to_owned().into() }),
@@ -67,6 +70,21 @@ pub(super) fn event(data: &str) -> Event {
 
 pub(super) fn call(event: Event) -> Call {
     Call { event: Arc::new(event), round: 0, attempt: 1, attempts_max: 3, replayed: false, seed: 42 }
+}
+
+/// A store's data without a store, for capabilities by themselves.
+pub(super) fn host(limits: Limits, grants: Grants, resolver: Resolver) -> Host {
+    let consumer = Consumer {
+        name: ConsumerName::new("guest").unwrap(),
+        limits,
+        network: Network::new(&grants.http, resolver),
+        grants,
+        dependencies: Dependencies::none(),
+        event_bytes_max: 1 << 20,
+    };
+    let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock::new());
+    let budget = Arc::new(MemoryBudget::new(1 << 30));
+    Host::new(&Arc::new(consumer), &call(event("{}")), &clock, &budget, limits.timeout)
 }
 
 pub(super) async fn run(component: &LoadedComponent, data: &str) -> Report {

@@ -214,7 +214,9 @@ async fn growers_together_stay_within_the_hosts_memory() {
     let sandbox = sandbox_with(ceilings);
     let hostile = hostile(&sandbox).await;
     let grow = mode("grow");
-    let reports = futures_util::future::join_all((0..8).map(|_| run(&hostile.patient, &grow))).await;
+    let enough = Limits { timeout: Duration::from_secs(60), ..patient() };
+    let growing = sandbox.load(guest("hostile"), &spec(enough, all_grants()), dependencies()).await.unwrap();
+    let reports = futures_util::future::join_all((0..8).map(|_| run(&growing, &grow))).await;
     assert!(reports.iter().all(|r| r.outcome == Outcome::OutOfMemory), "{:?}", reports[0].reason);
     assert!(reports.iter().any(|r| r.reason.as_ref().unwrap().contains("all attempts together")));
     assert_eq!(sandbox.counters().memory_bytes, 0);

@@ -78,6 +78,9 @@ impl Pollable for Timer {
         'life0: 'async_trait,
         Self: 'async_trait,
     {
+        if self.clock.monotonic() >= self.at {
+            return Box::pin(std::future::ready(()));
+        }
         self.clock.sleep_until(self.at)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use crate::{Answer, Delivery, check, done};
 
@@ -60,7 +60,7 @@ pub fn run(mode: &str, _: &Delivery) -> Option<Answer> {
         "grow-at-once" => check(core::arch::wasm32::memory_grow(0, 60_000) == usize::MAX, "it grew by 3.7 GiB"),
         "grow-to-wrap" => check(core::arch::wasm32::memory_grow(0, 65_535) == usize::MAX, "it grew to 4 GiB"),
         "alloc-huge" => {
-            black_box(vec![1_u8; 2 << 30]);
+            black_box(vec![1_u8; 1 << 30]);
             done()
         }
         "use-10-mib" => {
@@ -69,6 +69,10 @@ pub fn run(mode: &str, _: &Delivery) -> Option<Answer> {
         }
         "recurse" => {
             black_box(deeper(1));
+            done()
+        }
+        "recurse-in-memory" => {
+            black_box(deeper_in_memory(1));
             done()
         }
         "recurse-with-imports" => {
@@ -106,17 +110,29 @@ fn canary_in_memory() -> bool {
     found > 2
 }
 
+/// Called through here, so that the compiler makes no loop of it and needs no stack in memory.
+static NEXT: AtomicPtr<()> = AtomicPtr::new(deeper as *mut ());
+
 #[inline(never)]
-#[expect(unconditional_recursion, reason = "the point of it")]
-fn deeper(n: u64) -> u64 {
-    let frame = black_box([n; 16]);
-    black_box(deeper(n + 1)) + frame[3]
+extern "C" fn deeper(n: u64) -> u64 {
+    // SAFETY: nothing else is ever stored there.
+    let next: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(black_box(NEXT.load(Ordering::Relaxed))) };
+    black_box(next(n + 1)) ^ n
 }
 
 #[inline(never)]
 #[expect(unconditional_recursion, reason = "the point of it")]
-fn deeper_with_imports(n: u64) -> u64 {
-    let frame = black_box([n; 64]);
+fn deeper_in_memory(n: u64) -> u64 {
+    let frame = black_box([n; 16]);
+    black_box(deeper_in_memory(n + 1)) + frame[3]
+}
+
+static NEXT_WITH_IMPORTS: AtomicPtr<()> = AtomicPtr::new(deeper_with_imports as *mut ());
+
+#[inline(never)]
+extern "C" fn deeper_with_imports(n: u64) -> u64 {
     crate::tidegate::consumer::log::enabled(crate::tidegate::consumer::log::Level::Info);
-    black_box(deeper_with_imports(n + 1)) + frame[3]
+    // SAFETY: nothing else is ever stored there.
+    let next: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(black_box(NEXT_WITH_IMPORTS.load(Ordering::Relaxed))) };
+    black_box(next(n + 1)) ^ n
 }

@@ -13,11 +13,9 @@ impl Guest for Handler {
 
 export!(Handler);
 
-#[used]
-#[unsafe(link_section = ".init_array")]
-static START: extern "C" fn() = spin;
-
-extern "C" fn spin() {
+/// Called when the component is instantiated.
+#[unsafe(export_name = "_initialize")]
+extern "C" fn start() {
     loop {
         std::hint::black_box(());
     }

@@ -13,10 +13,8 @@ impl Guest for Handler {
 
 export!(Handler);
 
-#[used]
-#[unsafe(link_section = ".init_array")]
-static START: extern "C" fn() = trap;
-
-extern "C" fn trap() {
+/// Called when the component is instantiated.
+#[unsafe(export_name = "_initialize")]
+extern "C" fn start() {
     std::process::abort()
 }
