@@ -12,6 +12,7 @@
 //!    deliveries made by a redrive, and from which sequence on a generation is live. Whoever listens from the start knows everything.
 //! 4. After a restart `recover` gives back what is left to do: nothing settled is given back, nothing unsettled is missing.
 
+pub mod memory;
 pub mod sqlite;
 
 #[cfg(test)]

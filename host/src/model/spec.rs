@@ -125,9 +125,10 @@ impl SubscriptionSpec {
     /// Whether every event of this type and schema version is meant.
     pub fn matches_type(&self, event_type: &str, data_version: &str) -> bool {
         self.pattern.matches(event_type)
-            && self.version.as_ref().is_none_or(|wanted| {
-                semver::Version::parse(data_version).is_ok_and(|version| wanted.matches(&version))
-            })
+            && self
+                .version
+                .as_ref()
+                .is_none_or(|wanted| semver::Version::parse(data_version).is_ok_and(|version| wanted.matches(&version)))
     }
 }
 
