@@ -2,5 +2,6 @@
 
 mod attributes;
 mod capabilities;
+mod component;
 mod delivery;
 mod serde_derives;
