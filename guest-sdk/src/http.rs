@@ -33,8 +33,7 @@ pub fn delete(url: impl Into<String>) -> RequestBuilder {
 
 /// A request with any method.
 pub fn request(method: impl Into<String>, url: impl Into<String>) -> RequestBuilder {
-    let request =
-        Request { method: method.into(), url: url.into(), headers: Vec::new(), body: None, timeout: None };
+    let request = Request { method: method.into(), url: url.into(), headers: Vec::new(), body: None, timeout: None };
     RequestBuilder { request }
 }
 
@@ -203,7 +202,10 @@ pub enum Error {
     /// The number of requests one attempt may make.
     TooMany(u32),
     /// The server answered with a status other than 2xx; from [`Response::error_for_status`] only.
-    Status { status: u16, body: String },
+    Status {
+        status: u16,
+        body: String,
+    },
     /// The body has no JSON form, or does not read as the type asked for.
     Body(serde_json::Error),
 }

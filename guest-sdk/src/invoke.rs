@@ -14,10 +14,7 @@ pub fn handle<E: IsEvent, O: IsOutcome>(event: RawEvent, handler: impl Fn(E) -> 
 
 /// Many deliveries to one handler. Those whose data does not fit are rejected one by one; the handler sees the rest and
 /// gives a result for each. If it gives more or fewer, so do we: the host reports that as the consumer's error.
-pub fn batch<B: IsBatch, O: IsOutcomes>(
-    events: Vec<RawEvent>,
-    handler: impl Fn(B) -> O,
-) -> Vec<Result<(), Failure>> {
+pub fn batch<B: IsBatch, O: IsOutcomes>(events: Vec<RawEvent>, handler: impl Fn(B) -> O) -> Vec<Result<(), Failure>> {
     let mut fitting = Vec::with_capacity(events.len());
     let mut verdicts = Vec::with_capacity(events.len());
     for event in events {

@@ -16,8 +16,8 @@ use std::fmt::Display;
 
 use crate::host;
 
-pub use crate::{__log_debug as debug, __log_error as error, __log_info as info, __log_trace as trace};
 pub use crate::__log_warn as warn;
+pub use crate::{__log_debug as debug, __log_error as error, __log_info as info, __log_trace as trace};
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -72,7 +72,10 @@ fn check<'a>(kind: Kind, arguments: &TokenStream, function: &'a ItemFn) -> Resul
     };
     let (attribute, signature) = (kind.name(), &function.sig);
     if !arguments.is_empty() {
-        refuse(Error::new_spanned(arguments, format!("`#[{attribute}]` takes no arguments: the manifest says the rest")));
+        refuse(Error::new_spanned(
+            arguments,
+            format!("`#[{attribute}]` takes no arguments: the manifest says the rest"),
+        ));
     }
     if let Some(second) = function.attrs.iter().find(|attribute| is_ours(attribute)) {
         refuse(Error::new_spanned(second, "a function has one of these attributes; remove this one"));

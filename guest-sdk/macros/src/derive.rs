@@ -76,10 +76,11 @@ fn point_at_original(attribute: &mut Attribute, input: &DeriveInput) {
     let original = &input.ident;
     let (_, arguments, _) = input.generics.split_for_impl();
     let default = quote!(<#original #arguments as ::std::default::Default>::default).to_string();
-    let settings = settings.into_iter().filter(|setting| !setting.path().is_ident("crate")).map(|setting| match setting {
-        Meta::Path(path) if path.is_ident("default") => quote!(#path = #default),
-        setting => setting.to_token_stream(),
-    });
+    let settings =
+        settings.into_iter().filter(|setting| !setting.path().is_ident("crate")).map(|setting| match setting {
+            Meta::Path(path) if path.is_ident("default") => quote!(#path = #default),
+            setting => setting.to_token_stream(),
+        });
     *attribute = parse_quote!(#[serde(#(#settings),*)]);
 }
 

@@ -1,7 +1,7 @@
 //! What the attributes' generated code calls: each takes the contract's values and the user's function.
 
-use super::imports::tidegate::consumer::types;
 use super::convert;
+use super::imports::tidegate::consumer::types;
 use crate::answer::{IsAnswer, IsQuestion};
 use crate::event::{IsBatch, IsEvent, IsOutput};
 use crate::outcome::{IsOutcome, IsOutcomes};
@@ -9,8 +9,10 @@ use crate::outcome::{IsOutcome, IsOutcomes};
 pub use super::batch_handler::exports::tidegate::consumer::batch_handler::Guest as BatchGuest;
 pub use super::compensator::exports::tidegate::consumer::compensator::Guest as CompensatorGuest;
 pub use super::handler::exports::tidegate::consumer::handler::Guest as HandlerGuest;
-pub use super::responder::exports::tidegate::consumer::responder::{Guest as ResponderGuest, Question as AskedQuestion};
 pub use super::responder::exports::tidegate::consumer::responder::Refusal;
+pub use super::responder::exports::tidegate::consumer::responder::{
+    Guest as ResponderGuest, Question as AskedQuestion,
+};
 pub use types::{Delivery, Failure, Payload};
 
 pub fn handle<E: IsEvent, O: IsOutcome>(

@@ -50,7 +50,8 @@ mod tests {
     #[test]
     fn a_dead_letter_raises_an_alert() {
         let test = Test::new(alert).grant_publish("alert.raised");
-        let attempt = test.event("tidegate.dead-lettered", dead("carrier", "attempts-exhausted")).consumer("alert").run();
+        let attempt =
+            test.event("tidegate.dead-lettered", dead("carrier", "attempts-exhausted")).consumer("alert").run();
         assert_eq!(attempt.outcome(), &done());
         let raised = &attempt.published()[0].data;
         assert_eq!(raised["text"], "carrier gave up on order.created order-A-1001 after 4: busy");

@@ -51,7 +51,10 @@ mod tests {
     fn the_best_combination_wins() {
         let voucher = |cents: u64, percent: u64| json!({ "code": "X", "cents": cents, "percent": percent });
         assert_eq!(best(json!([])), Some(json!({ "priceCents": 10_000, "combinations": 1 })));
-        assert_eq!(best(json!([voucher(500, 0), voucher(0, 10)])), Some(json!({ "priceCents": 8_550, "combinations": 4 })));
+        assert_eq!(
+            best(json!([voucher(500, 0), voucher(0, 10)])),
+            Some(json!({ "priceCents": 8_550, "combinations": 4 }))
+        );
         // Both together would be more than half off.
         assert_eq!(best(json!([voucher(0, 45), voucher(3_000, 0)])).unwrap()["priceCents"], 5_500);
     }

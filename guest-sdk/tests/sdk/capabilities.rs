@@ -46,7 +46,10 @@ fn publishing_without_a_grant_is_refused_as_the_host_does() {
     assert!(test.event("go", ["no type"]).run().reason().contains("not valid"));
 
     let unrestricted = Test::new(publish_all);
-    assert_eq!(unrestricted.event("go", ["tidegate.reloaded"]).run().reason(), "publish is not granted: tidegate.reloaded");
+    assert_eq!(
+        unrestricted.event("go", ["tidegate.reloaded"]).run().reason(),
+        "publish is not granted: tidegate.reloaded"
+    );
 
     let flood = vec!["order.sent"; 257];
     assert_eq!(test.event("go", flood).run().reason(), "more than 256 events published in one attempt");
@@ -101,7 +104,11 @@ fn state_in_all_its_forms() {
         done_with(state::keys("stock/").collect::<Result<Vec<_>, _>>()?)
     });
     let attempt = test.event("go", ()).run();
-    assert_eq!(attempt.output(), Some(vec!["stock/a".to_owned(), "stock/b".to_owned(), "stock/c".to_owned()]), "{attempt:?}");
+    assert_eq!(
+        attempt.output(),
+        Some(vec!["stock/a".to_owned(), "stock/b".to_owned(), "stock/c".to_owned()]),
+        "{attempt:?}"
+    );
     assert_eq!(attempt.state_keys(), ["raw", "stock/a", "stock/b", "stock/c"]);
     assert_eq!(attempt.state_bytes("raw"), Some(&b"\x00\xff"[..]));
     assert_eq!(attempt.state_ttl("stock/a"), None);
@@ -185,12 +192,7 @@ fn lines_are_kept_with_their_fields() {
     let lines: Vec<_> = attempt.logs().iter().map(|line| (line.level, line.message.as_str())).collect();
     assert_eq!(
         lines,
-        [
-            (Level::Info, "reserved 3 of 9"),
-            (Level::Warn, "low stock"),
-            (Level::Debug, "plain"),
-            (Level::Error, "last"),
-        ]
+        [(Level::Info, "reserved 3 of 9"), (Level::Warn, "low stock"), (Level::Debug, "plain"), (Level::Error, "last"),]
     );
     let fields = [("order".to_owned(), "A-1".to_owned()), ("items".to_owned(), "3".to_owned())];
     assert_eq!(attempt.logs()[0].fields, fields);

@@ -75,7 +75,8 @@ fn structs_and_enums_go_both_ways() {
     let order: Order = from_value(text).unwrap();
     assert_eq!(order.lines, [Line { sku: "tea".into(), quantity: 2 }, Line::default()]);
     assert_eq!(order.payment, Payment::Card { last: 42 });
-    let parent = Order { order_id: "A-2".into(), lines: vec![], parent: Some(Box::new(order)), payment: Payment::OnAccount };
+    let parent =
+        Order { order_id: "A-2".into(), lines: vec![], parent: Some(Box::new(order)), payment: Payment::OnAccount };
     let back = to_value(&parent).unwrap();
     assert_eq!(back["parent"]["lines"][0], json!({ "sku": "tea", "quantity": 2 }));
     assert_eq!(from_value::<Order>(back).unwrap(), parent);

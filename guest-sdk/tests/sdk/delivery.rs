@@ -61,7 +61,9 @@ fn an_event_without_data_fits_what_may_be_absent() {
     let absent = |test: Test| test.raw_event("shop.opened", "", []).run();
     assert!(absent(Test::new(|_: Event<()>| done())).is_done());
     assert!(absent(Test::new(|event: Event<Option<u32>>| done_with(event.data))).is_done());
-    assert!(absent(Test::new(|event: Event<Value>| if event.data.is_null() { done() } else { reject("data") })).is_done());
+    assert!(
+        absent(Test::new(|event: Event<Value>| if event.data.is_null() { done() } else { reject("data") })).is_done()
+    );
     assert!(absent(Test::new(price)).is_reject());
 }
 
@@ -69,9 +71,22 @@ fn an_event_without_data_fits_what_may_be_absent() {
 fn the_envelope_reaches_the_handler_whole() {
     let test = Test::new(|event: Event<()>| {
         done_with(json!([
-            event.id, event.event_type, event.source, event.subject, event.key, event.data_version, event.timestamp,
-            event.correlation_id, event.causation_id, event.traceparent, event.sequence, event.attribute("tenant"),
-            event.consumer, event.attempt, event.attempts_max, event.replayed,
+            event.id,
+            event.event_type,
+            event.source,
+            event.subject,
+            event.key,
+            event.data_version,
+            event.timestamp,
+            event.correlation_id,
+            event.causation_id,
+            event.traceparent,
+            event.sequence,
+            event.attribute("tenant"),
+            event.consumer,
+            event.attempt,
+            event.attempts_max,
+            event.replayed,
         ]))
     });
     let attempt = test
@@ -93,8 +108,22 @@ fn the_envelope_reaches_the_handler_whole() {
         .replayed()
         .run();
     let expected = json!([
-        "e-7", "order.created", "/web", "A-1", "customer-1", "2.0.0", "1970-01-01T00:00:00Z", "c-1", "e-6", "00-1-2-01",
-        42, "north", "orders", 2, 5, true,
+        "e-7",
+        "order.created",
+        "/web",
+        "A-1",
+        "customer-1",
+        "2.0.0",
+        "1970-01-01T00:00:00Z",
+        "c-1",
+        "e-6",
+        "00-1-2-01",
+        42,
+        "north",
+        "orders",
+        2,
+        5,
+        true,
     ]);
     assert_eq!(attempt.output::<Value>(), Some(expected));
 }
