@@ -255,7 +255,11 @@ impl Client {
     }
 
     /// Asks for a stream and hands over its pieces until it ends, Ctrl-C is pressed or `each` fails.
-    pub(super) fn stream<E: From<Error>>(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn stream<E: From<Error>>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
         let start = self.runtime.block_on(interruptible(&mut stop, async {
             let response = self.send(Ask::get(path)).await?;
