@@ -77,7 +77,7 @@ fn a_refused_batch_names_the_line_that_the_host_means() {
 /// Input that gives a line at a time and, before it ends, looks at what has been sent.
 struct Slow<'a>(Vec<&'static str>, &'a Fake);
 
-impl std::io::Read for Slow<'_> {
+impl Read for Slow<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let Some(line) = self.0.pop() else {
             assert_eq!(self.1.asked().len(), 2, "each line was sent before the next was asked for");
