@@ -168,7 +168,7 @@ impl From<Error> for error::Error {
                 let mut error = Self::new(problem.error_kind(), words);
                 for fault in problem.errors.iter().filter(|fault| !error.message.contains(&fault.detail)) {
                     let place = if fault.pointer.is_empty() { String::new() } else { format!("{}: ", fault.pointer) };
-                    error.hints.push(format!("{place}{}", fault.detail));
+                    error.details.push(format!("{place}{}", fault.detail));
                 }
                 match problem.hint.as_deref().or(problem.default_hint()) {
                     Some(hint) => error.hint(hint),

@@ -1,5 +1,5 @@
-use super::super::fake::{Asked, Fake, Reply, lost, ok, reply};
 use super::super::client::Base;
+use super::super::fake::{Asked, Fake, Reply, lost, ok, reply};
 use super::super::tests::with_input;
 use super::*;
 
@@ -70,7 +70,7 @@ fn a_refused_batch_names_the_line_that_the_host_means() {
     });
     let (code, out, err) = emit(&fake, &["--ndjson", "--json"], "{\"type\":\"a.b\"}\n\n{\"type\":\"a.b\"}\n");
     assert_eq!((code, out.as_str()), (2, "{\"sent\":0,\"accepted\":0,\"duplicates\":0,\"resent\":0}\n"), "{err}");
-    assert!(err.starts_with("error: line 3 of standard input: no fit\nhint: #/1/data/n: is no number\n"), "{err}");
+    assert!(err.starts_with("error: line 3 of standard input: no fit\n  at: #/1/data/n: is no number\n"), "{err}");
     assert!(err.contains("None of lines 1 to 3 of standard input was accepted"), "{err}");
 }
 

@@ -76,6 +76,7 @@ fn host(asked: &Asked) -> Reply {
         }
         ("POST", "/dead-letters/redrive") => ok(r#"{"count":1,"deliveries":["12/fraud-check/1"]}"#),
         ("POST", "/dead-letters/discard") => ok(r#"{"count":0,"deliveries":[]}"#),
+        ("GET", "/wait") if path.contains("through=7") => ok(r#"{"settled":true,"through":7}"#),
         ("GET", "/wait") => reply(408, r#"{"title":"x","detail":"d","unsettled":3,"through":12}"#),
         ("GET", "/stats") => reply(404, r#"{"type":"urn:tidegate:problem:not-found","detail":"empty"}"#),
         ("GET", "/state/fraud-check") => ok(r#"{"state":[]}"#),
@@ -109,6 +110,7 @@ fn commands_end_with_the_documented_codes() {
         (vec!["stats"], 4, "has not been used"),
         (vec!["state", "fraud-check"], 4, "there is no consumer 'fraud-check'"),
         (vec!["wait", "--timeout", "5s"], 6, "3 deliveries are not settled after 5s"),
+        (vec!["wait", "--through", "7"], 0, "up to event 7 is settled"),
         (vec!["reload"], 4, "t.yaml:2:3"),
         (vec!["dead", "redrive"], 2, "say which dead letters"),
         (vec!["dead", "redrive", "12/fraud-check"], 0, "redriven 1 dead letter"),
@@ -243,4 +245,15 @@ fn the_reference_is_that_of_the_command_line() {
         found == expected,
         "docs/commands.md is out of date: run `UPDATE_DOCS=1 cargo test -p tidegate --lib cli::tests`"
     );
+}
+
+#[test]
+fn waiting_for_all_goes_on_until_nothing_new_was_caused() {
+    let ends = std::sync::Mutex::new(vec![9, 9, 5, 3]);
+    let fake = Fake::start(move |_| {
+        let through: u64 = ends.lock().unwrap().pop().unwrap();
+        ok(&format!("{{\"settled\":true,\"through\":{through}}}"))
+    });
+    let (code, out, _) = tidegate(Some(&fake), &["wait", "--all"]);
+    assert_eq!((code, out.as_str(), fake.lines().len()), (0, "everything up to event 9 is settled\n", 4));
 }
