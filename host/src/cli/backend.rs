@@ -167,7 +167,3 @@ pub(super) fn dead_letters(host: &Client, query: &DeadLetterQuery) -> Result<Vec
 fn unread(e: crate::store::Error) -> Error {
     store_error(e, "cannot read the database".into())
 }
-
-#[cfg(test)]
-#[path = "backend_tests.rs"]
-mod tests;

@@ -168,7 +168,7 @@ impl From<Error> for error::Error {
                 let mut error = Self::new(problem.error_kind(), words);
                 for fault in problem.errors.iter().filter(|fault| !error.message.contains(&fault.detail)) {
                     let place = if fault.pointer.is_empty() { String::new() } else { format!("{}: ", fault.pointer) };
-                    error.hints.push(format!("{place}{}", fault.detail));
+                    error.details.push(format!("{place}{}", fault.detail));
                 }
                 match problem.hint.as_deref().or(problem.default_hint()) {
                     Some(hint) => error.hint(hint),
@@ -255,7 +255,11 @@ impl Client {
     }
 
     /// Asks for a stream and hands over its pieces until it ends, Ctrl-C is pressed or `each` fails.
-    pub(super) fn stream<E: From<Error>>(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn stream<E: From<Error>>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
         let start = self.runtime.block_on(interruptible(&mut stop, async {
             let response = self.send(Ask::get(path)).await?;

@@ -162,7 +162,11 @@ fn list(args: &List, context: &mut Context) -> Result<(), Error> {
         key,
         fetch,
         |letter| {
-            if args.reading.json { context.out.json(&letter) } else { Ok(shown.push(letter)) }
+            if args.reading.json {
+            return context.out.json(&letter);
+        }
+        shown.push(letter);
+        Ok(())
         },
     )?;
     if args.reading.json {
@@ -290,7 +294,10 @@ fn chosen(host: &Client, args: &Decide, decision: Decision, context: &mut Contex
         backend::dead_letters(host, &DeadLetterQuery { after, limit: Some(limit), ..query.clone() })
     };
     let mut letters = Vec::new();
-    pages(&span, key, fetch, |letter| Ok(letters.push(letter)))?;
+    pages(&span, key, fetch, |letter| {
+        letters.push(letter);
+        Ok(())
+    })?;
     if letters.is_empty() {
         return Err(Error::state("no dead letter fits").hint("List them with `tidegate dead list`."));
     }

@@ -1,4 +1,4 @@
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -237,10 +237,10 @@ fn name_of(path: &Path) -> String {
 fn many(args: &Args, context: &mut Context) -> Result<(), Error> {
     let host: Client = locate::host(context, &args.reach)?;
     let path = args.file.as_deref().unwrap_or(Path::new("-"));
-    let input: Box<dyn BufRead> = if path == Path::new("-") {
-        std::mem::replace(&mut context.input, Box::new(std::io::empty()))
+    let input: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::mem::replace(&mut context.input, Box::new(std::io::empty())))
     } else {
-        Box::new(BufReader::with_capacity(1 << 16, open(path)?))
+        Box::new(open(path)?)
     };
     let defaults = stream::Defaults { event_type: args.event_type.clone(), source: args.source.clone() };
     let mut total = stream::Total::default();

@@ -80,13 +80,15 @@ pub struct Error {
     /// A sentence without a full stop, lower case: it stands after `error: `.
     pub message: String,
     pub source: Option<Box<dyn StdError + Send + Sync>>,
+    /// What exactly is wrong, a place each.
+    pub details: Vec<String>,
     /// Sentences with a verb: what to do next.
     pub hints: Vec<String>,
 }
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, hints: Vec::new() }
+        Self { kind, message: message.into(), source: None, details: Vec::new(), hints: Vec::new() }
     }
 
     pub fn bug(message: impl Into<String>) -> Self {
@@ -148,6 +150,7 @@ impl Error {
             }
             cause = error.source();
         }
+        lines.extend(self.details.iter().map(|detail| (Tone::Detail, text::escape(detail))));
         lines.extend(self.hints.iter().map(|hint| (Tone::Hint, text::escape(hint))));
         lines
     }
@@ -158,6 +161,7 @@ impl Error {
 pub enum Tone {
     Error,
     Cause,
+    Detail,
     Hint,
 }
 
@@ -166,6 +170,7 @@ impl Tone {
         match self {
             Self::Error => "error",
             Self::Cause => "caused by",
+            Self::Detail => "  at",
             Self::Hint => "hint",
         }
     }

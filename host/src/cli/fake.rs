@@ -102,7 +102,8 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
         }
         headers.push_str(&header.to_lowercase());
     }
-    let length = headers.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
+    let length =
+        headers.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let line = line.rsplit_once(' ')?.0.to_owned();

@@ -66,13 +66,15 @@ pub(super) fn host_error(error: host::Error, manifest: &Path, context: &mut Cont
         E::Log(e) => open_error(e),
         E::Store(e) => store_error(e, words),
         E::Listen(_) => Error::environment(words),
-        E::Sandbox(_) => {
-            Error::environment(words).hint("The folder of the database must be writable, and memory must not be limited too tightly.")
-        }
+        E::Sandbox(_) => Error::environment(words)
+            .hint("The folder of the database must be writable, and memory must not be limited too tightly."),
         E::Io { doing, source } => Error::environment(format!("failed to {doing}")).because(source),
-        E::LogFailed(why) => Error::new(Kind::Log, "the log failed, so the host has stopped; what was acknowledged is safe")
-            .because(why)
-            .hint("Look after the disk that holds the database, then start the host again: it goes on where it stood."),
+        E::LogFailed(why) => Error::new(
+            Kind::Log,
+            "the log failed, so the host has stopped; what was acknowledged is safe",
+        )
+        .because(why)
+        .hint("Look after the disk that holds the database, then start the host again: it goes on where it stood."),
         E::Impatient => {
             context.out.note(words);
             Error::interrupted()

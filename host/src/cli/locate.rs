@@ -57,7 +57,7 @@ pub(super) fn host(context: &Context, reach: &Reach) -> Result<Client, Error> {
         return Ok(client);
     }
     let note = HostFile::read(&reach.manifest);
-    match note.as_ref().and_then(|note| alive(note)) {
+    match note.as_ref().and_then(alive) {
         Some(client) => Ok(client),
         None => Err(no_host(&reach.manifest)),
     }

@@ -105,7 +105,9 @@ impl Context {
             out: Output::standard(),
             clock: Arc::new(SystemClock::new()),
             // A variable that is not UTF-8 is none of ours.
-            vars: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+            vars: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
             interactive: stdin.is_terminal(),
             input: Box::new(std::io::BufReader::new(stdin)),
         }

@@ -54,7 +54,11 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     let key = |o: &OutcomeRecord| (o.sequence, (o.consumer.clone(), o.round, o.call));
     let mut shown = Vec::new();
     pages(&args.span, key, fetch, |outcome| {
-        if args.reading.json { context.out.json(&outcome) } else { Ok(shown.push(outcome)) }
+        if args.reading.json {
+            return context.out.json(&outcome);
+        }
+        shown.push(outcome);
+        Ok(())
     })?;
     if args.reading.json {
         return Ok(());

@@ -90,7 +90,8 @@ fn rendered(diagnostic: &Value) -> String {
     let code = if field("code").is_empty() { String::new() } else { format!("[{}]", field("code")) };
     let mut lines = vec![format!("{}{code}: {}", field("severity"), field("message"))];
     if !field("file").is_empty() {
-        let number = |name: &str| diagnostic.get(name).and_then(Value::as_u64).map(|n| format!(":{n}")).unwrap_or_default();
+        let number =
+            |name: &str| diagnostic.get(name).and_then(Value::as_u64).map(|n| format!(":{n}")).unwrap_or_default();
         lines.push(format!(" --> {}{}{}", field("file"), number("line"), number("column")));
     }
     if !field("help").is_empty() {
@@ -118,7 +119,8 @@ mod tests {
             "error[M001]: x\n --> a.yaml:1:2"
         );
         assert_eq!(rendered(&json!({ "code": "M001", "severity": "error", "message": "x" })), "error[M001]: x");
-        let placed = json!({ "severity": "error", "message": "x", "file": "a.yaml", "line": 3, "column": 5, "help": "y" });
+        let placed =
+            json!({ "severity": "error", "message": "x", "file": "a.yaml", "line": 3, "column": 5, "help": "y" });
         assert_eq!(rendered(&placed), "error: x\n --> a.yaml:3:5\n  = help: y");
     }
 }

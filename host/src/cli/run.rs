@@ -46,6 +46,7 @@ fn log(args: &Args, context: &Context) -> Result<(), Error> {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(context.out.colour_err());
-    let set = if args.log_format == "json" { log.json().try_init() } else { log.try_init() };
-    set.map_err(|e| Error::bug(format!("cannot set up the log: {e}")))
+    // Fails only where somebody listens already, as in tests of this process; then that goes on.
+    drop(if args.log_format == "json" { log.json().try_init() } else { log.try_init() });
+    Ok(())
 }

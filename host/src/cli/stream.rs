@@ -3,7 +3,7 @@
 //! true in the end.
 
 use std::fmt;
-use std::io::BufRead;
+use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -90,15 +90,20 @@ struct Batch {
 
 /// Sends every line. `total` is true at any time, also when this fails.
 pub(super) fn send(
-    mut input: impl BufRead,
+    input: impl Read,
     name: &str,
     defaults: &Defaults,
     host: &Client,
     total: &mut Total,
     context: &mut Context,
 ) -> Result<(), Error> {
+    let mut input = BufReader::with_capacity(BATCH_BYTES, input);
     let (mut batch, mut line, mut number) = (Batch::default(), Vec::new(), 0);
     let read = loop {
+        if input.buffer().is_empty() {
+            // The next line may be long in coming, and what is there is not kept waiting for it.
+            deliver(&mut batch, name, host, total, context)?;
+        }
         line.clear();
         match read_line(&mut input, &mut line) {
             Ok(false) => break Ok(()),
@@ -126,7 +131,6 @@ pub(super) fn send(
 
 /// One line, without its end; false at the end of the input.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
-    use std::io::Read as _;
     let got = input.take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', line)?;
     if line.len() > LINE_BYTES_MAX {
         let max = text::bytes(LINE_BYTES_MAX as u64);

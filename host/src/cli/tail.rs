@@ -175,7 +175,13 @@ fn outcome_line(outcome: &OutcomeRecord, out: &Output) -> String {
 fn dead_line(dead: &DeadLetterRecord, out: &Output) -> String {
     let mark = out.paint(Colour::Bad, "dead letter");
     let reason = dead.reason.as_deref().map(|reason| format!("  {}", text::escape(reason))).unwrap_or_default();
-    format!("{}  #{}  {}  {mark}  {}{reason}", text::time(dead.died_at), dead.sequence, dead.consumer, text::escape(&dead.cause))
+    format!(
+        "{}  #{}  {}  {mark}  {}{reason}",
+        text::time(dead.died_at),
+        dead.sequence,
+        dead.consumer,
+        text::escape(&dead.cause)
+    )
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Wait only for events up to this sequence number.
     #[arg(long, value_name = "SEQ")]
     through: Option<Seq>,
+    /// Wait as well for the events that those cause, and for what these cause in turn, until nothing is left to do.
+    #[arg(long, conflicts_with = "through")]
+    all: bool,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -42,7 +45,20 @@ const SLICE: Duration = Duration::from_secs(240);
 
 pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     let host = locate::host(context, &args.reach)?;
-    let settled = wait(&host, args.through, args.timeout).map_err(|e| match e {
+    let start = context.clock.monotonic();
+    let left = |context: &Context| args.timeout.saturating_sub(context.clock.monotonic().saturating_sub(start));
+    let waited = || -> Result<Settled, client::Error> {
+        let mut settled = wait(&host, args.through, args.timeout)?;
+        while args.all {
+            let again = wait(&host, None, left(context))?;
+            if again.through == settled.through {
+                break;
+            }
+            settled = again;
+        }
+        Ok(settled)
+    };
+    let settled = waited().map_err(|e| match e {
         client::Error::Problem(problem) if problem.status == 408 => late(&problem, args),
         e => e.into(),
     })?;
