@@ -58,7 +58,9 @@ impl World {
         let deployment = Arc::new(deployment(attempts));
         let generation = Generation(self.generation);
         let from = self.events.len() as Seq + 1;
-        self.wake(Wake::Prepared(Snapshot { generation, deployment, consumers: Arc::new(consumers) }));
+        let catalogue = Arc::new(crate::registry::catalogue::Catalogue::new(&deployment));
+        let consumers = Arc::new(consumers);
+        self.wake(Wake::Prepared(Snapshot { generation, deployment, consumers, catalogue }));
         self.wake(Wake::Commit(Commit::Activated(Activated { generation, from })));
     }
 

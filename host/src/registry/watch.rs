@@ -11,14 +11,14 @@ use tokio::sync::Notify;
 
 /// Watches folders, never single files: an editor replaces a file by renaming another over it, and the watch on the
 /// old one would see nothing any more.
-pub struct Watch {
+pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     changed: Arc<Notify>,
 }
 
 impl Watch {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let changed = Arc::new(Notify::new());
         let hint = changed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -34,12 +34,12 @@ impl Watch {
     }
 
     /// Ends when something may have changed since it ended last.
-    pub async fn changed(&self) {
+    pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
     /// Watches the folders of these files, and these folders with their subfolders, and nothing else.
-    pub fn follow<'a>(&mut self, files: impl Iterator<Item = &'a Path>, folder: Option<&Path>) {
+    pub(super) fn follow<'a>(&mut self, files: impl Iterator<Item = &'a Path>, folder: Option<&Path>) {
         let mut wanted = BTreeSet::new();
         for file in files {
             wanted.extend(file.parent().map(Path::to_owned));

@@ -158,7 +158,7 @@ CREATE TABLE raw_state_totals (
 
 CREATE VIEW events AS
 SELECT
-  e.seq,
+  e.seq AS sequence,
   CASE typeof(e.id) WHEN 'blob' THEN lower(substr(hex(e.id), 1, 8) || '-' || substr(hex(e.id), 9, 4) || '-' ||
     substr(hex(e.id), 13, 4) || '-' || substr(hex(e.id), 17, 4) || '-' || substr(hex(e.id), 21)) ELSE e.id END AS id,
   (SELECT text FROM names WHERE names.id = e.type) AS type,
@@ -188,7 +188,7 @@ FROM raw_events AS e;
 
 CREATE VIEW outcomes AS
 SELECT
-  o.seq,
+  o.seq AS sequence,
   (SELECT text FROM names WHERE names.id = o.consumer) AS consumer,
   o.round,
   o.call,
@@ -213,7 +213,7 @@ FROM raw_outcomes AS o;
 
 CREATE VIEW waiting AS
 SELECT
-  w.seq,
+  w.seq AS sequence,
   (SELECT text FROM names WHERE names.id = w.consumer) AS consumer,
   w.round,
   strftime('%Y-%m-%dT%H:%M:%fZ', w.due_at / 1e6, 'unixepoch') AS due_at,
@@ -225,7 +225,7 @@ CREATE VIEW dead_letters AS
 SELECT
   d.seq || '/' || (SELECT text FROM names WHERE names.id = d.consumer) ||
     CASE d.round WHEN 0 THEN '' ELSE '/' || d.round END AS id,
-  d.seq,
+  d.seq AS sequence,
   (SELECT text FROM names WHERE names.id = d.consumer) AS consumer,
   d.round,
   (SELECT text FROM names WHERE names.id = (SELECT type FROM raw_events WHERE raw_events.seq = d.seq)) AS type,
@@ -244,7 +244,7 @@ CREATE VIEW generations AS
 SELECT
   g.generation,
   lower(hex(g.digest)) AS digest,
-  g.from_seq,
+  g.from_seq AS from_sequence,
   strftime('%Y-%m-%dT%H:%M:%fZ', g.activated_at / 1e6, 'unixepoch') AS activated_at,
   g.subscriptions
 FROM raw_generations AS g;
@@ -272,8 +272,8 @@ FROM raw_state AS s;
 
 CREATE VIEW losses AS
 SELECT
-  l.first_seq,
-  l.last_seq,
+  l.first_seq AS first_sequence,
+  l.last_seq AS last_sequence,
   l.detail,
   strftime('%Y-%m-%dT%H:%M:%fZ', l.recorded_at / 1e6, 'unixepoch') AS recorded_at
 FROM raw_losses AS l;
