@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use tidegate_tests::Project;
+use tidegate_tests::{Project, guest};
 
 const MANIFEST: &str = r#"
 tidegate: 1
@@ -164,11 +164,15 @@ fn a_folder_that_cannot_be_written_is_named() {
 #[test]
 fn components_that_are_none_are_refused_by_name() {
     let project = project();
-    let cases: [(&str, &[u8], &[&str]); 4] = [
-        ("core.wasm", b"\0asm\x01\0\0\0", &["core module", "component"]),
-        ("text.wasm", b"(component)", &["text"]),
-        ("elf.wasm", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0", &["precompiled"]),
-        ("missing.wasm", b"", &["missing.wasm"]),
+    // What the host itself compiles, saved under the name of a component.
+    let native = project.feed(&["compile-component"], &fs::read(guest("ledger")).unwrap()).stdout;
+    assert!(native.starts_with(b"\x7fELF"));
+    let cases: [(&str, &[u8], &[&str]); 5] = [
+        ("core.wasm", b"\0asm\x01\0\0\0", &["core module", "wasm32-wasip2"]),
+        ("text.wasm", b"(component)", &["not WebAssembly in binary form", ".wat"]),
+        ("native.wasm", &native, &["compiled machine code", "never run"]),
+        ("cut.wasm", &fs::read(guest("ledger")).unwrap()[..5_000], &["does not compile"]),
+        ("missing.wasm", b"", &["is not there", "missing.wasm"]),
     ];
     for (name, bytes, words) in cases {
         if !bytes.is_empty() {

@@ -23,14 +23,20 @@ consumers:
     )
 }
 
+fn project() -> Project {
+    let project = Project::new(&manifest(10));
+    project.install("ledger", "ledger.wasm");
+    std::fs::create_dir(project.path("drop")).unwrap();
+    project
+}
+
 fn order(n: u64) -> Vec<u8> {
     format!(r#"{{"id":"order-{n}","source":"shop","type":"order.created","data":{{"n":{n}}}}}"#).into_bytes()
 }
 
 #[test]
 fn twenty_reloads_under_load_lose_and_double_nothing() {
-    let project = Project::new(&manifest(10));
-    project.install("ledger", "ledger.wasm");
+    let project = project();
     let mut host = project.start();
     let done = Arc::new(AtomicBool::new(false));
     let (stop, mut client) = (done.clone(), host.client());
@@ -67,8 +73,7 @@ fn twenty_reloads_under_load_lose_and_double_nothing() {
 
 #[test]
 fn a_bad_save_changes_nothing_and_is_shown_and_a_good_one_follows() {
-    let project = Project::new(&manifest(10));
-    project.install("ledger", "ledger.wasm");
+    let project = project();
     let mut host = project.start();
     project.write("tidegate.yaml", manifest(10).replace("timeout", "timeot"));
     let line = host.hear("error[").unwrap();
@@ -91,9 +96,7 @@ fn a_bad_save_changes_nothing_and_is_shown_and_a_good_one_follows() {
 
 #[test]
 fn a_consumer_dropped_into_the_folder_runs() {
-    let project = Project::new(&manifest(10));
-    project.install("ledger", "ledger.wasm");
-    std::fs::create_dir_all(project.path("drop")).unwrap();
+    let project = project();
     let mut host = project.start();
     project.install("ledger", "drop/order.paid/noted.wasm");
     let refused = host.hear("noted").unwrap();
@@ -109,8 +112,7 @@ fn a_consumer_dropped_into_the_folder_runs() {
 
 #[test]
 fn a_component_half_written_is_never_run_and_the_whole_one_is() {
-    let project = Project::new(&manifest(10));
-    project.install("ledger", "ledger.wasm");
+    let project = project();
     let mut host = project.start();
     let mut bytes = std::fs::read(guest("ledger")).unwrap();
     // A custom section at the end: other bytes, the same behaviour.
@@ -132,6 +134,7 @@ fn a_config_map_swap_is_noticed() {
         project.write(&format!("{version}/tidegate.yaml"), manifest(timeout));
         project.install("ledger", &format!("{version}/ledger.wasm"));
     }
+    std::fs::create_dir(project.path("drop")).unwrap();
     std::fs::remove_file(project.path("tidegate.yaml")).unwrap();
     symlink("v1", project.path("..data")).unwrap();
     symlink("..data/tidegate.yaml", project.path("tidegate.yaml")).unwrap();
@@ -144,8 +147,7 @@ fn a_config_map_swap_is_noticed() {
 
 #[test]
 fn a_hangup_and_the_command_reload_as_well() {
-    let project = Project::new(&manifest(10));
-    project.install("ledger", "ledger.wasm");
+    let project = project();
     let mut host = project.start();
     let unchanged = project.ok(&["reload"]);
     assert!(unchanged.contains("1"), "{unchanged}");
