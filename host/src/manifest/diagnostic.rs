@@ -115,13 +115,23 @@ impl Diagnostic {
         renderer.render(&[group])
     }
 
+    /// Only the lines between the first and the last label are handed over: drawing costs as much as it is given.
     fn snippet<'a>(&'a self, source: &'a Source, path: &str) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let text = source.text.as_str();
+        let first = self.labels.iter().map(|label| label.span.start).min().unwrap_or(0);
+        let last = self.labels.iter().map(|label| label.span.end).max().unwrap_or(0);
+        let before = text.get(..first).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let end = text.get(last..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| last + at);
         let annotations = self.labels.iter().enumerate().map(|(index, label)| {
             let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let text = (!label.text.is_empty()).then_some(label.text.as_str());
-            kind.span(label.span.clone()).label(text)
+            let remark = (!label.text.is_empty()).then_some(label.text.as_str());
+            kind.span(label.span.start - start..label.span.end - start).label(remark)
         });
-        Snippet::source(source.text.as_str()).path(path.to_owned()).annotations(annotations)
+        Snippet::source(text.get(start..end).unwrap_or_default())
+            .line_start(before.matches('\n').count() + 1)
+            .path(path.to_owned())
+            .annotations(annotations)
     }
 }
 
@@ -178,52 +188,71 @@ impl Serialize for Diagnostic {
     }
 }
 
+/// Problems that are listed; further ones are counted.
+const LISTED_MAX: usize = 100;
+
 /// Everything that is wrong, in the order of the source. Never empty where it is an error.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 #[serde(transparent)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics {
+    list: Vec<Diagnostic>,
+    /// How many more there are.
+    #[serde(skip)]
+    hidden: usize,
+}
 
 impl Diagnostics {
     pub fn new(mut list: Vec<Diagnostic>) -> Self {
-        list.sort_by_key(|diagnostic| diagnostic.position());
-        Self(list)
+        let start = |diagnostic: &Diagnostic| diagnostic.labels.first().map(|label| label.span.start);
+        let hidden = list.len().saturating_sub(LISTED_MAX);
+        if hidden > 0 {
+            // A warning never hides an error.
+            list.sort_by_key(|diagnostic| (diagnostic.severity, start(diagnostic)));
+            list.truncate(LISTED_MAX);
+        }
+        list.sort_by_key(start);
+        Self { list, hidden }
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
-        self.0.iter()
+        self.list.iter()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        self.list.push(diagnostic);
     }
 
     pub fn extend(&mut self, others: impl IntoIterator<Item = Diagnostic>) {
-        self.0.extend(others);
+        self.list.extend(others);
     }
 
     /// Whether one of them refuses the deployment.
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     /// All of them drawn, an empty line between two.
     pub fn render(&self, colour: bool) -> String {
-        let drawn: Vec<String> = self.0.iter().map(|diagnostic| diagnostic.render(colour)).collect();
-        drawn.join("\n\n")
+        let drawn: Vec<String> = self.list.iter().map(|diagnostic| diagnostic.render(colour)).collect();
+        let mut text = drawn.join("\n\n");
+        if self.hidden > 0 {
+            text.push_str(&format!("\n\n… and {} more", self.hidden));
+        }
+        text
     }
 }
 
 impl From<Diagnostic> for Diagnostics {
     fn from(one: Diagnostic) -> Self {
-        Self(vec![one])
+        Self { list: vec![one], hidden: 0 }
     }
 }
 
@@ -232,7 +261,7 @@ impl IntoIterator for Diagnostics {
     type IntoIter = std::vec::IntoIter<Diagnostic>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.list.into_iter()
     }
 }
 
@@ -241,7 +270,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
     type IntoIter = std::slice::Iter<'a, Diagnostic>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.list.iter()
     }
 }
 
