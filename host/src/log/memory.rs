@@ -97,9 +97,10 @@ impl MemoryLog {
     pub fn state_keys(&self, consumer: &ConsumerName, prefix: &str) -> (Vec<String>, u64) {
         let now = self.clock.now();
         let kept = self.kept();
-        let mine = kept.state.iter().filter(|((owner, key), value)| {
-            owner == consumer && key.starts_with(prefix) && value.lives(now)
-        });
+        let mine = kept
+            .state
+            .iter()
+            .filter(|((owner, key), value)| owner == consumer && key.starts_with(prefix) && value.lives(now));
         let keys = mine.map(|((_, key), _)| key.clone()).collect();
         (keys, kept.revisions.get(consumer).copied().unwrap_or(0))
     }
@@ -152,7 +153,12 @@ impl Kept {
         }
     }
 
-    fn append(&mut self, events: Vec<Envelope>, now: Timestamp, commits: &mut Vec<Commit>) -> Result<Vec<Appended>, Error> {
+    fn append(
+        &mut self,
+        events: Vec<Envelope>,
+        now: Timestamp,
+        commits: &mut Vec<Commit>,
+    ) -> Result<Vec<Appended>, Error> {
         let before = self.end();
         let (mut answer, mut new) = (Vec::with_capacity(events.len()), Vec::new());
         for (index, envelope) in events.into_iter().enumerate() {
@@ -278,8 +284,12 @@ impl Kept {
         now: Timestamp,
         commits: &mut Vec<Commit>,
     ) -> Vec<DeliveryId> {
-        let mut chosen: Vec<(Timestamp, DeliveryId)> =
-            self.dead.iter().filter(|(id, dead)| self.fits(selection, id, dead)).map(|(id, d)| (d.died_at, id.clone())).collect();
+        let mut chosen: Vec<(Timestamp, DeliveryId)> = self
+            .dead
+            .iter()
+            .filter(|(id, dead)| self.fits(selection, id, dead))
+            .map(|(id, d)| (d.died_at, id.clone()))
+            .collect();
         chosen.sort();
         chosen.truncate(selection.limit.unwrap_or(usize::MAX));
         let mut ids: Vec<DeliveryId> = chosen.into_iter().map(|(_, id)| id).collect();

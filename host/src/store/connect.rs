@@ -24,10 +24,12 @@ pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let conn = Connection::open_with_flags(path, flags)?;
     harden(&conn)?;
+    // Closing carries the write-ahead log over when it is asked to, not as a side effect of being dropped.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(conn)
 }
 
-/// What must be set once the file is known to be ours: see reliability notes in docs/database.md.
+/// What must be set once the file is known to be ours: docs/database.md says what they are for.
 pub(super) fn configure_writer(conn: &Connection) -> Result<(), OpenError> {
     // Only takes effect on a new file, and only before the first table.
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;

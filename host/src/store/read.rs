@@ -147,7 +147,7 @@ impl Reader {
     }
 
     /// Lends a connection for one question, within the time limit and one view of the database.
-    fn run<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn run<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         let deadline = Instant::now() + self.time_max;
         let mut conn = self.take(deadline)?;
         let answer =

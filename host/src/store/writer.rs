@@ -75,14 +75,11 @@ impl Writer {
             verify::check_pages(&mut conn, &path)?;
         }
         let head = verify::at_start(&mut conn, &path, host.database_id, opening)?;
-        if let Some(pages) = opening.pages_max {
-            connect::run(&conn, &format!("PRAGMA max_page_count = {pages}"))?;
-        }
         let state_version = conn.query_row("SELECT coalesce(max(revision), 0) FROM raw_state_totals", [], |row| {
             super::row::get_u64(row, 0)
         })?;
         let wal_pages = watch_pages(&mut conn)?;
-        Ok(Self {
+        let store = Self {
             conn,
             names: Names::default(),
             head,
@@ -95,7 +92,16 @@ impl Writer {
             passive_at: PASSIVE_PAGES,
             truncate_at: TRUNCATE_PAGES,
             lock,
-        })
+        };
+        if let Some(pages) = opening.pages_max {
+            store.limit_pages(pages)?;
+        }
+        Ok(store)
+    }
+
+    /// The file may not grow past so many pages: a disk that is full, for tests.
+    pub fn limit_pages(&self, pages: u32) -> Result<(), Error> {
+        Ok(connect::run(&self.conn, &format!("PRAGMA max_page_count = {pages}"))?)
     }
 
     /// The database's real path.

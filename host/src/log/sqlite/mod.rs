@@ -123,6 +123,11 @@ impl SqliteLog {
         drop(self.commands.send(Command::Retain(retention)));
     }
 
+    /// Lets the file grow up to so many pages: a disk that fills up, or gets space again, for tests.
+    pub fn limit_pages(&self, pages: u32) {
+        drop(self.commands.send(Command::LimitPages(pages)));
+    }
+
     /// Writes what is pending, notes a clean end and lets go of the database. Everything after it is `Closed`.
     pub async fn close(&self) -> Result<(), Error> {
         let (reply, done) = oneshot::channel();

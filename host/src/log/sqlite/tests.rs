@@ -1,15 +1,21 @@
 //! The suite on SQLite, and what only a database on a disk can suffer.
 
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
-use super::{Options, SqliteLog};
-use crate::clock::SystemClock;
-use crate::log::Commit;
-use crate::log::conformance::{Subject, conforms};
-use crate::model::{ConsumerName, Timestamp};
+use super::{OpenError, Options, SqliteLog};
+use crate::clock::{Clock, SystemClock};
+use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, delivery, done, event, settlement};
+use crate::log::{Commit, DeadDecision, DeadSelection, Error, EventLog as _, Settled};
+use crate::model::spec::Retention;
+use crate::model::{ConsumerName, Envelope, Outcome, Payload, Seq, State, Timestamp};
 use crate::store::Reader;
 
 struct OnDisk {
@@ -27,7 +33,7 @@ impl OnDisk {
 }
 
 fn now() -> Timestamp {
-    crate::clock::Clock::now(&SystemClock::new())
+    SystemClock::new().now()
 }
 
 impl Subject for OnDisk {
@@ -56,3 +62,396 @@ impl Subject for OnDisk {
 }
 
 conforms!(OnDisk);
+
+/// A clock that moves when told to.
+pub(crate) struct ManualClock {
+    elapsed: watch::Sender<Duration>,
+}
+
+impl ManualClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { elapsed: watch::Sender::new(Duration::ZERO) })
+    }
+
+    fn advance(&self, by: Duration) {
+        self.elapsed.send_modify(|elapsed| *elapsed += by);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        NOW.plus(*self.elapsed.borrow())
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.elapsed.borrow()
+    }
+
+    fn sleep_until(&self, at: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut elapsed = self.elapsed.subscribe();
+        Box::pin(async move {
+            let _moved = elapsed.wait_for(|elapsed| *elapsed >= at).await;
+        })
+    }
+}
+
+fn events(numbers: std::ops::RangeInclusive<u64>) -> Vec<Envelope> {
+    numbers.map(|n| event(&n.to_string(), "a")).collect()
+}
+
+impl OnDisk {
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("tidegate.db")
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        self.folder.path().join(format!("tidegate.db{suffix}"))
+    }
+
+    /// A connection as a stranger with a shell would have it.
+    fn stranger(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path()).unwrap()
+    }
+
+    fn refused(&self) -> OpenError {
+        match SqliteLog::open(self.options()) {
+            Ok(_) => panic!("it was opened"),
+            Err(e) => e,
+        }
+    }
+
+    fn first_missing(&self) -> Seq {
+        match self.refused() {
+            OpenError::Damaged { first_missing, .. } => first_missing,
+            e => panic!("{e}"),
+        }
+    }
+
+    async fn write(&mut self, numbers: std::ops::RangeInclusive<u64>) {
+        let (log, _feed) = self.open();
+        log.append(events(numbers)).await.unwrap();
+        log.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_comes_only_after_the_commit() {
+    let mut disk = OnDisk::new();
+    let (log, _feed) = disk.open();
+    let reader = disk.reader();
+    for n in 1..=100 {
+        log.append(events(n..=n)).await.unwrap();
+        assert_eq!(reader.stats().unwrap().unwrap().last_sequence, n);
+    }
+}
+
+#[tokio::test]
+async fn the_happy_path_writes_one_row_for_the_event_and_one_for_each_outcome() {
+    let mut disk = OnDisk::new();
+    let (log, _feed) = disk.open();
+    activate(&*log, "one", &[("mail", &["a"]), ("index", &["a"])]).await;
+    log.append(events(1..=1)).await.unwrap();
+    log.settle(done(1, "mail")).await.unwrap();
+    log.settle(done(1, "index")).await.unwrap();
+    let rows = || {
+        let conn = disk.stranger();
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+        let mut statement = conn.prepare(sql).unwrap();
+        let tables: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let count = |t: &String| conn.query_row(&format!("SELECT count(*) FROM {t}"), [], |row| row.get(0)).unwrap();
+        tables.into_iter().map(|table| (count(&table), table)).collect::<Vec<(i64, String)>>()
+    };
+    let before = rows();
+    log.append(events(2..=11)).await.unwrap();
+    for seq in 2..=11 {
+        log.settle(done(seq, "mail")).await.unwrap();
+        log.settle(done(seq, "index")).await.unwrap();
+    }
+    let grown: Vec<(i64, String)> = rows()
+        .into_iter()
+        .zip(before)
+        .map(|((now, table), (then, _))| (now - then, table))
+        .filter(|(n, _)| *n != 0)
+        .collect();
+    assert_eq!(grown, [(10, "raw_events".to_owned()), (20, "raw_outcomes".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_changed_payload_is_never_handed_out() {
+    let mut disk = OnDisk::new();
+    disk.write(1..=20).await;
+    let (log, _feed) = disk.open();
+    disk.stranger().execute("UPDATE raw_events SET data = '{\"a\": 2}' WHERE seq = 7", []).unwrap_err();
+    let sql = "UPDATE raw_events SET data = CAST('{\"a\": 2}' AS BLOB) WHERE seq = 7";
+    assert_eq!(disk.stranger().execute(sql, []).unwrap(), 1);
+    assert_eq!(log.read(0, 6).await.unwrap().len(), 6);
+    let answer = log.read(6, 1).await;
+    assert!(matches!(&answer, Err(Error::Failed(text)) if text.contains("event 7")), "{answer:?}");
+    assert!(matches!(crate::store::verify(&disk.path()), Err(OpenError::Damaged { first_missing: 7, .. })));
+    assert_eq!(log.read(7, 20).await.unwrap().len(), 13, "what comes after it is whole");
+}
+
+#[tokio::test]
+async fn damage_at_the_end_is_found_at_the_start_and_accepted_only_when_told() {
+    let mut disk = OnDisk::new();
+    let (log, _feed) = disk.open();
+    log.append(events(1..=20)).await.unwrap();
+    disk.crash(log);
+    disk.stranger().execute("UPDATE raw_events SET subject = 'other' WHERE seq = 15", []).unwrap();
+    assert_eq!(disk.first_missing(), 15);
+    let accept = |from| SqliteLog::open(Options { accept_loss_from: Some(from), ..disk.options() });
+    assert!(matches!(accept(16), Err(OpenError::Damaged { first_missing: 15, .. })));
+    let (log, _feed) = accept(15).unwrap();
+    let left: Vec<Seq> = log.read(0, 100).await.unwrap().iter().map(|e| e.seq).collect();
+    assert_eq!(left, (1..=20).filter(|seq| *seq != 15).collect::<Vec<_>>());
+    assert_eq!(log.append(events(21..=21)).await.unwrap()[0].seq, 21);
+    log.close().await.unwrap();
+    let losses: i64 = disk.stranger().query_row("SELECT count(*) FROM losses", [], |row| row.get(0)).unwrap();
+    assert_eq!(losses, 1);
+    disk.write(22..=22).await;
+    crate::store::verify(&disk.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_write_ahead_log_that_was_cut_or_changed_is_found() {
+    for damage in ["cut", "flip"] {
+        let mut disk = OnDisk::new();
+        let (log, _feed) = disk.open();
+        for n in 0..30 {
+            // More than a thousand events, so that the watermark follows while the log is open.
+            log.append(events(n * 50 + 1..=n * 50 + 50)).await.unwrap();
+        }
+        disk.crash(log);
+        let wal = std::fs::OpenOptions::new().read(true).write(true).open(disk.beside("-wal")).unwrap();
+        let middle = wal.metadata().unwrap().len() / 3;
+        assert!(middle > 100_000);
+        if damage == "cut" {
+            wal.set_len(middle).unwrap();
+        } else {
+            let mut byte = [0];
+            wal.read_exact_at(&mut byte, middle).unwrap();
+            wal.write_all_at(&[byte[0] ^ 1], middle).unwrap();
+        }
+        let missing = disk.first_missing();
+        let there = disk.stranger().query_row("SELECT max(seq) FROM raw_events", [], |row| row.get::<_, i64>(0));
+        let there = Seq::try_from(there.unwrap()).unwrap();
+        assert_eq!(missing, there + 1, "{damage}");
+        assert!(missing > 1 && missing < 1_001, "{damage}: {missing}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_copy_is_found() {
+    let mut disk = OnDisk::new();
+    disk.write(1..=10).await;
+    std::fs::copy(disk.path(), disk.beside(".old")).unwrap();
+    disk.write(11..=15).await;
+    std::fs::rename(disk.beside(".old"), disk.path()).unwrap();
+    assert_eq!(disk.first_missing(), 11);
+    let (log, _feed) = SqliteLog::open(Options { accept_loss_from: Some(11), ..disk.options() }).unwrap();
+    assert_eq!(log.append(events(16..=16)).await.unwrap()[0].seq, 16, "what was acknowledged is not given again");
+    assert_eq!(log.read(9, 10).await.unwrap().iter().map(|e| e.seq).collect::<Vec<_>>(), [10, 16]);
+    log.close().await.unwrap();
+    disk.write(17..=17).await;
+}
+
+#[tokio::test]
+async fn another_databases_watermark_and_another_history_are_found() {
+    let (mut disk, mut other) = (OnDisk::new(), OnDisk::new());
+    disk.write(1..=3).await;
+    other.write(1..=5).await;
+    std::fs::copy(disk.path(), disk.beside(".old")).unwrap();
+    disk.write(4..=6).await;
+    let mark = std::fs::read(disk.beside(".watermark")).unwrap();
+    std::fs::copy(other.beside(".watermark"), disk.beside(".watermark")).unwrap();
+    assert_eq!(disk.first_missing(), 1);
+    // The same database, gone on from an older copy in another way.
+    std::fs::remove_file(disk.beside(".watermark")).unwrap();
+    std::fs::rename(disk.beside(".old"), disk.path()).unwrap();
+    disk.write(7..=12).await;
+    std::fs::write(disk.beside(".watermark"), mark).unwrap();
+    assert!(matches!(disk.first_missing(), 3..=6));
+}
+
+#[tokio::test]
+async fn one_database_has_one_host_however_it_is_named() {
+    let mut disk = OnDisk::new();
+    let link = disk.beside(".link");
+    std::os::unix::fs::symlink("tidegate.db", &link).unwrap();
+    let (log, _feed) =
+        SqliteLog::open(Options { path: link.clone(), listen: Some("127.0.0.1:7420".into()), ..disk.options() })
+            .unwrap();
+    assert_eq!(log.path(), std::fs::canonicalize(disk.path()).unwrap());
+    for path in [disk.path(), link] {
+        match SqliteLog::open(Options { path, ..disk.options() }).err() {
+            Some(e @ OpenError::InUse { .. }) => {
+                let text = e.to_string();
+                assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+                assert!(text.contains("127.0.0.1:7420"), "{text}");
+            }
+            e => panic!("{e:?}"),
+        }
+    }
+    log.announce("[::1]:80".into());
+    log.append(events(1..=1)).await.unwrap();
+    assert!(disk.refused().to_string().contains("[::1]:80"));
+    log.close().await.unwrap();
+    disk.write(2..=2).await;
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_refused_and_left_as_it_is() {
+    let disk = OnDisk::new();
+    std::fs::write(disk.path(), b"This is a diary, and has been one for years.").unwrap();
+    assert!(matches!(disk.refused(), OpenError::NotADatabase { .. }), "{}", disk.refused());
+    assert_eq!(std::fs::read(disk.path()).unwrap().len(), 44);
+    std::fs::remove_file(disk.path()).unwrap();
+    disk.stranger().execute_batch("CREATE TABLE diary (day TEXT); PRAGMA application_id = 7;").unwrap();
+    assert!(matches!(disk.refused(), OpenError::ForeignApplication { found: 7, .. }), "{}", disk.refused());
+    for uri in ["file:x.db?nolock=1", "FILE:x.db"] {
+        let refused = SqliteLog::open(Options { path: uri.into(), ..disk.options() });
+        assert!(matches!(refused, Err(OpenError::Uri { .. })));
+    }
+    let refused = SqliteLog::open(Options { path: disk.folder.path().into(), ..disk.options() });
+    assert!(matches!(refused, Err(OpenError::NotAFile { .. })));
+    let refused = SqliteLog::open(Options { path: "/proc/tidegate.db".into(), ..disk.options() });
+    assert!(matches!(refused, Err(OpenError::ReadOnly { .. })));
+}
+
+#[tokio::test]
+async fn another_schema_is_refused() {
+    let mut disk = OnDisk::new();
+    disk.write(1..=1).await;
+    disk.stranger().execute_batch("CREATE TRIGGER t AFTER INSERT ON names BEGIN DELETE FROM names; END").unwrap();
+    assert!(matches!(disk.refused(), OpenError::SchemaChanged { object, .. } if object == "trigger t"));
+    disk.stranger().execute_batch("DROP TRIGGER t; DROP VIEW state; PRAGMA user_version = 99").unwrap();
+    assert!(matches!(disk.refused(), OpenError::NewerVersion { found: 99, known: 1 }));
+    assert!(matches!(Reader::open(&disk.path()), Err(crate::store::Error::Newer { found: 99, known: 1 })));
+    disk.stranger().execute_batch("PRAGMA user_version = 1").unwrap();
+    assert!(matches!(disk.refused(), OpenError::SchemaChanged { object, .. } if object == "view state"));
+}
+
+#[tokio::test]
+async fn whoever_lost_the_database_writes_nothing_more() {
+    let mut disk = OnDisk::new();
+    let (log, _feed) = disk.open();
+    log.append(events(1..=1)).await.unwrap();
+    disk.stranger().execute("UPDATE host SET epoch = epoch + 1", []).unwrap();
+    let answer = log.append(events(2..=2)).await;
+    assert!(matches!(&answer, Err(Error::Failed(text)) if text.contains("another host")), "{answer:?}");
+    assert!(log.failed().wait_for(Option::is_some).await.is_ok());
+    disk.stranger().execute("UPDATE host SET epoch = epoch - 1", []).unwrap();
+    assert!(matches!(log.append(events(3..=3)).await, Err(Error::Failed(_))), "for good");
+    assert_eq!(disk.reader().stats().unwrap().unwrap().last_sequence, 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_events_and_keeps_settlements_until_there_is_space() {
+    let disk = OnDisk::new();
+    let clock = ManualClock::new();
+    let options = Options { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..disk.options() };
+    let (log, _feed) = SqliteLog::open(options).unwrap();
+    activate(&log, "one", &[("mail", &["a"])]).await;
+    log.append(events(1..=5)).await.unwrap();
+    let pages: u32 = disk.stranger().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    log.limit_pages(pages);
+    let large = |id: u64| {
+        let mut large = event(&id.to_string(), "a");
+        large.payload = Some(Payload { content_type: String::new(), data: vec![7; 100_000].into() });
+        large
+    };
+    assert!(matches!(log.append(vec![large(6)]).await, Err(Error::Full)));
+    let mut settlement = done(1, "mail");
+    settlement.events = vec![large(7)];
+    let mut pending = log.settle(settlement);
+    assert!(matches!(log.append(vec![large(8)]).await, Err(Error::Full)), "the settlement was before it");
+    tokio::select! {
+        biased;
+        answer = &mut pending => panic!("{answer:?}"),
+        () = std::future::ready(()) => {}
+    }
+    log.limit_pages(1_000_000);
+    assert!(log.append(events(9..=9)).await.is_ok(), "the same connection goes on");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(pending.await.unwrap(), Settled::Committed);
+    let seqs: Vec<Seq> = log.read(0, 100).await.unwrap().iter().map(|e| e.seq).collect();
+    assert_eq!(seqs, (1..=7).collect::<Vec<_>>());
+    log.close().await.unwrap();
+    crate::store::verify(&disk.path()).unwrap();
+}
+
+#[tokio::test]
+async fn appends_beyond_the_bound_are_busy() {
+    let disk = OnDisk::new();
+    let (log, _feed) = SqliteLog::open(Options { queue_events_max: 10, ..disk.options() }).unwrap();
+    // More than all at once is taken when nothing else waits.
+    log.append(events(1..=50)).await.unwrap();
+    let blocker = disk.stranger();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (first, second) = (log.append(events(51..=58)), log.append(events(59..=68)));
+    assert!(matches!(second.await, Err(Error::Busy)));
+    blocker.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(first.await.unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn after_the_end_everything_is_closed() {
+    let mut disk = OnDisk::new();
+    let (log, _feed) = disk.open();
+    activate(&*log, "one", &[("mail", &["a"])]).await;
+    log.append(events(1..=3)).await.unwrap();
+    log.advance(vec![(consumer("mail"), 3)]);
+    log.close().await.unwrap();
+    assert!(matches!(log.append(events(4..=4)).await, Err(Error::Closed)));
+    assert!(matches!(log.read(0, 1).await, Err(Error::Closed)));
+    assert!(matches!(log.close().await, Err(Error::Closed)));
+    drop(log);
+    let (log, _feed) = disk.open();
+    assert_eq!(log.recover(consumer("mail")).await.unwrap().position, 3, "positions are written at the end");
+}
+
+#[tokio::test]
+async fn retention_takes_what_nobody_needs_and_the_chain_still_verifies() {
+    let disk = OnDisk::new();
+    let clock = ManualClock::new();
+    let hour = Duration::from_secs(3_600);
+    let retention = Some(Retention { events: hour, outcomes: hour });
+    let options = Options { clock: Arc::clone(&clock) as Arc<dyn Clock>, retention, ..disk.options() };
+    let (log, _feed) = SqliteLog::open(options).unwrap();
+    activate(&log, "one", &[("mail", &["a"])]).await;
+    log.append(events(1..=10)).await.unwrap();
+    for seq in [1, 2, 4, 5, 6] {
+        log.settle(done(seq, "mail")).await.unwrap();
+    }
+    log.settle(settlement(delivery(3, "mail", 0), Outcome::Reject, State::Dead)).await.unwrap();
+    log.advance(vec![(consumer("mail"), 6)]);
+    clock.advance(hour * 2);
+    log.append(events(11..=11)).await.unwrap();
+    let gone = async |left: &[Seq]| {
+        for _ in 0..1_000 {
+            clock.advance(Duration::from_secs(61));
+            log.append(Vec::new()).await.unwrap();
+            if log.read(0, 100).await.unwrap().iter().map(|e| e.seq).collect::<Vec<_>>() == left {
+                return;
+            }
+        }
+        panic!("{:?}", log.read(0, 100).await.unwrap().iter().map(|e| e.seq).collect::<Vec<_>>());
+    };
+    gone(&[3, 7, 8, 9, 10, 11]).await;
+    crate::store::verify(&disk.path()).unwrap();
+    let outcomes: Vec<i64> = {
+        let conn = disk.stranger();
+        let mut statement = conn.prepare("SELECT seq FROM outcomes").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(outcomes, [3]);
+    log.decide_dead(DeadSelection::default(), DeadDecision::Discard).await.unwrap();
+    log.advance(vec![(consumer("mail"), 11)]);
+    gone(&[11]).await;
+    log.close().await.unwrap();
+    assert_eq!(crate::store::verify(&disk.path()).unwrap().seq, 11);
+    let gaps: i64 = disk.stranger().query_row("SELECT count(*) FROM raw_gaps", [], |row| row.get(0)).unwrap();
+    assert_eq!(gaps, 1);
+    let (log, _feed) = SqliteLog::open(disk.options()).unwrap();
+    assert_eq!(log.append(events(12..=12)).await.unwrap()[0].seq, 12);
+}

@@ -59,6 +59,7 @@ pub(super) enum Command {
     Advance(Vec<(ConsumerName, Seq)>),
     Announce(String),
     Retain(Retention),
+    LimitPages(u32),
     Close(Reply<()>),
     /// The log was dropped.
     Abandon,
@@ -242,6 +243,7 @@ impl Service {
                     drop(self.store.announce(self.clock.now(), Some(listen)));
                 }
                 Command::Retain(retention) => self.retention = Some(retention),
+                Command::LimitPages(pages) => drop(self.store.limit_pages(pages)),
                 command => {
                     bytes += if group.is_empty() { 0 } else { command.bytes() };
                     group.push_back(command);
