@@ -157,18 +157,13 @@ fn list(args: &List, context: &mut Context) -> Result<(), Error> {
         backend.dead_letters(&DeadLetterQuery { after, before, newest, limit: Some(limit), ..query.clone() })
     };
     let mut shown = Vec::new();
-    pages(
-        &args.span,
-        key,
-        fetch,
-        |letter| {
-            if args.reading.json {
+    pages(&args.span, key, fetch, |letter| {
+        if args.reading.json {
             return context.out.json(&letter);
         }
         shown.push(letter);
         Ok(())
-        },
-    )?;
+    })?;
     if args.reading.json {
         return Ok(());
     }

@@ -47,10 +47,10 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
         |event| {
             last = event.sequence;
             if args.reading.json {
-            return context.out.json(&event);
-        }
-        shown.push(event);
-        Ok(())
+                return context.out.json(&event);
+            }
+            shown.push(event);
+            Ok(())
         },
     )?;
     if !args.reading.json {

@@ -257,3 +257,52 @@ fn waiting_for_all_goes_on_until_nothing_new_was_caused() {
     let (code, out, _) = tidegate(Some(&fake), &["wait", "--all"]);
     assert_eq!((code, out.as_str(), fake.lines().len()), (0, "everything up to event 9 is settled\n", 4));
 }
+
+#[test]
+fn without_a_host_the_database_file_answers() {
+    use crate::log::EventLog as _;
+    use crate::log::sqlite::{Options, SqliteLog};
+    use crate::model::{Envelope, Payload};
+
+    let folder = tempfile::tempdir().unwrap();
+    let (manifest, database) = (folder.path().join("tidegate.yaml"), folder.path().join("t.db"));
+    // Broken, and still it says where its log is.
+    std::fs::write(&manifest, "tidegate: 1\nlog: sqlite:t.db\nconsumers: [").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (log, _commits) = SqliteLog::open(Options::new(&database, Arc::new(SystemClock::new()))).unwrap();
+        let envelope = Envelope {
+            id: "e-1".into(),
+            event_type: "order.created".into(),
+            source: "/shop".into(),
+            subject: None,
+            key: None,
+            data_version: "1.0.0".into(),
+            timestamp: Timestamp::from_millis(0),
+            correlation_id: "e-1".into(),
+            causation_id: None,
+            traceparent: None,
+            not_before: None,
+            attributes: serde_json::Map::new(),
+            payload: Some(Payload { content_type: "application/json".into(), data: r#"{"n": 1.0}"#.into() }),
+            depth: 0,
+        };
+        log.append(vec![envelope]).await.unwrap();
+        log.close().await.unwrap();
+    });
+    let path = manifest.to_str().unwrap();
+    let (code, out, err) = tidegate(None, &["events", "--json", "-m", path]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains(r#""sequence":1,"id":"e-1""#) && out.ends_with("\"data\":{\"n\": 1.0}}\n"), "{out}");
+    let (code, out, _) = tidegate(None, &["event", "e-1", "--database", database.to_str().unwrap()]);
+    assert!(code == 0 && out.contains("order.created  #1"), "{out}");
+    let (code, out, _) = tidegate(None, &["stats", "-m", path]);
+    assert!(code == 0 && out.starts_with("host              not running\n"), "{out}");
+    for command in ["outcomes", "consumers"] {
+        assert_eq!(tidegate(None, &[command, "-m", path]).0, 0, "{command}");
+    }
+    // A file that is none of ours.
+    std::fs::write(&database, "a text that somebody saved here by mistake").unwrap();
+    let (code, _, err) = tidegate(None, &["events", "-m", path]);
+    assert!(code == 5 && err.contains("hint: "), "{code} {err}");
+}

@@ -49,12 +49,14 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     let left = |context: &Context| args.timeout.saturating_sub(context.clock.monotonic().saturating_sub(start));
     let waited = || -> Result<Settled, client::Error> {
         let mut settled = wait(&host, args.through, args.timeout)?;
-        while args.all {
-            let again = wait(&host, None, left(context))?;
-            if again.through == settled.through {
-                break;
+        if args.all {
+            loop {
+                let again = wait(&host, None, left(context))?;
+                if again.through == settled.through {
+                    break;
+                }
+                settled = again;
             }
-            settled = again;
         }
         Ok(settled)
     };
