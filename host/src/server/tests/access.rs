@@ -77,7 +77,7 @@ async fn each_route_wants_its_scope() {
         if route.path == "/stream" || route.path == "/wait" {
             continue;
         }
-        let path = route.path.replace("{seq}", "1").replace("{round}", "0").replace('{', "").replace('}', "");
+        let path = route.path.replace("{seq}", "1").replace("{round}", "0").replace(['{', '}'], "");
         let ask = |authorization: Option<String>| {
             let headers: Vec<(&str, &str)> =
                 authorization.iter().map(|value| ("authorization", value.as_str())).collect();

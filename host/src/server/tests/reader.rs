@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use super::support::NOW;
 use crate::store::{Opening, Reader, Writer};
 
-pub fn empty() -> Reader {
+pub(super) fn empty() -> Reader {
     static EMPTY: OnceLock<(tempfile::TempDir, Reader)> = OnceLock::new();
     let (_, reader) = EMPTY.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();

@@ -27,11 +27,11 @@ use crate::server::framing::Framing;
 use crate::server::{Control, Diagnostics, Live, Parts, Reloaded, accept};
 use crate::telemetry::Metrics;
 
-pub const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
 
 /// Remembers what was appended; refuses what it is told to refuse.
 #[derive(Default)]
-pub struct FakeLog {
+pub(super) struct FakeLog {
     pub events: Mutex<Vec<Arc<Event>>>,
     /// Errors to answer with, first the first.
     pub refusals: Mutex<Vec<Error>>,
@@ -40,7 +40,7 @@ pub struct FakeLog {
 }
 
 impl FakeLog {
-    pub fn envelopes(&self) -> Vec<Envelope> {
+    pub(super) fn envelopes(&self) -> Vec<Envelope> {
         self.events.lock().unwrap().iter().map(|event| event.envelope.clone()).collect()
     }
 
@@ -110,7 +110,7 @@ impl EventLog for FakeLog {
 
 /// A host that says what it is told to say.
 #[derive(Default)]
-pub struct FakeControl {
+pub(super) struct FakeControl {
     pub unready: Mutex<Option<String>>,
     pub refuse_reload: Mutex<bool>,
     pub settles: Mutex<bool>,
@@ -157,7 +157,7 @@ impl Clock for FakeClock {
     }
 }
 
-pub struct Fixture {
+pub(super) struct Fixture {
     pub app: Arc<App>,
     pub log: Arc<FakeLog>,
     pub control: Arc<FakeControl>,
@@ -165,11 +165,11 @@ pub struct Fixture {
     pub stop: watch::Sender<bool>,
 }
 
-pub fn token(name: &str, token: &str, scopes: &[Scope]) -> TokenSpec {
+pub(super) fn token(name: &str, token: &str, scopes: &[Scope]) -> TokenSpec {
     TokenSpec { name: name.into(), token: Secret::new(token.into()), scopes: scopes.to_vec() }
 }
 
-pub fn server() -> ServerSpec {
+pub(super) fn server() -> ServerSpec {
     ServerSpec {
         listen: "127.0.0.1:7420".parse().unwrap(),
         hosts: vec!["events.example".into()],
@@ -201,11 +201,11 @@ fn deployment(server: ServerSpec) -> Deployment {
 }
 
 impl Fixture {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::of(server())
     }
 
-    pub fn of(server: ServerSpec) -> Self {
+    pub(super) fn of(server: ServerSpec) -> Self {
         let (log, control) = (Arc::new(FakeLog::default()), Arc::new(FakeControl::default()));
         let (live, _) = broadcast::channel(16);
         let (stop, stopping) = watch::channel(false);
@@ -230,7 +230,7 @@ impl Fixture {
     }
 
     /// One request through everything but the connection.
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
         let local: SocketAddr = "127.0.0.1:7420".parse().unwrap();
         let response = self.app.handle(request, Wire { framing: Framing::Clear, local: Some(local) }).await;
         let (parts, body) = response.into_parts();
@@ -238,16 +238,16 @@ impl Fixture {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.send(request("GET", path, &[], "")).await
     }
 
-    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+    pub(super) async fn post(&self, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
         self.send(request("POST", path, &[("content-type", content_type)], body)).await
     }
 
     /// The client's end of a connection that is being served.
-    pub fn connect(&self) -> DuplexStream {
+    pub(super) fn connect(&self) -> DuplexStream {
         let (client, server) = tokio::io::duplex(256 << 10);
         let local = Some("127.0.0.1:7420".parse().unwrap());
         tokio::spawn(accept::connection(server, local, Arc::clone(&self.app), self.stop.subscribe()));
@@ -255,7 +255,7 @@ impl Fixture {
     }
 
     /// Sends bytes and reads until the connection is closed.
-    pub async fn bytes(&self, bytes: &[u8]) -> String {
+    pub(super) async fn bytes(&self, bytes: &[u8]) -> String {
         let mut client = self.connect();
         client.write_all(bytes).await.unwrap();
         client.shutdown().await.unwrap();
@@ -266,7 +266,7 @@ impl Fixture {
     }
 }
 
-pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request<Body> {
+pub(super) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request<Body> {
     let mut builder = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {
         builder = builder.header("host", "localhost:7420");
@@ -278,28 +278,28 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl In
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// Asserts that this is a problem document of that kind, which says what to do, and gives it back.
     #[track_caller]
-    pub fn problem(&self, status: u16, kind: &str) -> Value {
+    pub(super) fn problem(&self, status: u16, kind: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text());
         assert_eq!(self.header("content-type"), "application/problem+json");
         assert_eq!(self.header("x-content-type-options"), "nosniff");
