@@ -27,6 +27,7 @@ const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
 /// first byte, a dribbled header and an idle connection alike.
 const HEAD: Duration = Duration::from_secs(10);
 const HEADERS_MAX: usize = 64;
+const HEAD_BYTES: usize = 32 << 10;
 const BUFFER_BYTES: usize = 64 << 10;
 /// After a failed accept (too many open files, mostly): long enough for something to close.
 const BACK_OFF: Duration = Duration::from_millis(200);
@@ -100,6 +101,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES)
         .max_buf_size(BUFFER_BYTES)
         .half_close(true)
         .keep_alive(true)

@@ -112,14 +112,7 @@ impl App {
         &self,
         ask: impl FnOnce(&store::Reader) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Problem> {
-        let failed = || {
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Reading the record failed. The host's own output has the details.",
-            )
-        };
-        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| failed())?;
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| Problem::unreadable())?;
         let reader = self.parts.reader.clone();
         let answer = tokio::task::spawn_blocking(move || {
             let answer = ask(&reader);
@@ -128,13 +121,10 @@ impl App {
         });
         match answer.await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "reading the record failed");
-                Err(failed())
-            }
+            Ok(Err(error)) => Err(error.into()),
             Err(error) => {
                 tracing::error!(%error, "reading the record failed");
-                Err(failed())
+                Err(Problem::unreadable())
             }
         }
     }

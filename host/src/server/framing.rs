@@ -12,8 +12,8 @@ pub(super) enum Framing {
     Ambiguous,
 }
 
-/// A line of a head, at most: the HTTP library's buffer is no longer.
-const LINE_MAX: usize = 64 << 10;
+/// A line of a head, at most: the HTTP library has given up on the request long before.
+const LINE_MAX: usize = 256 << 10;
 
 /// Fed with every byte that arrives, before the HTTP library sees it.
 #[derive(Debug)]
@@ -127,5 +127,33 @@ impl Head {
             // A name with a space in or after it, or a folded line.
             self.odd = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdicts(bytes: &[u8], step: usize) -> Vec<Framing> {
+        let mut watch = Watch::default();
+        bytes.chunks(step).for_each(|part| watch.feed(part));
+        watch.verdicts.into()
+    }
+
+    #[test]
+    fn requests_are_told_apart_however_the_bytes_arrive() {
+        let bytes = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nGET\r\nGET / HTTP/1.1\r\n\r\n";
+        for step in 1..bytes.len() {
+            assert_eq!(verdicts(bytes, step), [Framing::Clear; 3], "{step}");
+        }
+    }
+
+    #[test]
+    fn after_chunks_or_doubt_nothing_is_told() {
+        let clear = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+        assert_eq!(verdicts(clear, 7), [Framing::Clear]);
+        let both = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+        assert_eq!(verdicts(both, 7), [Framing::Ambiguous]);
+        assert_eq!(Watch::default().verdict(), Framing::Ambiguous);
     }
 }

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::event::{ErrorKind, EventError};
-use crate::log;
+use crate::{log, store};
 
 /// Prefix of every problem's `type`.
 pub const URN: &str = "urn:tidegate:problem:";
@@ -26,7 +26,7 @@ pub struct Problem {
 }
 
 /// Kind, title: every problem that exists. docs/http.md explains each.
-pub const KINDS: [(&str, &str); 24] = [
+pub const KINDS: [(&str, &str); 26] = [
     ("malformed-event", "Not an event"),
     ("malformed-request", "Request not understood"),
     ("schema-violation", "Payload does not match its schema"),
@@ -34,6 +34,8 @@ pub const KINDS: [(&str, &str); 24] = [
     ("unsupported-media-type", "Format not understood"),
     ("not-acceptable", "Format not offered"),
     ("id-conflict", "Id taken by another event"),
+    ("ambiguous", "Name fits several events"),
+    ("too-costly", "Question takes too long"),
     ("unknown-parameter", "Query parameter not understood"),
     ("not-found", "Nothing here"),
     ("method-not-allowed", "Method not allowed here"),
@@ -70,6 +72,15 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail).after(1)
     }
 
+    /// The record could not be read. What went wrong is for the host's own output.
+    pub fn unreadable() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Reading the record failed. The host's own output has the details.",
+        )
+    }
+
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.push((name.to_owned(), value.into()));
@@ -95,7 +106,12 @@ impl From<EventError> for Problem {
             ErrorKind::Unsupported => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
         };
         let detail = format!("{}: {}. Nothing was accepted.", error.pointer, error.message);
-        Self::new(status, kind, detail).with("errors", json!([{ "pointer": error.pointer, "detail": error.message }]))
+        let problem = Self::new(status, kind, detail)
+            .with("errors", json!([{ "pointer": error.pointer, "detail": error.message }]));
+        match error.index {
+            Some(index) => problem.with("index", index),
+            None => problem,
+        }
     }
 }
 
@@ -128,6 +144,30 @@ impl From<log::Error> for Problem {
                 unavailable("stopping", "The host is stopping. Send the same again once it runs.").after(5)
             }
         }
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::TimedOut { .. } => {
+                return Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too-costly",
+                    "The answer would take too long. Ask for less at once (limit), or narrow it by type, time or consumer.",
+                );
+            }
+            store::Error::Ambiguous { .. } => {
+                return Self::new(
+                    StatusCode::CONFLICT,
+                    "ambiguous",
+                    "More than one event has that id. Name it as source#id (percent-encoded) or by its sequence number.",
+                );
+            }
+            _ => {}
+        }
+        tracing::error!(%error, "reading the record failed");
+        Self::unreadable()
     }
 }
 

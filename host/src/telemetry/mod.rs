@@ -107,7 +107,7 @@ impl Metrics {
     /// Starts the series of these consumers at zero, so that a first failure is seen as an increase.
     pub fn consumers<'a>(&self, names: impl IntoIterator<Item = &'a ConsumerName>) {
         for name in names {
-            let _: Arc<ConsumerNumbers> = self.consumer(name);
+            drop(self.consumer(name));
         }
     }
 

@@ -38,6 +38,10 @@ pub fn render(metrics: &Metrics, gauges: &Gauges, format: Format) -> String {
     page.text
 }
 
+/// A number of a consumer: as it is read, and as it is counted.
+type Shown<'a> = &'a dyn Fn(&ConsumerRecord) -> String;
+type Counted = fn(&ConsumerNumbers) -> &AtomicU64;
+
 struct Page {
     text: String,
     format: Format,
@@ -74,7 +78,7 @@ impl Page {
         let age = |record: &ConsumerRecord| {
             record.oldest_waiting_since.map_or(0.0, |since| gauges.now.since(since).as_secs_f64()).to_string()
         };
-        let rows: [(Family, &dyn Fn(&ConsumerRecord) -> String); 5] = [
+        let rows: [(Family, Shown<'_>); 5] = [
             (names::DEPTH, &|record| record.depth.to_string()),
             (names::WAITING, &|record| record.waiting.to_string()),
             (names::OLDEST, &age),
@@ -88,7 +92,7 @@ impl Page {
             }
         }
         let consumers = metrics.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let rows: [(Family, fn(&ConsumerNumbers) -> &AtomicU64); 2] =
+        let rows: [(Family, Counted); 2] =
             [(names::DIED, |numbers| &numbers.dead_letters), (names::CONFLICTS, |numbers| &numbers.conflicts)];
         for (family, count) in rows {
             self.head(family);

@@ -22,7 +22,7 @@ use crate::server::problem::Problem;
 const BODY_BYTES: usize = 1 << 20;
 /// How long `/wait` waits, unless asked otherwise, and at most.
 const WAIT: Duration = Duration::from_secs(30);
-const WAIT_MAX: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Which dead letters, as JSON says it.
 #[derive(Debug, Default, Deserialize)]

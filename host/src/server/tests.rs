@@ -1,1 +1,0 @@
-//! The server as a whole, in process.
