@@ -42,7 +42,8 @@ fn events_that_are_not_are_refused_with_a_place() {
     let project = project();
     let host = project.start();
     let mut client = host.client();
-    let big = |n: usize| format!(r#"{{"type":"order.created","source":"s","data":"{}"}}"#, "x".repeat(n - 2)).into_bytes();
+    let big =
+        |n: usize| format!(r#"{{"type":"order.created","source":"s","data":"{}"}}"#, "x".repeat(n - 2)).into_bytes();
     let cases: Vec<(Vec<u8>, u16, &[&str])> = vec![
         (br#"{"source":"s","data":{}}"#.to_vec(), 400, &["type"]),
         (br#"{"type":"Not A Type","source":"s"}"#.to_vec(), 400, &["type"]),

@@ -100,7 +100,8 @@ fn nothing_acknowledged_is_lost_and_nothing_happens_twice() {
 
 fn check(project: &Project, accepted: &BTreeSet<String>) {
     let text = |row: &Vec<serde_json::Value>| row[0].as_str().unwrap().to_owned();
-    let logged: Vec<String> = project.rows("SELECT id FROM events WHERE type = 'order.created'").iter().map(text).collect();
+    let logged: Vec<String> =
+        project.rows("SELECT id FROM events WHERE type = 'order.created'").iter().map(text).collect();
     let logged_once: BTreeSet<String> = logged.iter().cloned().collect();
     assert_eq!(logged.len(), logged_once.len(), "an event is there twice");
     let lost: Vec<_> = accepted.difference(&logged_once).collect();
@@ -115,13 +116,18 @@ fn check(project: &Project, accepted: &BTreeSet<String>) {
             "SELECT count(*), count(DISTINCT sequence) FROM outcomes WHERE consumer = '{consumer}' AND state IN ('succeeded', 'dead')"
         );
         let row = &project.rows(&finals)[0];
-        assert_eq!((row[0].as_i64(), row[1].as_i64()), (Some(orders), Some(orders)), "{consumer}: one final outcome each");
+        assert_eq!(
+            (row[0].as_i64(), row[1].as_i64()),
+            (Some(orders), Some(orders)),
+            "{consumer}: one final outcome each"
+        );
         let dead = project.count(&format!("SELECT count(*) FROM dead_letters WHERE consumer = '{consumer}'"));
         assert_eq!(dead, 0, "{consumer}");
         let total = project.ok(&["state", consumer, "--prefix", "total", "--json"]);
         let total: serde_json::Value = serde_json::from_str(total.trim()).unwrap();
         assert_eq!(total["value"], orders.to_string(), "{consumer}: counted once each");
-        let seen = project.count(&format!("SELECT count(*) FROM state WHERE consumer = '{consumer}' AND key LIKE 'seen/%'"));
+        let seen =
+            project.count(&format!("SELECT count(*) FROM state WHERE consumer = '{consumer}' AND key LIKE 'seen/%'"));
         assert_eq!(seen, orders, "{consumer}: every order left its key");
     }
 }

@@ -37,7 +37,8 @@ consumers:
 "#,
     );
     for mode in modes {
-        let grants = "{ publish: [attack.**], state: { quota: 1MiB }, http: [http://127.0.0.1:9], config: {}, secrets: {} }";
+        let grants =
+            "{ publish: [attack.**], state: { quota: 1MiB }, http: [http://127.0.0.1:9], config: {}, secrets: {} }";
         let _ = writeln!(text, "  h-{mode}: {{ component: hostile.wasm, on: attack.{mode}, grants: {grants} }}");
     }
     text
@@ -80,7 +81,10 @@ fn a_host_outlives_its_guests() {
 
     let attacks: String = (0..ROUNDS)
         .flat_map(|round| modes.iter().map(move |mode| (round, mode)))
-        .map(|(round, mode)| format!(r#"{{"id":"a-{round}-{mode}","source":"x","type":"attack.{mode}","data":{{"mode":"{mode}"}}}}"#) + "\n")
+        .map(|(round, mode)| {
+            format!(r#"{{"id":"a-{round}-{mode}","source":"x","type":"attack.{mode}","data":{{"mode":"{mode}"}}}}"#)
+                + "\n"
+        })
         .collect();
     assert_eq!(host.client().send("POST", "/events", "application/x-ndjson", attacks.as_bytes()).unwrap().status, 202);
     book(&host, HEALTHY..2 * HEALTHY);
@@ -90,12 +94,20 @@ fn a_host_outlives_its_guests() {
     assert!(!host.said().contains("panicked"), "{}", host.said());
     let beside = latency(&project, before);
     assert_eq!(beside.2, i64::try_from(HEALTHY).unwrap(), "every healthy delivery is done");
-    let settled = project.count("SELECT count(*) FROM outcomes JOIN events USING (sequence) WHERE id LIKE 'a-%' AND state <> 'pending'");
+    let settled = project
+        .count("SELECT count(*) FROM outcomes JOIN events USING (sequence) WHERE id LIKE 'a-%' AND state <> 'pending'");
     let sent = i64::try_from(modes.len()).unwrap() * i64::try_from(ROUNDS).unwrap();
     assert_eq!(settled, sent, "every hostile delivery has come to an end");
     let peak = host.memory().1;
     assert!(peak < baseline + CEILING + CEILING / 2, "resident memory went from {baseline} to {peak}");
-    println!("healthy alone: median {:.2} ms, p99 {:.2} ms; beside {} hostile guests: median {:.2} ms, p99 {:.2} ms", alone.0, alone.1, modes.len(), beside.0, beside.1);
+    println!(
+        "healthy alone: median {:.2} ms, p99 {:.2} ms; beside {} hostile guests: median {:.2} ms, p99 {:.2} ms",
+        alone.0,
+        alone.1,
+        modes.len(),
+        beside.0,
+        beside.1
+    );
     println!("resident: {} MiB before, {} MiB at its peak", baseline >> 20, peak >> 20);
     assert_eq!(host.stop().0, 0);
 }

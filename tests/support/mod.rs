@@ -89,7 +89,8 @@ impl Project {
     /// Runs a command with input.
     pub fn feed<S: AsRef<OsStr>>(&self, arguments: &[S], input: &[u8]) -> Output {
         let mut command = self.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
         let mut stdin = child.stdin.take().expect("piped");
         let input = input.to_vec();
         // A command that refuses early closes its input; that is for it to say.

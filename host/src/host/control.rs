@@ -35,7 +35,12 @@ pub(super) struct Activator {
 }
 
 impl Activator {
-    pub(super) fn new(log: Arc<SqliteLog>, dispatch: dispatch::Handle, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        log: Arc<SqliteLog>,
+        dispatch: dispatch::Handle,
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self { log, dispatch, registry, metrics }
     }
 }
@@ -43,8 +48,11 @@ impl Activator {
 impl Activate for Activator {
     fn activate(&self, loaded: Loaded) -> Pin<Box<dyn Future<Output = Result<Generation, String>> + Send + '_>> {
         Box::pin(async move {
-            let subscriptions =
-                loaded.consumers.iter().map(|(name, consumer)| (name.clone(), consumer.spec.subscriptions.clone())).collect();
+            let subscriptions = loaded
+                .consumers
+                .iter()
+                .map(|(name, consumer)| (name.clone(), consumer.spec.subscriptions.clone()))
+                .collect();
             self.dispatch.prepare(super::snapshot(&loaded, Generation(0)));
             let activation = Activation { digest: loaded.digest, subscriptions };
             let activated = self.log.activate(activation).await.map_err(|error| error.to_string())?;
@@ -63,7 +71,12 @@ impl sandbox::StateRead for Committed {
         self.0.state_get(consumer, key, now).map_err(|error| error.to_string())
     }
 
-    fn keys(&self, consumer: &ConsumerName, list: &sandbox::List<'_>, now: Timestamp) -> Result<(Vec<String>, u64), String> {
+    fn keys(
+        &self,
+        consumer: &ConsumerName,
+        list: &sandbox::List<'_>,
+        now: Timestamp,
+    ) -> Result<(Vec<String>, u64), String> {
         let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
         self.0.state_keys(consumer, list.prefix, list.after, limit, now).map_err(|error| error.to_string())
     }
@@ -168,7 +181,12 @@ fn shown_reload(reloaded: &Reloaded) -> server::Reloaded {
 }
 
 /// Tells the log, the metrics and the live stream what a reload came to.
-pub(super) fn witness(log: Arc<SqliteLog>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, live: broadcast::Sender<Live>) -> reload::Witness {
+pub(super) fn witness(
+    log: Arc<SqliteLog>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    live: broadcast::Sender<Live>,
+) -> reload::Witness {
     Arc::new(move |result: &Result<Reloaded, Diagnostics>| {
         metrics.reload(result.is_ok());
         match result {

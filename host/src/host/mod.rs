@@ -66,7 +66,8 @@ pub fn check(path: &Path) -> Result<Compiled, Error> {
     runtime.block_on(async {
         let sandbox = Arc::new(sandbox(&compiled, Arc::new(SystemClock::new()))?);
         let loader = Loader { sandbox, state: Arc::new(sandbox::NoState) };
-        let loaded = loader.load(compiled.clone(), None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
+        let loaded =
+            loader.load(compiled.clone(), None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
         Ok(Compiled { warnings: loaded.warnings, ..compiled })
     })
 }
@@ -155,8 +156,13 @@ async fn start(
     // People's questions must not keep a guest waiting for its state.
     let (reader, state) = (store::Reader::open(&deployment.database)?, store::Reader::open(&deployment.database)?);
     let head = reader.stats()?.map_or(0, |stats| stats.last_sequence);
-    let random = Arc::new(Random::from_system().map_err(|error| Error::Io { doing: "draw randomness", source: std::io::Error::other(error.to_string()) })?);
-    let loader = Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(state)) };
+    let random =
+        Arc::new(Random::from_system().map_err(|error| Error::Io {
+            doing: "draw randomness",
+            source: std::io::Error::other(error.to_string()),
+        })?);
+    let loader =
+        Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(state)) };
     let loaded = loader.load(compiled, None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.render(false)));
 

@@ -33,8 +33,14 @@ pub struct Presence {
 }
 
 impl Presence {
-    pub fn announce(manifest: &Path, listener: &tokio::net::TcpListener, database: &Path, now: Timestamp) -> Result<Self, Error> {
-        let doing = |source| Error::Io { doing: "say where the host is (in .tidegate/host.json beside the manifest)", source };
+    pub fn announce(
+        manifest: &Path,
+        listener: &tokio::net::TcpListener,
+        database: &Path,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let doing =
+            |source| Error::Io { doing: "say where the host is (in .tidegate/host.json beside the manifest)", source };
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| doing(std::io::Error::other(error.to_string())))?;
         let announcement = Announcement {

@@ -63,7 +63,12 @@ impl Loader {
         Ok(Loaded { deployment, consumers, catalogue, digest, warnings: compiled.warnings, unstable })
     }
 
-    async fn consumer(&self, spec: &ConsumerSpec, catalogue: &Arc<Catalogue>, known: Option<&Consumer>) -> Result<Consumer, Problem> {
+    async fn consumer(
+        &self,
+        spec: &ConsumerSpec,
+        catalogue: &Arc<Catalogue>,
+        known: Option<&Consumer>,
+    ) -> Result<Consumer, Problem> {
         let file = file::read(&spec.component)?;
         if spec.digest.is_some_and(|expected| expected != file.digest) {
             return Err(Problem::Pin { found: file.digest });

@@ -118,7 +118,8 @@ impl Reloader {
         let (ask, requests) = mpsc::unbounded_channel();
         let deployment = options.registry.current().deployment.clone();
         let tried = stamps(&options.manifest, &deployment);
-        let mut reloader = Self { options, requests, watch: Watch::new(), tried, wanted: None, said: None, again: None };
+        let mut reloader =
+            Self { options, requests, watch: Watch::new(), tried, wanted: None, said: None, again: None };
         reloader.follow();
         (reloader, Handle { requests: ask })
     }

@@ -28,7 +28,9 @@ impl Watch {
             }
         });
         let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "files cannot be watched; changes are noticed every few seconds"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "files cannot be watched; changes are noticed every few seconds"),
+            )
             .ok();
         Self { watcher, watched: BTreeSet::new(), changed }
     }

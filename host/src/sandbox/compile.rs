@@ -90,7 +90,12 @@ fn compiler() -> wasmtime::Result<Engine> {
 
 impl Compiler {
     /// Native code for `component`, as bytes.
-    pub(super) async fn compile(&self, engine: &Engine, component: &Bytes, clock: &dyn Clock) -> Result<Vec<u8>, LoadError> {
+    pub(super) async fn compile(
+        &self,
+        engine: &Engine,
+        component: &Bytes,
+        clock: &dyn Clock,
+    ) -> Result<Vec<u8>, LoadError> {
         match self {
             Self::InProcess => {
                 let (engine, component) = (engine.clone(), component.clone());

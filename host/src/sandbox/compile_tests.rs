@@ -33,7 +33,11 @@ fn sandbox(compiler: Compiler, cache: Option<CacheOptions>) -> Sandbox {
 }
 
 async fn load(sandbox: &Sandbox, bytes: Bytes) -> Result<super::super::LoadedComponent, LoadError> {
-    let grants = Grants { publish: vec![crate::model::TypePattern::new("**").unwrap()], state: Some(1 << 20), ..Grants::default() };
+    let grants = Grants {
+        publish: vec![crate::model::TypePattern::new("**").unwrap()],
+        state: Some(1 << 20),
+        ..Grants::default()
+    };
     sandbox.load(bytes, &spec(Limits::default(), grants), Dependencies::none()).await
 }
 

@@ -135,10 +135,8 @@ impl Shared {
 
 impl Ticker {
     pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(Ticking { running: 0, stop: false }),
-            changed: Condvar::new(),
-        });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(Ticking { running: 0, stop: false }), changed: Condvar::new() });
         let (engine, theirs) = (engine.weak(), Arc::clone(&shared));
         std::thread::Builder::new().name("sandbox-ticker".into()).spawn(move || theirs.run(&engine))?;
         Ok(Self { shared })
