@@ -49,7 +49,7 @@ pub trait EventLog: Send + Sync {
     /// hint that shortens recovery, so it is not waited for.
     fn advance(&self, positions: Vec<(ConsumerName, Seq)>);
 
-    /// Up to `limit` events after `after`, in order.
+    /// Up to `limit` events after `after`, in order; fewer if they are large, none only at the end of the log.
     fn read(&self, after: Seq, limit: usize) -> Pending<Vec<Arc<Event>>>;
 
     /// What is left to do for a consumer.
@@ -177,8 +177,11 @@ pub struct Recovery {
 #[derive(Clone, Debug)]
 pub enum Commit {
     Events(Vec<Arc<Event>>),
+    /// How a settlement was answered, in its place in the log: only [`Settled::Committed`] has changed anything. The
+    /// events that it appended follow.
     Settled(DeliveryId, Settled),
     Redriven(Vec<Waiting>),
+    /// Also when the generation was live already.
     Activated(Activated),
 }
 

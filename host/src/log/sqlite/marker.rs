@@ -21,6 +21,8 @@ impl Marker {
     pub(super) fn start(store: &Writer, fail: watch::Sender<Option<String>>) -> Result<Self, OpenError> {
         let mut file = Watermark::open(store.path(), store.database_id())?;
         let head = store.head();
+        // Into both slots: what an older one says may be what was just accepted as lost.
+        file.write(head)?;
         file.write(head)?;
         let (heads, asked) = mpsc::channel();
         let thread =
@@ -32,7 +34,7 @@ impl Marker {
         self.marked = head.seq;
         if let Some(heads) = &self.heads {
             // Without its thread the log has failed already.
-            drop(heads.send(head));
+            let _ = heads.send(head);
         }
     }
 

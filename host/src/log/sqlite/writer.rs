@@ -198,8 +198,20 @@ pub(super) fn start(
     Ok(std::thread::Builder::new().name("log-writer".into()).spawn(move || service.run(&runtime))?)
 }
 
+/// A panic must not leave a host that only looks alive.
+struct PanicGuard(watch::Sender<Option<String>>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.send_replace(Some("the writer has panicked; this is a bug in the host".into()));
+        }
+    }
+}
+
 impl Service {
     fn run(mut self, runtime: &tokio::runtime::Runtime) {
+        let _guard = PanicGuard(self.fail.clone());
         let end = loop {
             let next = runtime.block_on(self.next());
             let mut group = VecDeque::new();
