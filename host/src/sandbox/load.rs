@@ -125,7 +125,13 @@ impl Sandbox {
             panics: 0.into(),
             engine,
         };
-        Ok(Self { runtime: Arc::new(runtime), cache, compiler: options.compiler, compiling: Mutex::default(), resolver: system_resolver() })
+        Ok(Self {
+            runtime: Arc::new(runtime),
+            cache,
+            compiler: options.compiler,
+            compiling: Mutex::default(),
+            resolver: system_resolver(),
+        })
     }
 
     pub fn counters(&self) -> Counters {
@@ -156,7 +162,8 @@ impl Sandbox {
         check_imports(engine, &component, spec)?;
         check_resources(&component, spec)?;
         check_exports(engine, &component)?;
-        let pre = self.link(&component, spec).map_err(|error| LoadError::Contract(text::reason(&format!("{error:#}"))))?;
+        let pre =
+            self.link(&component, spec).map_err(|error| LoadError::Contract(text::reason(&format!("{error:#}"))))?;
         let consumer = Arc::new(Consumer {
             name: spec.name.clone(),
             limits: spec.limits,

@@ -65,9 +65,8 @@ struct Hostile {
 }
 
 async fn hostile(sandbox: &super::Sandbox) -> Hostile {
-    let load = async |limits| {
-        sandbox.load(guest("hostile"), &spec(limits, all_grants()), dependencies()).await.unwrap()
-    };
+    let load =
+        async |limits| sandbox.load(guest("hostile"), &spec(limits, all_grants()), dependencies()).await.unwrap();
     Hostile { usual: load(usual()).await, patient: load(patient()).await }
 }
 
@@ -79,7 +78,8 @@ fn mode(mode: &str) -> String {
 fn table() -> Vec<[String; 4]> {
     let text = include_str!("../../../tests/guests/README.md");
     let cells = |line: &str| -> Option<[String; 4]> {
-        let cells = line.strip_prefix("| `")?.strip_suffix('|')?.split(" |").map(|c| c.trim().trim_matches('`').to_owned());
+        let cells =
+            line.strip_prefix("| `")?.strip_suffix('|')?.split(" |").map(|c| c.trim().trim_matches('`').to_owned());
         cells.collect::<Vec<_>>().try_into().ok()
     };
     text.lines().filter_map(cells).collect()
@@ -374,8 +374,10 @@ async fn needs_beyond_the_limits_are_refused_with_the_number() {
         (plenty, "200"),
         (vec![memory; 5], "5"),
     ] {
-        let refused =
-            sandbox.load(component(&modules), &spec(usual(), Grants::default()), Dependencies::none()).await.unwrap_err();
+        let refused = sandbox
+            .load(component(&modules), &spec(usual(), Grants::default()), Dependencies::none())
+            .await
+            .unwrap_err();
         let text = refused.to_string();
         assert!(matches!(refused, LoadError::Resources { .. } | LoadError::Malformed(_)), "{text}");
         assert!(text.contains(number) || text.contains("0x"), "{text}");
@@ -385,7 +387,18 @@ async fn needs_beyond_the_limits_are_refused_with_the_number() {
 #[tokio::test]
 async fn proposals_that_are_off_are_refused() {
     let sandbox = sandbox();
-    let typed = |body: &[u8]| [&[1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10][..], &leb(body.len() + 4), &[1], &leb(body.len() + 2), &[0], body, &[0x0b]].concat();
+    let typed = |body: &[u8]| {
+        [
+            &[1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10][..],
+            &leb(body.len() + 4),
+            &[1],
+            &leb(body.len() + 2),
+            &[0],
+            body,
+            &[0x0b],
+        ]
+        .concat()
+    };
     for (proposal, module) in [
         ("memory64", vec![5, 3, 1, 4, 1]),
         ("threads", vec![5, 4, 1, 3, 1, 1]),
@@ -396,8 +409,10 @@ async fn proposals_that_are_off_are_refused() {
         ("exceptions", vec![1, 4, 1, 0x60, 0, 0, 13, 3, 1, 0, 0]),
         ("wide arithmetic", typed(&[0x42, 0, 0x42, 0, 0x42, 0, 0x42, 0, 0xfc, 19, 0x1a, 0x1a])),
     ] {
-        let refused =
-            sandbox.load(component(&[&module]), &spec(usual(), Grants::default()), Dependencies::none()).await.unwrap_err();
+        let refused = sandbox
+            .load(component(&[&module]), &spec(usual(), Grants::default()), Dependencies::none())
+            .await
+            .unwrap_err();
         assert!(matches!(refused, LoadError::Malformed(_)), "{proposal}: {refused}");
     }
     // The same by-hand encoding with nothing unusual in it is a component, only not one that handles events.

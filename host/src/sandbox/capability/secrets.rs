@@ -24,8 +24,7 @@ impl secrets::Host for Host {
     fn hmac_sha256(&mut self, name: String, message: Vec<u8>) -> wasmtime::Result<Result<Vec<u8>, SecretError>> {
         self.account.enter(name.len() + message.len())?;
         let Some(secret) = self.secret(&name) else { return Ok(Err(self.no_secret(&name))) };
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(secret.value.expose().as_bytes()).map_err(wasmtime::Error::new)?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.value.expose().as_bytes()).map_err(wasmtime::Error::new)?;
         mac.update(&message);
         Ok(Ok(mac.finalize().into_bytes().to_vec()))
     }
@@ -35,7 +34,9 @@ impl secrets::Host for Host {
         match self.secret(&name) {
             Some(secret) if secret.reveal => Ok(Ok(secret.value.expose().to_owned())),
             Some(_) => {
-                self.refuse(format!("secret '{name}' may be used but not seen: the manifest does not say reveal: true"));
+                self.refuse(format!(
+                    "secret '{name}' may be used but not seen: the manifest does not say reveal: true"
+                ));
                 Ok(Err(SecretError::NotRevealable(name)))
             }
             None => Ok(Err(self.no_secret(&name))),

@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Resolver;
 use super::super::super::bindings::http::{HttpError, Response};
 use super::super::super::text;
+use super::Resolver;
 use super::target::Target;
 use crate::model::limit::HTTP_BODY_BYTES_MAX;
 

@@ -69,20 +69,23 @@ fn authority_of(authority: &str) -> Result<(String, &str), &'static str> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("an IPv6 address ends with ]")?;
         let address: Ipv6Addr = host.parse().map_err(|_| "what is between [ and ] is an IPv6 address")?;
-        let port = if rest.is_empty() { "" } else { rest.strip_prefix(':').ok_or("after ] comes a port or nothing")? };
+        let port =
+            if rest.is_empty() { "" } else { rest.strip_prefix(':').ok_or("after ] comes a port or nothing")? };
         return Ok((address.to_string(), port));
     }
     let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
     let host = host.to_ascii_lowercase();
     let plain = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
     };
     if host.len() > 253 || !host.split('.').all(plain) {
         return Err("a host is a name of letters, digits, '-' and dots, without user, password or trailing dot");
     }
     // Resolvers read 0x7f.1, 2130706433 and 017700000001 as addresses.
     let last = host.rsplit('.').next().unwrap_or_default();
-    let number = last.starts_with(|c: char| c.is_ascii_digit()) && (last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x"));
+    let number = last.starts_with(|c: char| c.is_ascii_digit())
+        && (last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x"));
     if number && host.parse::<Ipv4Addr>().is_err() {
         return Err("an IPv4 address is written as four decimal numbers");
     }
@@ -108,23 +111,52 @@ mod tests {
     fn an_origin_is_granted_exactly() {
         let mail = (true, "mail.example.com", 443);
         for url in [
-            "https://mail.example.com", "https://mail.example.com/", "https://mail.example.com:443/a?b=c#d",
-            "HTTPS://MAIL.example.COM/x", "https://mail.example.com?q=1",
+            "https://mail.example.com",
+            "https://mail.example.com/",
+            "https://mail.example.com:443/a?b=c#d",
+            "HTTPS://MAIL.example.COM/x",
+            "https://mail.example.com?q=1",
         ] {
             assert!(granted(url, mail), "{url}");
         }
         for url in [
-            "http://mail.example.com/", "https://mail.example.com:444/", "https://mail.example.com.evil.com/",
-            "https://evil.com/mail.example.com", "https://evil.com?mail.example.com", "https://evil.com#@mail.example.com",
-            "https://mail.example.com@evil.com/", "https://user:pass@mail.example.com/", "https://mail.example.com:@evil.com",
-            "https://mail.example.com\\@evil.com/", "https://evil.com\\mail.example.com", "https:/mail.example.com/",
-            "https:mail.example.com", "//mail.example.com/", "mail.example.com", "https://mail.example.com./",
-            "https://mail.example.com%2eevil.com/", "https://mail.example.com%00.evil.com/", "https://.mail.example.com/",
-            "https://mail..example.com/", "https://mail.example.com:0/", "https://mail.example.com:443443/",
-            "https://mail.example.com:+443/", "https://mail.example.com: 443/", "https://mail.example.com /",
-            "https://mail.example.com\r\nHost: evil.com/", "https://mail.example.com/\r\nX: y", "https://maıl.example.com/",
-            "https://mail。example.com/", "ftp://mail.example.com/", "file:///etc/passwd", "gopher://mail.example.com/",
-            "javascript://mail.example.com/", "https://", "https:///path", "", "https://mail.example.com/\\..\\x",
+            "http://mail.example.com/",
+            "https://mail.example.com:444/",
+            "https://mail.example.com.evil.com/",
+            "https://evil.com/mail.example.com",
+            "https://evil.com?mail.example.com",
+            "https://evil.com#@mail.example.com",
+            "https://mail.example.com@evil.com/",
+            "https://user:pass@mail.example.com/",
+            "https://mail.example.com:@evil.com",
+            "https://mail.example.com\\@evil.com/",
+            "https://evil.com\\mail.example.com",
+            "https:/mail.example.com/",
+            "https:mail.example.com",
+            "//mail.example.com/",
+            "mail.example.com",
+            "https://mail.example.com./",
+            "https://mail.example.com%2eevil.com/",
+            "https://mail.example.com%00.evil.com/",
+            "https://.mail.example.com/",
+            "https://mail..example.com/",
+            "https://mail.example.com:0/",
+            "https://mail.example.com:443443/",
+            "https://mail.example.com:+443/",
+            "https://mail.example.com: 443/",
+            "https://mail.example.com /",
+            "https://mail.example.com\r\nHost: evil.com/",
+            "https://mail.example.com/\r\nX: y",
+            "https://maıl.example.com/",
+            "https://mail。example.com/",
+            "ftp://mail.example.com/",
+            "file:///etc/passwd",
+            "gopher://mail.example.com/",
+            "javascript://mail.example.com/",
+            "https://",
+            "https:///path",
+            "",
+            "https://mail.example.com/\\..\\x",
         ] {
             assert!(!granted(url, mail), "{url}");
         }
@@ -133,10 +165,22 @@ mod tests {
     #[test]
     fn addresses_in_disguise_are_no_hosts() {
         for url in [
-            "http://2130706433/", "http://0x7f000001/", "http://017700000001/", "http://127.1/", "http://0x7f.0.0.1/",
-            "http://127.0.0.01/", "http://0177.0.0.1/", "http://127.0.0.1./", "http://[::1", "http://[::1]evil.com/",
-            "http://[fe80::1%25eth0]/", "http://[::ffff:127.0.0.1]x/", "http://1.2.3.4.5/", "http://256.1.1.1/",
-            "http://0/", "http://evil.com.0x1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://017700000001/",
+            "http://127.1/",
+            "http://0x7f.0.0.1/",
+            "http://127.0.0.01/",
+            "http://0177.0.0.1/",
+            "http://127.0.0.1./",
+            "http://[::1",
+            "http://[::1]evil.com/",
+            "http://[fe80::1%25eth0]/",
+            "http://[::ffff:127.0.0.1]x/",
+            "http://1.2.3.4.5/",
+            "http://256.1.1.1/",
+            "http://0/",
+            "http://evil.com.0x1/",
         ] {
             assert!(Target::parse(url).is_err(), "{url}");
         }

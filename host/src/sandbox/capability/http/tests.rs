@@ -121,7 +121,8 @@ async fn an_origin_written_as_an_address_is_granted_as_such() {
 #[tokio::test]
 async fn redirects_are_answers() {
     let elsewhere = serve(ok("no")).await;
-    let location = format!("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{}/\r\ncontent-length: 0\r\n\r\n", elsewhere.port);
+    let location =
+        format!("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{}/\r\ncontent-length: 0\r\n\r\n", elsewhere.port);
     let server = serve(location.into_bytes()).await;
     let mut host = host(vec![origin("a.example.com", server.port, true)]);
     let answer = send(&mut host, get(format!("http://a.example.com:{}/", server.port))).await.unwrap();
@@ -140,7 +141,9 @@ async fn answers_and_requests_are_bounded() {
         assert!(matches!(answer, Err(HttpError::TooLarge(_))), "{answer:?}");
     }
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(100));
-    for answer in [many.into_bytes(), b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec(), b"nonsense\r\n\r\n".to_vec()] {
+    for answer in
+        [many.into_bytes(), b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec(), b"nonsense\r\n\r\n".to_vec()]
+    {
         let server = serve(answer).await;
         let mut host = host(vec![origin("a.example.com", server.port, true)]);
         let answer = send(&mut host, get(format!("http://a.example.com:{}/", server.port))).await;
