@@ -19,7 +19,7 @@ use super::instance::{Consumer, Host};
 use super::limits::{MemoryBudget, Stop};
 use super::{Call, Invoke, convert};
 use crate::clock::Clock;
-use crate::model::{Outcome, Report, StateChanges, Usage};
+use crate::model::{Limits, Outcome, Report, StateChanges, Usage};
 
 /// Fuel between two moments at which a guest lets others run; about 50 µs.
 const YIELD_FUEL: u64 = 100_000;
@@ -151,6 +151,8 @@ impl LoadedComponent {
             Ended::Returned(value) => (Some(value), Verdict::new(Outcome::Done, "")),
             Ended::Failed(error) => {
                 let host = store.data();
+                // A start alone has less time than an attempt.
+                let limits = &Limits { timeout: host.deadline.saturating_sub(host.started), ..*limits };
                 let mut book = host.log.lock().unwrap_or_else(PoisonError::into_inner);
                 book.settle();
                 (None, classify::error(&error, limits, &host.limiter, book.lines()))

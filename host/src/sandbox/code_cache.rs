@@ -85,7 +85,7 @@ impl CodeCache {
                 self.rejected.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(path = %path.display(), %error, "compiled code did not verify; compiling again");
                 // It may be a link or a directory: gone is gone, and if it cannot go the next write says so.
-                let _ = std::fs::remove_file(&path);
+                drop(std::fs::remove_file(&path));
                 None
             }
         }
@@ -126,7 +126,7 @@ impl CodeCache {
             std::fs::File::open(directory)?.sync_all()
         })();
         if written.is_err() {
-            let _ = std::fs::remove_file(&temporary);
+            drop(std::fs::remove_file(&temporary));
         }
         written
     }

@@ -57,7 +57,7 @@ pub fn compile_child(input: impl Read, mut output: impl Write, mut errors: impl 
         },
     };
     // If nobody listens to the sentence, the exit code still says enough.
-    let _ = errors.write_all(text::safe(&text, 8 << 10).as_bytes());
+    drop(errors.write_all(text::safe(&text, 8 << 10).as_bytes()));
     code
 }
 
@@ -127,7 +127,7 @@ async fn converse(mut command: Command, component: &[u8]) -> Result<Vec<u8>, Loa
     };
     let feed = async move {
         // A child that has seen enough closes its end: its exit code says more than this error.
-        let _ = stdin.write_all(component).await;
+        drop(stdin.write_all(component).await);
         drop(stdin);
     };
     let (mut native, mut errors) = (Vec::new(), Vec::new());

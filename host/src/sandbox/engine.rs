@@ -14,6 +14,8 @@ use crate::model::spec::Ceilings;
 
 /// How often a running guest hands control back at the latest.
 pub(super) const TICK: Duration = Duration::from_millis(10);
+/// How long the ticker goes on with nothing running: waking a thread costs more than an attempt.
+const IDLE_TICKS_MAX: u32 = 100;
 /// Stack of a guest, and of the fiber it runs on: the gap is for the host's own code.
 pub(super) const STACK_BYTES: usize = 512 << 10;
 const FIBER_BYTES: usize = 2 << 20;
@@ -106,7 +108,16 @@ struct Shared {
 
 struct Ticking {
     running: u64,
+    /// Ticks in a row with nothing running.
+    idle: u32,
     stop: bool,
+}
+
+impl Ticking {
+    /// The thread waits to be woken, not for time.
+    fn is_asleep(&self) -> bool {
+        self.running == 0 && self.idle >= IDLE_TICKS_MAX && !self.stop
+    }
 }
 
 impl Shared {
@@ -117,13 +128,13 @@ impl Shared {
     fn run(&self, engine: &EngineWeak) {
         loop {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let state =
-                self.changed.wait_while(state, |s| s.running == 0 && !s.stop).unwrap_or_else(PoisonError::into_inner);
-            let (state, _) =
+            let state = self.changed.wait_while(state, |s| s.is_asleep()).unwrap_or_else(PoisonError::into_inner);
+            let (mut state, _) =
                 self.changed.wait_timeout_while(state, TICK, |s| !s.stop).unwrap_or_else(PoisonError::into_inner);
             if state.stop {
                 return;
             }
+            state.idle = if state.running == 0 { state.idle.saturating_add(1) } else { 0 };
             drop(state);
             match engine.upgrade() {
                 Some(engine) => engine.increment_epoch(),
@@ -135,8 +146,10 @@ impl Shared {
 
 impl Ticker {
     pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
-        let shared =
-            Arc::new(Shared { state: Mutex::new(Ticking { running: 0, stop: false }), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(Ticking { running: 0, idle: 0, stop: false }),
+            changed: Condvar::new(),
+        });
         let (engine, theirs) = (engine.weak(), Arc::clone(&shared));
         std::thread::Builder::new().name("sandbox-ticker".into()).spawn(move || theirs.run(&engine))?;
         Ok(Self { shared })
@@ -144,8 +157,14 @@ impl Ticker {
 
     /// Ticks until the guard is dropped.
     pub(super) fn tick(&self) -> Tick {
-        self.shared.update(|s| s.running += 1);
-        self.shared.changed.notify_one();
+        let mut asleep = false;
+        self.shared.update(|s| {
+            asleep = s.is_asleep();
+            s.running += 1;
+        });
+        if asleep {
+            self.shared.changed.notify_one();
+        }
         Tick { shared: Arc::clone(&self.shared) }
     }
 }

@@ -7,7 +7,7 @@ pub(super) mod http;
 pub(super) mod log;
 pub(super) mod publisher;
 pub(super) mod secrets;
-pub mod state;
+pub(super) mod state;
 
 use wasmtime::component::{HasSelf, Linker};
 

@@ -133,6 +133,7 @@ static NEXT_WITH_IMPORTS: AtomicPtr<()> = AtomicPtr::new(deeper_with_imports as 
 extern "C" fn deeper_with_imports(n: u64) -> u64 {
     crate::tidegate::consumer::log::enabled(crate::tidegate::consumer::log::Level::Info);
     // SAFETY: nothing else is ever stored there.
-    let next: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(black_box(NEXT_WITH_IMPORTS.load(Ordering::Relaxed))) };
+    let next: extern "C" fn(u64) -> u64 =
+        unsafe { std::mem::transmute(black_box(NEXT_WITH_IMPORTS.load(Ordering::Relaxed))) };
     black_box(next(n + 1)) ^ n
 }

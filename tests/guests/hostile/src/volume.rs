@@ -68,9 +68,7 @@ pub fn run(mode: &str, _: &Delivery) -> Option<Answer> {
         "output" => output(x(64 << 10).into_bytes()),
         "output-too-large" => output(x((64 << 10) + 1).into_bytes()),
         "output-huge" => output(vec![0; 16 << 20]),
-        "output-bad-type" => {
-            Ok(Some(crate::Payload { content_type: "text/\u{1b}plain\r\n".into(), data: vec![1] }))
-        }
+        "output-bad-type" => Ok(Some(crate::Payload { content_type: "text/\u{1b}plain\r\n".into(), data: vec![1] })),
         _ => return None,
     })
 }
