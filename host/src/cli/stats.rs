@@ -48,6 +48,8 @@ fn lines(stats: &StatsRecord, running: bool, now: Timestamp) -> Vec<(String, Str
     ];
     lines.extend(stats.first_event_at.map(|at| plain("first event", ago(at))));
     lines.extend(stats.last_event_at.map(|at| plain("last event", ago(at))));
+    lines.extend(stats.last_outcome_at.map(|at| plain("last outcome", ago(at))));
+    lines.extend(pace(stats).map(|pace| plain("pace", pace)));
     lines.push(plain("waiting", text::number(stats.waiting)));
     let dead = (stats.dead_letters > 0).then_some(Colour::Bad);
     lines.push(("dead letters".into(), text::number(stats.dead_letters), dead));
@@ -59,6 +61,18 @@ fn lines(stats: &StatsRecord, running: bool, now: Timestamp) -> Vec<(String, Str
         }
     }
     lines
+}
+
+/// The mean over the whole time in which there was anything to do.
+fn pace(stats: &StatsRecord) -> Option<String> {
+    let seconds = stats.last_outcome_at?.since(stats.first_event_at?).as_secs_f64();
+    let attempts: u64 = stats.outcomes.values().sum();
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, rounded")]
+    let a_second = |n: u64| text::number((n as f64 / seconds) as u64);
+    (seconds > 0.0).then(|| {
+        let (events, attempts) = (a_second(stats.events), a_second(attempts));
+        format!("{events} events and {attempts} attempts a second, from the first event to the last outcome")
+    })
 }
 
 #[cfg(test)]
@@ -78,6 +92,7 @@ mod tests {
             database_bytes: 3 << 20,
             first_event_at: None,
             last_event_at: Some(Timestamp::from_millis(1_000)),
+            last_outcome_at: None,
         };
         let shown: Vec<String> = lines(&stats, true, Timestamp::from_millis(6_000))
             .into_iter()

@@ -162,6 +162,9 @@ pub struct StatsRecord {
     pub first_event_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_event_at: Option<Timestamp>,
+    /// The end of the latest attempt, among those of the newest events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_outcome_at: Option<Timestamp>,
 }
 
 /// One key of a consumer's state.

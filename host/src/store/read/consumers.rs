@@ -116,6 +116,11 @@ pub(super) fn stats(conn: &Connection) -> Result<Option<StatsRecord>, Error> {
         database_bytes: number("PRAGMA page_count")? * number("PRAGMA page_size")?,
         first_event_at: time("SELECT accepted_at FROM raw_events ORDER BY seq LIMIT 1")?,
         last_event_at: time("SELECT accepted_at FROM raw_events ORDER BY seq DESC LIMIT 1")?,
+        // Of the newest only: looking at all of them would take longer with every day.
+        last_outcome_at: time(
+            "SELECT started_at + duration_us AS ended FROM \
+             (SELECT started_at, duration_us FROM raw_outcomes ORDER BY seq DESC LIMIT 10000) ORDER BY ended DESC LIMIT 1",
+        )?,
     }))
 }
 
