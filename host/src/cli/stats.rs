@@ -67,7 +67,12 @@ fn lines(stats: &StatsRecord, running: bool, now: Timestamp) -> Vec<(String, Str
 fn pace(stats: &StatsRecord) -> Option<String> {
     let seconds = stats.last_outcome_at?.since(stats.first_event_at?).as_secs_f64();
     let attempts: u64 = stats.outcomes.values().sum();
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, rounded")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate, rounded"
+    )]
     let a_second = |n: u64| text::number((n as f64 / seconds) as u64);
     (seconds > 0.0).then(|| {
         let (events, attempts) = (a_second(stats.events), a_second(attempts));

@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -21,9 +21,6 @@ pub(super) struct Args {
     /// Wait only for events up to this sequence number.
     #[arg(long, value_name = "SEQ")]
     through: Option<Seq>,
-    /// Wait until nothing is left to do: also for what those events cause, and for what comes in meanwhile.
-    #[arg(long, conflicts_with = "through")]
-    idle: bool,
     /// Wait as well for the events that those cause, and for what these cause in turn, until nothing is left to do.
     #[arg(long, conflicts_with = "through")]
     all: bool,
@@ -85,20 +82,6 @@ fn wait(host: &Client, mut through: Option<Seq>, mut left: Duration) -> Result<S
             other => return other,
         }
     }
-}
-
-fn until(args: &Args, host: &Client) -> Result<Settled, client::Error> {
-    let deadline = Instant::now() + args.timeout;
-    let mut settled = ask(host, args.through, args.timeout)?;
-    while args.idle {
-        // Nothing new since the last answer: nothing was caused, so nothing is left.
-        let next = ask(host, None, deadline.saturating_duration_since(Instant::now()))?;
-        if next.through == settled.through {
-            break;
-        }
-        settled = next;
-    }
-    Ok(settled)
 }
 
 fn ask(host: &Client, through: Option<Seq>, timeout: Duration) -> Result<Settled, client::Error> {

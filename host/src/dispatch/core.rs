@@ -222,7 +222,7 @@ impl Core {
     fn start_one(&mut self, name: &ConsumerName, actions: &mut Vec<Action>) -> bool {
         let generation = self.generation;
         let Some(lane) = self.lanes.get_mut(name) else { return false };
-        let Some((ready, consumer)) = lane.next().zip(lane.consumer().cloned()) else { return false };
+        let Some((ready, consumer)) = lane.claim().zip(lane.consumer().cloned()) else { return false };
         let Ready { id, delivery, event, .. } = ready;
         // What is ready is pending, so a claim is always legal; the time and the number do not matter to it.
         let Ok(delivery) = delivery.step(Input::Claim, &consumer.spec.retry, Timestamp::MIN, 0) else { return false };

@@ -265,7 +265,7 @@ impl Lane {
     }
 
     /// The next delivery to attempt, if the lane may run one more. It is in hand from now on.
-    pub fn next(&mut self) -> Option<Ready> {
+    pub fn claim(&mut self) -> Option<Ready> {
         let concurrency = self.consumer.as_ref()?.spec.limits.concurrency;
         if self.running_alone || self.in_hand.len() >= usize::try_from(concurrency).unwrap_or(usize::MAX) {
             return None;

@@ -15,7 +15,7 @@ use crate::sandbox::{Call, Invoke};
 
 type Script = dyn Fn(&Call) -> Report + Send + Sync;
 
-pub struct Scripted(Box<Script>);
+pub(crate) struct Scripted(Box<Script>);
 
 impl Invoke for Scripted {
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
@@ -23,8 +23,7 @@ impl Invoke for Scripted {
     }
 }
 
-#[expect(clippy::unwrap_used, reason = "for tests")]
-pub fn spec(name: &str, pattern: &str) -> ConsumerSpec {
+pub(crate) fn spec(name: &str, pattern: &str) -> ConsumerSpec {
     ConsumerSpec {
         name: ConsumerName::new(name).unwrap(),
         component: "none.wasm".into(),
@@ -36,7 +35,7 @@ pub fn spec(name: &str, pattern: &str) -> ConsumerSpec {
     }
 }
 
-pub fn reporting(name: &str, pattern: &str, script: impl Fn(&Call) -> Report + Send + Sync + 'static) -> Consumer {
+pub(crate) fn reporting(name: &str, pattern: &str, script: impl Fn(&Call) -> Report + Send + Sync + 'static) -> Consumer {
     Consumer {
         spec: Arc::new(spec(name, pattern)),
         digest: Digest::of(name.as_bytes()),
@@ -44,11 +43,11 @@ pub fn reporting(name: &str, pattern: &str, script: impl Fn(&Call) -> Report + S
     }
 }
 
-pub fn consumer(name: &str, pattern: &str, script: impl Fn(&Call) -> Outcome + Send + Sync + 'static) -> Consumer {
+pub(crate) fn consumer(name: &str, pattern: &str, script: impl Fn(&Call) -> Outcome + Send + Sync + 'static) -> Consumer {
     reporting(name, pattern, move |call| Report::bare(script(call), None, Timestamp(0)))
 }
 
-pub fn envelope(id: &str, event_type: &str) -> Envelope {
+pub(crate) fn envelope(id: &str, event_type: &str) -> Envelope {
     Envelope {
         id: id.into(),
         event_type: event_type.into(),
@@ -67,6 +66,6 @@ pub fn envelope(id: &str, event_type: &str) -> Envelope {
     }
 }
 
-pub fn event(seq: u64, event_type: &str) -> Event {
+pub(crate) fn event(seq: u64, event_type: &str) -> Event {
     Event { seq, accepted_at: Timestamp(0), envelope: envelope(&format!("event-{seq}"), event_type) }
 }

@@ -12,12 +12,12 @@ use super::Error;
 use crate::model::Timestamp;
 
 /// The file's name, inside the manifest's folder.
-pub const FILE: &str = ".tidegate/host.json";
+pub(crate) const FILE: &str = ".tidegate/host.json";
 
 /// What the file says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Announcement {
+pub(crate) struct Announcement {
     pub pid: u32,
     pub url: String,
     /// Made anew at every start; allows everything.
