@@ -80,7 +80,11 @@ fn files_that_cannot_be_manifests_are_reported() {
     let fit = folder.path().join("fit.yaml");
     std::fs::write(&fit, format!("tidegate: 1\n#{}", "x".repeat(MANIFEST_BYTES_MAX - 13))).unwrap();
     assert!(load(&fit, &env).is_ok());
+    let latin = folder.path().join("latin.yaml");
+    std::fs::write(&latin, b"tidegate: 1\nevents:\n  order.created: { owner: \"M\xfcller\" }\n").unwrap();
+    assert_eq!(load(&latin, &env).unwrap_err().iter().next().unwrap().position(), Some((3, 29)));
     for (name, path) in [
+        ("file-not-utf8", latin),
         ("file-missing", folder.path().join("gone.yaml")),
         ("file-is-a-folder", folder.path().to_owned()),
         ("file-too-large", large),
@@ -356,6 +360,25 @@ fn the_schema_is_one_and_takes_what_the_compiler_takes() {
     let mut unknown = tree(&maximal());
     unknown.as_object_mut().unwrap().insert("pipeline".to_owned(), 1.into());
     assert!(!validator.is_valid(&unknown));
+}
+
+#[test]
+fn the_examples_are_taken_by_both() {
+    let validator = jsonschema::draft202012::new(&schema()).unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path().join("tidegate.yaml");
+        if !path.is_file() {
+            continue;
+        }
+        let source = read(&path).unwrap();
+        let compiled = compile(&source, &env, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(compiled.warnings.is_empty(), "{}", compiled.warnings);
+        validator.validate(&tree(&source.text)).unwrap();
+        seen += 1;
+    }
+    assert!(seen > 0);
 }
 
 #[test]
