@@ -14,7 +14,8 @@ test: guests     ## format, lints, every test
 	cargo fmt --manifest-path examples/Cargo.toml --all --check
 	cargo fmt --manifest-path tests/guests/Cargo.toml --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo test --workspace --no-fail-fast
+	cargo test --workspace --locked --no-fail-fast
+	cargo test --manifest-path examples/Cargo.toml --locked --target-dir target/examples
 
 guests:          ## compile the consumers of the examples and of the tests to WebAssembly
 	examples/build

@@ -1,4 +1,10 @@
 //! Everything above unit level, in one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on must say so and end"
+)]
 
 mod bad_input;
 mod crash;

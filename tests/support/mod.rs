@@ -1,6 +1,11 @@
 //! A host of one's own: the real binary in a folder that goes away, with the consumers that the build has compiled.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on must say so and end")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on must say so and end"
+)]
 
 pub mod http;
 

@@ -35,7 +35,11 @@ pub(crate) fn spec(name: &str, pattern: &str) -> ConsumerSpec {
     }
 }
 
-pub(crate) fn reporting(name: &str, pattern: &str, script: impl Fn(&Call) -> Report + Send + Sync + 'static) -> Consumer {
+pub(crate) fn reporting(
+    name: &str,
+    pattern: &str,
+    script: impl Fn(&Call) -> Report + Send + Sync + 'static,
+) -> Consumer {
     Consumer {
         spec: Arc::new(spec(name, pattern)),
         digest: Digest::of(name.as_bytes()),
@@ -43,7 +47,11 @@ pub(crate) fn reporting(name: &str, pattern: &str, script: impl Fn(&Call) -> Rep
     }
 }
 
-pub(crate) fn consumer(name: &str, pattern: &str, script: impl Fn(&Call) -> Outcome + Send + Sync + 'static) -> Consumer {
+pub(crate) fn consumer(
+    name: &str,
+    pattern: &str,
+    script: impl Fn(&Call) -> Outcome + Send + Sync + 'static,
+) -> Consumer {
     reporting(name, pattern, move |call| Report::bare(script(call), None, Timestamp(0)))
 }
 

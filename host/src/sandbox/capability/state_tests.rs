@@ -55,7 +55,7 @@ fn what_is_read_is_remembered_with_its_version_and_own_writes_are_not_reads() {
     assert_eq!(get(&mut host, "absent"), None);
     set(&mut host, "b", "mine").unwrap();
     assert_eq!(get(&mut host, "b").as_deref(), Some("mine"));
-    assert_eq!(state::Host::increment(&mut host, "a".into(), 2).unwrap(), Ok(3));
+    assert!(matches!(state::Host::increment(&mut host, "a".into(), 2).unwrap(), Ok(3)));
     let changes = host.state.into_changes();
     assert_eq!(changes.reads, [("a".to_owned(), 1), ("absent".to_owned(), 0)].into());
     assert_eq!(changes.writes.len(), 2);
@@ -79,7 +79,7 @@ fn listing_sees_own_writes_on_any_page() {
 fn the_quota_counts_what_is_there_and_what_is_written() {
     let mut host = host(&[("a", "12345")], 10);
     set(&mut host, "b", "123").unwrap();
-    assert_eq!(set(&mut host, "c", "1"), Err(StateError::QuotaExceeded(10)));
+    assert!(matches!(set(&mut host, "c", "1"), Err(StateError::QuotaExceeded(10))));
     set(&mut host, "b", "").unwrap();
     set(&mut host, "c", "1").unwrap();
 }
@@ -88,5 +88,5 @@ fn the_quota_counts_what_is_there_and_what_is_written() {
 fn a_store_that_cannot_answer_is_unavailable() {
     let mut host = host(&[], 10);
     let answer = state::Host::get(&mut host, "broken".into()).unwrap();
-    assert_eq!(answer, Err(StateError::Unavailable("the store is gone".into())));
+    assert!(matches!(answer, Err(StateError::Unavailable(why)) if why == "the store is gone"));
 }
