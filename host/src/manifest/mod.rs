@@ -204,6 +204,13 @@ pub fn load(path: &Path, env: &Environment<'_>) -> Result<Compiled, Diagnostics>
     back(front, &found)
 }
 
+/// The log cannot be exchanged under a running host, which goes on with `live`.
+pub fn log_moved(manifest: &Path, live: &Path) -> Diagnostic {
+    Diagnostic::error(codes::LOG_MOVED, format!("`log` has changed, and the host runs on {}", live.display()))
+        .in_file(manifest)
+        .help("put it back, or stop the host and start it again")
+}
+
 /// The environment of this process.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()

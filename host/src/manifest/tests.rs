@@ -96,6 +96,12 @@ fn files_that_cannot_be_manifests_are_reported() {
 }
 
 #[test]
+fn a_log_that_moved_is_reported() {
+    let problem = log_moved(Path::new("tidegate.yaml"), Path::new("/data/tidegate.db"));
+    snapshot("log-moved", &problem.render(false));
+}
+
+#[test]
 fn problems_of_components_are_told_at_their_place() {
     let compiled = load(&fixtures().join("maximal.yaml"), &env).unwrap();
     let io = |kind| std::io::Error::from(kind);

@@ -18,7 +18,7 @@ use super::load::{Loaded, Loader, Refused};
 use super::watch::Watch;
 use super::{Consumer, Registry};
 use crate::clock::Clock;
-use crate::manifest::{self, Diagnostic, Diagnostics, codes};
+use crate::manifest::{self, Diagnostics};
 use crate::model::{ConsumerName, Deployment, Digest, Generation};
 
 /// After a hint, this long without another one …
@@ -219,7 +219,7 @@ impl Reloader {
         self.tried = tried;
         self.wanted = Some(wanted);
         if compiled.deployment.database != live.deployment.database {
-            let diagnostics = Diagnostics::new(vec![moved(&self.options.manifest, &live.deployment.database)]);
+            let diagnostics = Diagnostics::new(vec![manifest::log_moved(&self.options.manifest, &live.deployment.database)]);
             return Err(Refused { diagnostics, unstable: false });
         }
         if compiled.deployment.server.listen != live.deployment.server.listen {
@@ -243,13 +243,6 @@ impl Reloader {
         let files = files(&self.options.manifest, &deployment);
         self.watch.follow(files.iter().map(PathBuf::as_path), deployment.folder.as_deref());
     }
-}
-
-/// The log cannot be exchanged under a running host.
-fn moved(manifest: &Path, live: &Path) -> Diagnostic {
-    Diagnostic::error(codes::LOG_MOVED, format!("`log` has changed, and the host runs on {}", live.display()))
-        .in_file(manifest)
-        .help("put it back, or stop the host and start it again")
 }
 
 /// Every file that a deployment is made of.
