@@ -117,7 +117,7 @@ impl Drop for Pass {
 
 /// A command that was applied, until its transaction is durable or undone.
 enum Answer {
-    Append { result: Result<Vec<Appended>, Error>, reply: Reply<Vec<Appended>>, _pass: Pass },
+    Append { result: Result<Vec<Appended>, Error>, reply: Reply<Vec<Appended>>, pass: Pass },
     Settle { settlement: Box<Settlement>, result: Settled, reply: Reply<Settled> },
     Activate { result: Option<Activated>, reply: Reply<Activated> },
     Decide { result: Vec<DeliveryId>, reply: Reply<Vec<DeliveryId>> },
@@ -127,7 +127,11 @@ impl Answer {
     /// The transaction is on disk. Whoever has gone does not need the answer.
     fn send(self) {
         match self {
-            Self::Append { result, reply, .. } => drop(reply.send(result)),
+            Self::Append { result, reply, pass } => {
+                // Its place is free before the answer says so.
+                drop(pass);
+                drop(reply.send(result));
+            }
             Self::Settle { result, reply, .. } => drop(reply.send(Ok(result))),
             Self::Activate { result, reply } => drop(reply.send(result.ok_or(Error::Closed))),
             Self::Decide { result, reply } => drop(reply.send(Ok(result))),
@@ -137,7 +141,10 @@ impl Answer {
     /// The transaction was undone.
     fn refuse(self, error: Error) {
         match self {
-            Self::Append { reply, .. } => drop(reply.send(Err(error))),
+            Self::Append { reply, pass, .. } => {
+                drop(pass);
+                drop(reply.send(Err(error)));
+            }
             Self::Settle { reply, .. } => drop(reply.send(Err(error))),
             Self::Activate { reply, .. } => drop(reply.send(Err(error))),
             Self::Decide { reply, .. } => drop(reply.send(Err(error))),
@@ -447,7 +454,7 @@ fn apply_one(
     match command {
         Command::Append { events, pass, reply } => {
             let (result, done) = split(apply::append(store, events, now, commits), Err(Error::Closed));
-            answers.push(Answer::Append { result, reply, _pass: pass });
+            answers.push(Answer::Append { result, reply, pass });
             done
         }
         Command::Settle { settlement, reply } => {
@@ -479,7 +486,7 @@ fn split<T>(result: Result<T, store::Error>, otherwise: T) -> (T, Result<(), sto
 /// A command that was not reached before its transaction was undone.
 fn unapplied(command: Command) -> Option<Answer> {
     match command {
-        Command::Append { pass, reply, .. } => Some(Answer::Append { result: Err(Error::Closed), reply, _pass: pass }),
+        Command::Append { pass, reply, .. } => Some(Answer::Append { result: Err(Error::Closed), reply, pass }),
         Command::Settle { settlement, reply } => Some(Answer::Settle { settlement, result: Settled::Fenced, reply }),
         Command::Activate { reply, .. } => Some(Answer::Activate { result: None, reply }),
         Command::Decide { reply, .. } => Some(Answer::Decide { result: Vec::new(), reply }),
