@@ -74,12 +74,16 @@ pub(super) fn call(event: Event) -> Call {
 
 /// A store's data without a store, for capabilities by themselves.
 pub(super) fn host(limits: Limits, grants: Grants, resolver: Resolver) -> Host {
+    host_on(Dependencies::none(), limits, grants, resolver)
+}
+
+pub(super) fn host_on(dependencies: Dependencies, limits: Limits, grants: Grants, resolver: Resolver) -> Host {
     let consumer = Consumer {
         name: ConsumerName::new("guest").unwrap(),
         limits,
         network: Network::new(&grants.http, resolver),
         grants,
-        dependencies: Dependencies::none(),
+        dependencies,
         event_bytes_max: 1 << 20,
     };
     let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock::new());

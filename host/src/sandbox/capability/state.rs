@@ -241,3 +241,7 @@ impl state::Host for Host {
         Ok(written.map(|()| sum))
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
