@@ -1,49 +1,14 @@
 //! Which host, or which database file: what every command that reads or acts needs to know first. A host says where it
 //! is in a small file beside its manifest, so it is found even while the manifest is broken or gone.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
 
 use super::Context;
 use super::args::{Reach, Reading};
 use super::client::{Base, Client};
 use super::error::Error;
 use super::link;
-
-/// Folder beside the manifest for what a running host leaves there.
-const FOLDER: &str = ".tidegate";
-const FILE: &str = "host.json";
-/// A host file is a few lines; more is not ours.
-const BYTES_MAX: u64 = 64 << 10;
-
-/// What a running host says about itself: `.tidegate/host.json` beside its manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct HostFile {
-    pub(super) url: String,
-    /// Lets whoever can read this file operate the host.
-    pub(super) token: String,
-    pub(super) database: PathBuf,
-}
-
-impl HostFile {
-    /// Where the file of a manifest is.
-    pub(super) fn path(manifest: &Path) -> PathBuf {
-        let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        folder.join(FOLDER).join(FILE)
-    }
-
-    /// Reads the file; one that is absent, half or not ours is as good as none.
-    pub(super) fn read(manifest: &Path) -> Option<Self> {
-        let path = Self::path(manifest);
-        if fs::metadata(&path).ok()?.len() > BYTES_MAX {
-            return None;
-        }
-        serde_json::from_slice(&fs::read(&path).ok()?).ok()
-    }
-}
+use crate::host::Announcement;
 
 /// What was found.
 pub(super) enum Found {
@@ -56,7 +21,7 @@ pub(super) fn host(context: &Context, reach: &Reach) -> Result<Client, Error> {
     if let Some(client) = named(context, reach)? {
         return Ok(client);
     }
-    let note = HostFile::read(&reach.manifest);
+    let note = Announcement::read(&reach.manifest);
     match note.as_ref().and_then(alive) {
         Some(client) => Ok(client),
         None => Err(no_host(&reach.manifest)),
@@ -72,7 +37,7 @@ pub(super) fn record(context: &Context, reading: &Reading) -> Result<Found, Erro
         return Ok(Found::Host(client));
     }
     let manifest = &reading.reach.manifest;
-    let note = HostFile::read(manifest);
+    let note = Announcement::read(manifest);
     if let Some(client) = note.as_ref().and_then(alive) {
         return Ok(Found::Host(client));
     }
@@ -113,13 +78,13 @@ fn named(context: &Context, reach: &Reach) -> Result<Option<Client>, Error> {
 /// TIDEGATE_TOKEN, or the token in the host file if it is that very host's.
 fn token(context: &Context, reach: &Reach, url: &str) -> Option<String> {
     context.var("TIDEGATE_TOKEN").or_else(|| {
-        let note = HostFile::read(&reach.manifest)?;
+        let note = Announcement::read(&reach.manifest)?;
         (note.url.trim_end_matches('/') == url.trim_end_matches('/')).then_some(note.token)
     })
 }
 
 /// The host of a file, if it still runs. A file that was left behind is nobody's fault and not worth a word.
-fn alive(note: &HostFile) -> Option<Client> {
+fn alive(note: &Announcement) -> Option<Client> {
     let client = Client::new(Base::parse(&note.url).ok()?, Some(&note.token)).ok()?;
     client.alive().ok().map(|()| client)
 }

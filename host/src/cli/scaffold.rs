@@ -31,7 +31,7 @@ struct Consumer {
     /// Folder for the crate, which must not exist yet; NAME in the current one unless given.
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-    /// Take the SDK from this folder instead of the registry.
+    /// Take the SDK from this folder instead of the copy that this program brings along.
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
@@ -52,12 +52,12 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     for file in files {
         context.out.line(file.display().to_string())?;
     }
-    let crate_name = consumer.name.as_str().replace('-', "_");
+    let library = new::library(&consumer.name);
     context.out.tip("Next:");
     context.out.tip(format!("  cd {} && cargo test", folder.display()));
     context.out.tip("  cargo build --release --target wasm32-wasip2");
     context.out.tip(format!(
-        "  name target/wasm32-wasip2/release/{crate_name}.wasm in the manifest, or drop it into consumers/{}/",
+        "  name target/wasm32-wasip2/release/{library}.wasm in the manifest, or drop it into consumers/{}/",
         consumer.event_type
     ));
     Ok(())

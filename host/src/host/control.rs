@@ -56,6 +56,7 @@ impl Activate for Activator {
             self.dispatch.prepare(super::snapshot(&loaded, Generation(0)));
             let activation = Activation { digest: loaded.digest, subscriptions };
             let activated = self.log.activate(activation).await.map_err(|error| error.to_string())?;
+            self.log.retain(loaded.deployment.retention);
             self.registry.replace(super::snapshot(&loaded, activated.generation));
             self.metrics.generation(activated.generation, loaded.consumers.keys());
             Ok(activated.generation)

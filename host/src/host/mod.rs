@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, watch};
 
-pub use self::presence::Presence;
+pub use self::presence::Announcement;
+use self::presence::Presence;
 use crate::clock::{Clock, SystemClock};
 use crate::dispatch::{self, Dispatcher};
 use crate::log::sqlite::{self, SqliteLog};
@@ -98,14 +99,16 @@ async fn run_on(options: &Options, guests: tokio::runtime::Handle) -> Result<(),
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut signals = stop::Signals::listen().map_err(|source| Error::Io { doing: "listen for signals", source })?;
 
+    let metrics = Arc::new(Metrics::default());
     // The lock first: whoever has it may touch the rest.
     let (log, commits) = SqliteLog::open(sqlite::Options {
         accept_loss_from: options.accept_loss_from,
         retention: Some(compiled.deployment.retention),
+        metrics: Some(metrics.clone()),
         ..sqlite::Options::new(&compiled.deployment.database, clock.clone())
     })?;
     let log = Arc::new(log);
-    let started = start(options, compiled, clock, log.clone(), commits, guests).await;
+    let started = start(options, Given { compiled, clock, metrics, log: log.clone(), commits, guests }).await;
     let running = match started {
         Ok(running) => running,
         Err(error) => {
@@ -143,19 +146,22 @@ struct Running {
     _presence: Presence,
 }
 
-async fn start(
-    options: &Options,
+/// What is there before anything runs.
+struct Given {
     compiled: Compiled,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     log: Arc<SqliteLog>,
     commits: tokio::sync::mpsc::UnboundedReceiver<crate::log::Commit>,
     guests: tokio::runtime::Handle,
-) -> Result<Running, Error> {
+}
+
+async fn start(options: &Options, given: Given) -> Result<Running, Error> {
+    let Given { compiled, clock, metrics, log, commits, guests } = given;
     let deployment = Arc::new(compiled.deployment.clone());
     let listener = server::bind(&deployment.server).await?;
     // People's questions must not keep a guest waiting for its state.
     let (reader, state) = (store::Reader::open(&deployment.database)?, store::Reader::open(&deployment.database)?);
-    let head = reader.stats()?.map_or(0, |stats| stats.last_sequence);
     let random =
         Arc::new(Random::from_system().map_err(|error| Error::Io {
             doing: "draw randomness",
@@ -169,7 +175,6 @@ async fn start(
     let (closing, closed) = watch::channel(false);
     let (cancel, cancelled) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
-    let metrics = Arc::new(Metrics::default());
     let live = broadcast::Sender::new(LIVE_MAX);
     let tools = dispatch::attempt::Tools {
         log: log.clone(),
@@ -179,7 +184,7 @@ async fn start(
         witness: Arc::new(Stream(live.clone())),
         cancelled,
     };
-    let (dispatcher, dispatch) = Dispatcher::new(dispatch::Options { tools, head, commits, guests });
+    let (dispatcher, dispatch) = Dispatcher::new(dispatch::Options { tools, head: log.head(), commits, guests });
 
     let digest = loaded.digest;
     let first = snapshot(&loaded, Generation(0));
@@ -201,8 +206,8 @@ async fn start(
     tasks.spawn(reloader.run(stopped.clone()));
 
     let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone()));
-    log.announce(deployment.server.listen.to_string());
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
+    log.announce(presence.url().to_owned());
     let parts = server::Parts {
         log: log.clone(),
         reader,

@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::model::Timestamp;
 
-/// The file's name, inside the manifest's folder.
-pub(crate) const FILE: &str = ".tidegate/host.json";
+/// Folder beside the manifest for what a running host leaves there, and the file's name.
+const FOLDER: &str = ".tidegate";
+const FILE: &str = "host.json";
+/// The file is a few lines; more is not ours.
+const BYTES_MAX: u64 = 64 << 10;
 
 /// What the file says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Announcement {
+pub struct Announcement {
     pub pid: u32,
     pub url: String,
     /// Made anew at every start; allows everything.
@@ -26,14 +29,37 @@ pub(crate) struct Announcement {
     pub started_at: Timestamp,
 }
 
+impl Announcement {
+    /// Where the file of a manifest is.
+    pub fn path(manifest: &Path) -> PathBuf {
+        let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder.join(FOLDER).join(FILE)
+    }
+
+    /// Reads the file; one that is absent, half or not ours is as good as none.
+    pub fn read(manifest: &Path) -> Option<Self> {
+        let path = Self::path(manifest);
+        if fs::metadata(&path).ok()?.len() > BYTES_MAX {
+            return None;
+        }
+        serde_json::from_slice(&fs::read(&path).ok()?).ok()
+    }
+}
+
+impl std::fmt::Debug for Announcement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Announcement").field("pid", &self.pid).field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
 /// The file, for as long as the host runs.
-pub struct Presence {
+pub(super) struct Presence {
     path: PathBuf,
     announcement: Announcement,
 }
 
 impl Presence {
-    pub fn announce(
+    pub(super) fn announce(
         manifest: &Path,
         listener: &tokio::net::TcpListener,
         database: &Path,
@@ -50,16 +76,16 @@ impl Presence {
             database: database.to_owned(),
             started_at: now,
         };
-        let path = manifest.parent().unwrap_or(Path::new(".")).join(FILE);
+        let path = Announcement::path(manifest);
         write(&path, &announcement).map_err(doing)?;
         Ok(Self { path, announcement })
     }
 
-    pub fn token(&self) -> &str {
+    pub(super) fn token(&self) -> &str {
         &self.announcement.token
     }
 
-    pub fn url(&self) -> &str {
+    pub(super) fn url(&self) -> &str {
         &self.announcement.url
     }
 }

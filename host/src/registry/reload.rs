@@ -219,7 +219,8 @@ impl Reloader {
         self.tried = tried;
         self.wanted = Some(wanted);
         if compiled.deployment.database != live.deployment.database {
-            let diagnostics = Diagnostics::new(vec![manifest::log_moved(&self.options.manifest, &live.deployment.database)]);
+            let diagnostics =
+                Diagnostics::new(vec![manifest::log_moved(&self.options.manifest, &live.deployment.database)]);
             return Err(Refused { diagnostics, unstable: false });
         }
         if compiled.deployment.server.listen != live.deployment.server.listen {

@@ -301,7 +301,7 @@ fn codes_are_those_of_the_views() {
         let seq = 1 + i64::from(outcome_code(outcome));
         conn.execute(sql, (seq, outcome_code(outcome), state)).unwrap();
         let word: String =
-            conn.query_row("SELECT outcome FROM outcomes WHERE seq = ?1", [seq], |row| row.get(0)).unwrap();
+            conn.query_row("SELECT outcome FROM outcomes WHERE sequence = ?1", [seq], |row| row.get(0)).unwrap();
         assert_eq!(word, outcome.as_str());
     }
     for wrong in [(0, 1), (1, 0), (3, 1), (9, 1), (2, 2)] {

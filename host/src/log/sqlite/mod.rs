@@ -29,6 +29,7 @@ use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
 use crate::store::{LogReader, Opening, Writer};
 
 pub use crate::store::OpenError;
+use crate::telemetry::Metrics;
 use reader::Question;
 use writer::{Command, Gate};
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub listen: Option<String>,
     /// What is taken away when the log has nothing else to do; none: nothing is.
     pub retention: Option<Retention>,
+    /// Told of every commit with settlements in it.
+    pub metrics: Option<Arc<Metrics>>,
     /// Appends that may wait for the writer: events, and bytes of their payloads. Beyond that they are `Busy`.
     pub queue_events_max: usize,
     pub queue_bytes_max: usize,
@@ -58,6 +61,7 @@ impl Options {
             accept_loss_from: None,
             listen: None,
             retention: None,
+            metrics: None,
             queue_events_max: 10_000,
             queue_bytes_max: 64 << 20,
             pages_max: None,
@@ -69,6 +73,7 @@ impl Options {
 /// acknowledged is lost, and the next start takes a little longer.
 pub struct SqliteLog {
     path: PathBuf,
+    head: Seq,
     commands: mpsc::UnboundedSender<Command>,
     questions: mpsc::UnboundedSender<Question>,
     gate: Arc<Gate>,
@@ -89,6 +94,7 @@ impl SqliteLog {
         };
         let store = Writer::open(&opening)?;
         let path = store.path().to_owned();
+        let head = store.head().seq;
         let log_reader = LogReader::open(&path)?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (questions, asked) = mpsc::unbounded_channel();
@@ -99,12 +105,17 @@ impl SqliteLog {
         let reading =
             std::thread::Builder::new().name("log-reader".into()).spawn(move || reader::run(&log_reader, asked))?;
         let threads = Mutex::new(vec![writing, reading]);
-        Ok((Self { path, commands, questions, gate, failed, threads }, feed))
+        Ok((Self { path, head, commands, questions, gate, failed, threads }, feed))
     }
 
     /// The database's real path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The last event when the log was opened; commits tell of those that came after.
+    pub fn head(&self) -> Seq {
+        self.head
     }
 
     /// Holds the reason once the log can no longer write, be it a failed fsync or another host that took over: the

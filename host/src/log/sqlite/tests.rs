@@ -441,7 +441,7 @@ async fn retention_takes_what_nobody_needs_and_the_chain_still_verifies() {
     crate::store::verify(&disk.path()).unwrap();
     let outcomes: Vec<i64> = {
         let conn = disk.stranger();
-        let mut statement = conn.prepare("SELECT seq FROM outcomes").unwrap();
+        let mut statement = conn.prepare("SELECT sequence FROM outcomes").unwrap();
         statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     };
     assert_eq!(outcomes, [3]);

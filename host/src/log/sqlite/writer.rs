@@ -18,6 +18,7 @@ use crate::log::{Activated, Activation, Appended, Commit, DeadDecision, DeadSele
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Seq, Timestamp};
 use crate::store::{self, Class, OpenError, Writer};
+use crate::telemetry::Metrics;
 
 /// Commands in one transaction, and payload bytes in it beyond the first command.
 const GROUP_MAX: usize = 1_000;
@@ -159,6 +160,7 @@ struct Service {
     commits: mpsc::UnboundedSender<Commit>,
     fail: watch::Sender<Option<String>>,
     retention: Option<Retention>,
+    metrics: Option<Arc<Metrics>>,
     positions: BTreeMap<ConsumerName, Seq>,
     positions_at: Option<Duration>,
     marker: Marker,
@@ -194,6 +196,7 @@ pub(super) fn start(
         commits,
         fail,
         retention: options.retention,
+        metrics: options.metrics,
         positions: BTreeMap::new(),
         positions_at: None,
         marker,
@@ -317,14 +320,22 @@ impl Service {
         self.transact(commands.collect())
     }
 
+    fn observe(&self, answers: &[Answer], began: Duration) {
+        let settlements = answers.iter().filter(|answer| matches!(answer, Answer::Settle { .. })).count() as u64;
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| settlements > 0) {
+            metrics.settled(settlements, self.clock.monotonic().saturating_sub(began));
+        }
+    }
+
     /// One transaction; answers only after it is on disk.
     fn transact(&mut self, mut group: VecDeque<Command>) -> Result<(), store::Error> {
         let mut commits = Vec::new();
         let mut answers = Vec::with_capacity(group.len());
         let positions = mem::take(&mut self.positions);
         self.positions_at = None;
+        let began = self.clock.monotonic();
         match self.attempt(&mut group, &positions, &mut commits, &mut answers) {
-            Ok(()) => {}
+            Ok(()) => self.observe(&answers, began),
             Err(e) => {
                 self.note(positions.into_iter().collect());
                 return self.undo(e, answers, group);
