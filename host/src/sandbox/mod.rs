@@ -26,7 +26,6 @@ mod tests;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::model::{Event, Payload, Report};
 
@@ -79,5 +78,3 @@ pub trait Invoke: Send + Sync {
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
 }
 
-/// How much longer than its time limit an attempt may take to be ended.
-pub const OVERRUN: Duration = Duration::from_millis(250);
