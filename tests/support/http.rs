@@ -75,3 +75,44 @@ impl Client {
         Ok(Response { status, headers, body })
     }
 }
+
+/// Server-sent events, as they come.
+pub struct Stream {
+    lines: BufReader<TcpStream>,
+}
+
+impl Stream {
+    /// What becomes durable from now on is heard once this has returned.
+    pub fn open(address: &str) -> Result<Self> {
+        let mut client = Client::connect(address)?;
+        let request = format!("GET /stream HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
+        client.stream.get_mut().write_all(request.as_bytes())?;
+        let mut stream = Self { lines: client.stream };
+        let head = stream.line()?;
+        anyhow::ensure!(head.contains("200"), "{head}");
+        while !stream.line()?.is_empty() {}
+        Ok(stream)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let read = self.lines.read_line(&mut line)?;
+        anyhow::ensure!(read > 0, "the stream has ended");
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// The next one of this kind: `event`, `outcome`, `dead-letter` or `reloaded`.
+    pub fn next(&mut self, kind: &str) -> Result<Value> {
+        let mut now = String::new();
+        loop {
+            let line = self.line()?;
+            if let Some(name) = line.strip_prefix("event:") {
+                now = name.trim().to_owned();
+            } else if let Some(data) = line.strip_prefix("data:")
+                && now == kind
+            {
+                return Ok(serde_json::from_str(data.trim())?);
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on must say so and end"
 )]
 
+pub mod hand;
 pub mod http;
 
 use std::collections::BTreeMap;
@@ -151,6 +152,15 @@ impl Project {
         self.rows(sql).first().and_then(|row| row.first()?.as_i64()).unwrap_or(0)
     }
 
+    /// The outcomes of a consumer in the order of its calls: attempt, word and what the delivery became.
+    pub fn calls(&self, consumer: &str) -> Vec<(i64, String, String)> {
+        let sql = format!(
+            "SELECT attempt, outcome, state FROM outcomes WHERE consumer = '{consumer}' ORDER BY sequence, round, call"
+        );
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.rows(&sql).iter().map(|row| (row[0].as_i64().unwrap_or(0), text(&row[1]), text(&row[2]))).collect()
+    }
+
     /// Outcomes by consumer and word.
     pub fn outcomes(&self) -> BTreeMap<(String, String), i64> {
         let rows = self.rows("SELECT consumer, outcome, count(*) FROM outcomes GROUP BY 1, 2");
@@ -186,6 +196,15 @@ impl Host {
 
     pub fn client(&self) -> http::Client {
         http::Client::connect(&self.address).expect("the host answers")
+    }
+
+    /// Sends an event; its sequence.
+    #[track_caller]
+    pub fn emit(&self, id: &str, event_type: &str) -> u64 {
+        let event = format!(r#"{{"id":"{id}","source":"shop","type":"{event_type}","data":{{"id":"{id}"}}}}"#);
+        let response = self.client().post("/events", event.as_bytes()).expect("the host answers");
+        assert_eq!(response.status, 202, "{}", String::from_utf8_lossy(&response.body));
+        response.json()["events"][0]["sequence"].as_u64().expect("a sequence")
     }
 
     /// Waits until the host says this, and gives the line.

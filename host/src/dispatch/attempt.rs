@@ -100,7 +100,7 @@ async fn settle(tools: &Tools, claim: &Claim, report: Report) -> Option<(Settlem
             Some((settlement, settled))
         }
         Err(error) => {
-            tracing::warn!(delivery = %claim.id, %error, "an attempt could not be settled; it will run again after a restart");
+            tracing::warn!(delivery = %claim.id, %error, "an attempt could not be settled; it will run again");
             None
         }
     }

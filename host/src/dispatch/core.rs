@@ -22,8 +22,8 @@ const ADVANCE_STEP: u64 = 1_000;
 pub enum Wake {
     /// Something became durable.
     Commit(Commit),
-    /// The deployment that the next activation makes live.
-    Prepared(Snapshot),
+    /// The deployment that the next activation makes live; none if there will be no activation after all.
+    Prepared(Option<Snapshot>),
     Recovered(ConsumerName, Recovery),
     /// None where reading failed; it is asked for again.
     Page(ConsumerName, Option<Vec<Arc<Event>>>),
@@ -43,7 +43,7 @@ pub enum Ended {
     Settled(Delivery),
     /// A lost race for state: nothing was kept.
     Conflict(Delivery),
-    /// The log is closed or failed: the delivery stays as the log knows it.
+    /// The log did not take the settlement: the delivery stays as the log knows it, and is tried again.
     Unsettled,
 }
 
@@ -107,18 +107,21 @@ impl Core {
     fn note(&mut self, wake: Wake, now: Timestamp, actions: &mut Vec<Action>) {
         match wake {
             Wake::Commit(commit) => self.committed(commit, now, actions),
-            Wake::Prepared(snapshot) => self.prepared = Some(snapshot),
+            Wake::Prepared(snapshot) => self.prepared = snapshot,
             Wake::Recovered(name, recovery) => self.recovered(name, recovery),
-            Wake::Page(name, events) => self.with(&name, |lane| match events {
-                Some(events) => lane.page(&events, now),
-                None => lane.page_failed(),
-            }),
+            Wake::Page(name, events) => {
+                let head = self.head;
+                self.with(&name, |lane| match events {
+                    Some(events) => lane.page(&events, head, now),
+                    None => lane.page_failed(),
+                });
+            }
             Wake::Loaded(name, page) => self.with(&name, |lane| match page {
                 Some(page) => lane.loaded(page, PAGE_WAITING),
                 None => lane.load_failed(),
             }),
             Wake::Fetched(id, event) => self.with(&id.consumer.clone(), |lane| lane.fetched(&id, event, now)),
-            Wake::Ended(id, ended) => self.ended(&id, ended),
+            Wake::Ended(id, ended) => self.ended(&id, ended, now),
             Wake::Tick => {}
             Wake::Drain => {
                 self.draining = true;
@@ -178,12 +181,12 @@ impl Core {
         self.lanes.insert(name, lane);
     }
 
-    fn ended(&mut self, id: &DeliveryId, ended: Ended) {
+    fn ended(&mut self, id: &DeliveryId, ended: Ended, now: Timestamp) {
         self.running = self.running.saturating_sub(1);
         self.with(&id.consumer, |lane| match ended {
             Ended::Settled(next) => lane.settled(id, next),
             Ended::Conflict(delivery) => lane.conflicted(id, delivery),
-            Ended::Unsettled => lane.abandoned(id),
+            Ended::Unsettled => lane.abandoned(id, now),
         });
     }
 
@@ -247,6 +250,10 @@ impl Core {
     /// Whether no deployed consumer has anything left to do about events up to `through`.
     pub fn is_settled(&self, through: Seq) -> bool {
         self.joining.is_empty() && self.prepared.is_none() && self.lanes.values().all(|lane| lane.is_settled(through))
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     pub fn head(&self) -> Seq {

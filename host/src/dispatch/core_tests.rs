@@ -60,7 +60,7 @@ impl World {
         let from = self.events.len() as Seq + 1;
         let catalogue = Arc::new(crate::registry::catalogue::Catalogue::new(&deployment));
         let consumers = Arc::new(consumers);
-        self.wake(Wake::Prepared(Snapshot { generation, deployment, consumers, catalogue }));
+        self.wake(Wake::Prepared(Some(Snapshot { generation, deployment, consumers, catalogue })));
         self.wake(Wake::Commit(Commit::Activated(Activated { generation, from })));
     }
 
@@ -325,10 +325,121 @@ fn the_hosts_own_chain_is_recorded_and_not_delivered_beyond_its_depth() {
     world.deploy(vec![named("alert", "tidegate.**")], 8);
     let deep = crate::model::Limits::default().chain_depth + 1;
     let mut event = scripted::event(1, "tidegate.dead-lettered");
+    event.envelope.source = crate::model::event::HOST_SOURCE.into();
     event.envelope.depth = deep;
     world.events.push(Arc::new(event.clone()));
     world.wake(Wake::Commit(Commit::Events(vec![Arc::new(event)])));
     assert!(world.running.is_empty());
     world.emit(&["tidegate.dead-lettered"]);
     assert_eq!(world.running(), ["2/alert"]);
+}
+
+/// The same, for an event that a guest was allowed to publish: whoever subscribed gets it.
+#[test]
+fn a_guests_event_is_delivered_however_deep_its_chain() {
+    let mut world = World::new();
+    world.deploy(vec![greet(1)], 8);
+    let mut event = scripted::event(1, "order.created");
+    event.envelope.depth = crate::model::Limits::default().chain_depth + 1;
+    world.events.push(Arc::new(event.clone()));
+    world.wake(Wake::Commit(Commit::Events(vec![Arc::new(event)])));
+    assert_eq!(world.running(), ["1/greet"]);
+}
+
+#[test]
+fn a_page_that_runs_ahead_of_the_commits_is_not_routed_by_the_old_generation() {
+    let mut world = World::new();
+    world.deploy(vec![greet(1)], 8);
+    // The lane is full, so that it reads pages.
+    for _ in 0..READY_MAX / 256 + 1 {
+        world.emit(&["order.created"; 256]);
+    }
+    let known = world.events.len();
+    // In the log, and not told yet: another generation, and an event for it.
+    let seq = known as Seq + 1;
+    world.events.push(Arc::new(scripted::event(seq, "stock.counted")));
+    world.end_all(Outcome::Done);
+    assert_eq!(world.settled.len(), known);
+    let ahead = world.events.pop().unwrap();
+    world.deploy(vec![named("greet", "stock.*")], 8);
+    world.events.push(ahead.clone());
+    world.wake(Wake::Commit(Commit::Events(vec![ahead])));
+    assert_eq!(world.running(), [format!("{seq}/greet")]);
+}
+
+#[test]
+fn a_log_that_ends_in_a_gap_is_not_read_for_ever() {
+    let mut core = Core::new(9);
+    let deployed = |consumer: Consumer| BTreeMap::from([(consumer.spec.name.clone(), consumer)]);
+    let deployment = Arc::new(deployment(8));
+    let catalogue = Arc::new(crate::registry::catalogue::Catalogue::new(&deployment));
+    let consumers = Arc::new(deployed(greet(1)));
+    let snapshot = Snapshot { generation: Generation(1), deployment, consumers, catalogue };
+    let activated = Commit::Activated(Activated { generation: Generation(1), from: 10 });
+    core.handle([Wake::Prepared(Some(snapshot)), Wake::Commit(activated)], Timestamp(0));
+    let name = ConsumerName::new("greet").unwrap();
+    let recovery = Recovery { position: 4, ..Recovery::default() };
+    let actions = core.handle([Wake::Recovered(name.clone(), recovery)], Timestamp(0));
+    assert!(actions.iter().any(|action| matches!(action, Action::Read(_, 4))));
+    let actions = core.handle([Wake::Page(name.clone(), Some(vec![])), Wake::Loaded(name, Some(vec![]))], Timestamp(0));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Read(..))), "there is nothing to read");
+    assert!(core.is_settled(9));
+}
+
+#[test]
+fn events_that_may_not_be_delivered_yet_are_never_forgotten_for_want_of_room() {
+    let mut world = World::new();
+    world.deploy(vec![greet(64)], 64);
+    let far = world.now.plus(std::time::Duration::from_secs(7_200));
+    let mut event = scripted::event(1, "order.created");
+    event.envelope.not_before = Some(far);
+    world.events.push(Arc::new(event.clone()));
+    world.wake(Wake::Commit(Commit::Events(vec![Arc::new(event)])));
+    let many = WAITING_MAX + 200;
+    for _ in 0..many / 100 {
+        world.emit(&["order.created"; 100]);
+        world.end_all(Outcome::Retry);
+    }
+    world.now = world.now.plus(std::time::Duration::from_secs(3_600));
+    world.wake(Wake::Tick);
+    world.end_all(Outcome::Done);
+    assert_eq!(world.settled.len(), many, "all but the one that is not due");
+    world.now = far;
+    world.wake(Wake::Tick);
+    assert_eq!(world.running(), ["1/greet"]);
+    world.end_all(Outcome::Done);
+    assert!(world.core.is_settled(many as Seq + 1));
+}
+
+#[test]
+fn an_attempt_that_could_not_be_settled_runs_again_while_the_log_lives() {
+    let mut world = World::new();
+    world.deploy(vec![greet(1)], 8);
+    world.emit(&["order.created"]);
+    let claim = world.running.remove(0);
+    world.wake(Wake::Ended(claim.id, Ended::Unsettled));
+    assert!(world.running.is_empty(), "not at once: the log has trouble");
+    assert!(!world.core.is_settled(1));
+    world.now = world.core.next_due().unwrap();
+    world.wake(Wake::Tick);
+    assert_eq!(world.running(), ["1/greet"]);
+    assert_eq!(world.running[0].delivery.attempts, 0);
+    world.end_all(Outcome::Done);
+    assert!(world.core.is_settled(1));
+}
+
+#[test]
+fn an_activation_that_failed_leaves_nothing_unsettled() {
+    let mut world = World::new();
+    world.deploy(vec![greet(1)], 8);
+    let snapshot = Snapshot {
+        generation: Generation(2),
+        deployment: Arc::new(deployment(8)),
+        consumers: Arc::default(),
+        catalogue: Arc::new(crate::registry::catalogue::Catalogue::new(&deployment(8))),
+    };
+    world.wake(Wake::Prepared(Some(snapshot)));
+    assert!(!world.core.is_settled(0));
+    world.wake(Wake::Prepared(None));
+    assert!(world.core.is_settled(0));
 }

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::log::{Recovery, Waiting};
+use crate::model::event::HOST_SOURCE;
 use crate::model::spec::SubscriptionSpec;
 use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Seq, State, Timestamp};
 use crate::registry::Consumer;
@@ -15,6 +17,11 @@ pub const READY_MAX: usize = 1_024;
 const READY_LOW: usize = 256;
 /// Waiting deliveries held in memory, the soonest.
 pub const WAITING_MAX: usize = 10_000;
+/// Deliveries held in memory until their events may be delivered (`notBefore`): the log has no row for them, so they
+/// cannot be left to it. With more of them, the lane reads on only as they fall due.
+pub const DELAYED_MAX: usize = 100_000;
+/// A delivery whose attempt could not be settled, or whose event could not be read, is due again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Events fetched at once for deliveries that became due.
 const FETCHES_MAX: usize = 64;
 /// Lost races for state in a row after which a delivery runs alone.
@@ -56,8 +63,8 @@ pub struct Lane {
     timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
     /// Every event up to here has been looked at.
     read_at: Seq,
-    /// A page of the log is on its way.
-    reading: bool,
+    /// A page of the log is on its way; it was asked for when the log's last event was this one.
+    reading: Option<Seq>,
     /// Settled before the last stop, beyond the cursor.
     settled: BTreeSet<Seq>,
     /// First attempts, in log order.
@@ -69,8 +76,11 @@ pub struct Lane {
     /// Deliveries that lost their races for state: each runs alone.
     alone: VecDeque<Ready>,
     running_alone: bool,
-    /// Waiting deliveries, soonest first.
+    /// Waiting deliveries as the store has them, soonest first.
     waiting: BTreeMap<WaitKey, Delivery>,
+    /// Those that wait until then and that the store does not have, or not with this due time: events that may not be
+    /// delivered yet, and what is tried again after a failure to read or settle.
+    delayed: BTreeMap<WaitKey, Delivery>,
     /// Which of the waiting deliveries are in the store only.
     stored: Stored,
     loading: bool,
@@ -79,7 +89,7 @@ pub struct Lane {
     /// Due, and their events on their way.
     fetching: BTreeMap<DeliveryId, Delivery>,
     /// Running attempts, their settlement included.
-    in_hand: BTreeMap<DeliveryId, (Arc<Event>, u32)>,
+    in_hand: BTreeMap<DeliveryId, Ready>,
     /// Events whose first delivery is neither settled nor stored as waiting: they hold the cursor back.
     open: BTreeSet<Seq>,
     /// The cursor as the log was last told.
@@ -93,7 +103,7 @@ impl Lane {
             consumer: None,
             timeline: recovery.timeline,
             read_at: recovery.position,
-            reading: false,
+            reading: None,
             settled: recovery.settled.into_iter().collect(),
             ready: VecDeque::new(),
             again: VecDeque::new(),
@@ -101,6 +111,7 @@ impl Lane {
             alone: VecDeque::new(),
             running_alone: false,
             waiting: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             stored: Stored::After(None),
             loading: false,
             late: Vec::new(),
@@ -132,17 +143,23 @@ impl Lane {
     /// Events as they were committed. Taken if the lane is up to date and has room; otherwise read later.
     pub fn offer(&mut self, events: &[Arc<Event>], now: Timestamp) {
         for event in events {
-            if event.seq != self.read_at + 1 || self.reading || self.ready.len() >= READY_MAX {
+            let room = self.ready.len() < READY_MAX && self.open.len() < READY_MAX + DELAYED_MAX;
+            if event.seq != self.read_at + 1 || self.reading.is_some() || !room {
                 return;
             }
             self.take(event, now);
         }
     }
 
-    /// A page of the log that was asked for.
-    pub fn page(&mut self, events: &[Arc<Event>], now: Timestamp) {
-        self.reading = false;
-        for event in events {
+    /// A page of the log that was asked for, while `head` is the last event that commits told of. A page may run ahead
+    /// of the commits, and what lies beyond them may belong to a generation that is not known yet: it is read again.
+    pub fn page(&mut self, events: &[Arc<Event>], head: Seq, now: Timestamp) {
+        let Some(asked_at) = self.reading.take() else { return };
+        if events.first().is_none_or(|first| first.seq > asked_at) {
+            // The log has nothing in between: a loss that was accepted, or what retention took.
+            self.read_at = self.read_at.max(asked_at);
+        }
+        for event in events.iter().take_while(|event| event.seq <= head) {
             if event.seq > self.read_at {
                 self.take(event, now);
             }
@@ -151,16 +168,14 @@ impl Lane {
 
     /// A page could not be read; it is asked for again.
     pub fn page_failed(&mut self) {
-        self.reading = false;
+        self.reading = None;
     }
 
     fn take(&mut self, event: &Arc<Event>, now: Timestamp) {
         let next = self.read_at + 1;
         self.read_at = event.seq;
         debug_assert!(event.seq >= next, "the log is read in order");
-        // A chain of host events that cause one another is recorded to its end and delivered only so deep.
-        let deepest = self.consumer.as_ref().map_or(u32::MAX, |c| c.spec.limits.chain_depth);
-        if self.settled.remove(&event.seq) || !self.subscribes(event) || event.envelope.depth > deepest {
+        if self.settled.remove(&event.seq) || !self.subscribes(event) || self.is_too_deep(event) {
             return;
         }
         let id = DeliveryId { seq: event.seq, consumer: self.name.clone(), round: 0 };
@@ -168,18 +183,33 @@ impl Lane {
         let due_at = event.envelope.not_before.unwrap_or(event.accepted_at);
         let delivery = Delivery::new(due_at);
         if due_at > now {
-            self.waiting.insert((due_at, id), delivery);
+            self.delayed.insert((due_at, id), delivery);
         } else {
             self.ready.push_back(Ready { id, delivery, event: event.clone(), conflicts: 0 });
         }
     }
 
+    /// The host's own events could cause one another for ever, as when a consumer of dead letters dies of each: such a
+    /// chain is recorded to its end and delivered only so deep. A guest is refused at the depth where it publishes.
+    fn is_too_deep(&self, event: &Event) -> bool {
+        let deepest = self.consumer.as_ref().map_or(u32::MAX, |c| c.spec.limits.chain_depth);
+        let deep = event.envelope.source == HOST_SOURCE && event.envelope.depth > deepest;
+        if deep {
+            let (event, consumer) = (event.seq, &self.name);
+            tracing::warn!(event, %consumer, "not delivered: the chain of causes is longer than chain-depth {deepest}");
+        }
+        deep
+    }
+
     /// The sequence after which to read, if the lane wants more of the log, whose last event is `head`.
     pub fn wants_page(&mut self, head: Seq) -> Option<Seq> {
-        let hungry = self.ready.len() < READY_LOW && self.open.len() < READY_MAX + WAITING_MAX;
-        let wants = self.consumer.is_some() && hungry && self.read_at < head && !self.reading;
-        self.reading |= wants;
-        wants.then_some(self.read_at)
+        let hungry = self.ready.len() < READY_LOW && self.open.len() < READY_MAX + DELAYED_MAX;
+        let wants = self.consumer.is_some() && hungry && self.read_at < head && self.reading.is_none();
+        if !wants {
+            return None;
+        }
+        self.reading = Some(head);
+        Some(self.read_at)
     }
 
     /// After which waiting delivery to load more of them, if there are more and there is room.
@@ -238,16 +268,20 @@ impl Lane {
     pub fn next_due(&self) -> Option<Timestamp> {
         self.consumer.as_ref()?;
         let room = self.fetching.len() + self.again.len() < FETCHES_MAX;
-        room.then(|| self.waiting.first_key_value().map(|((due_at, _), _)| *due_at)).flatten()
+        let soonest = [&self.waiting, &self.delayed].into_iter().filter_map(|held| Some(held.first_key_value()?.0.0));
+        room.then(|| soonest.min()).flatten()
     }
 
     /// Deliveries that have become due, whose events must be fetched.
     pub fn fall_due(&mut self, now: Timestamp) -> Vec<DeliveryId> {
         let mut due = Vec::new();
         while self.next_due().is_some_and(|due_at| due_at <= now) {
-            let Some(((_, id), delivery)) = self.waiting.pop_first() else { break };
-            self.fetching.insert(id.clone(), delivery);
-            due.push(id);
+            let delayed = self.delayed.first_key_value().is_some_and(|((due_at, _), _)| *due_at <= now);
+            let held = if delayed { &mut self.delayed } else { &mut self.waiting };
+            let Some(((_, id), delivery)) = held.pop_first() else { break };
+            if !self.in_hand.contains_key(&id) && self.fetching.insert(id.clone(), delivery).is_none() {
+                due.push(id);
+            }
         }
         due
     }
@@ -259,7 +293,7 @@ impl Lane {
             Some(event) => self.again.push_back(Ready { id: id.clone(), delivery, event, conflicts: 0 }),
             // The log could not be read: it is due again in a moment.
             None => {
-                self.waiting.insert((now.plus(std::time::Duration::from_secs(1)), id.clone()), delivery);
+                self.delayed.insert((now.plus(AGAIN_AFTER), id.clone()), delivery);
             }
         }
     }
@@ -280,7 +314,7 @@ impl Lane {
             if self.again_first { (&mut self.again, &mut self.ready) } else { (&mut self.ready, &mut self.again) };
         let next = self.alone.pop_front().or_else(|| first.pop_front()).or_else(|| second.pop_front())?;
         self.again_first = !self.again_first;
-        self.in_hand.insert(next.id.clone(), (next.event.clone(), next.conflicts));
+        self.in_hand.insert(next.id.clone(), next.clone());
         Some(next)
     }
 
@@ -295,17 +329,20 @@ impl Lane {
 
     /// The attempt lost a race for state: nothing of it was kept, it runs again.
     pub fn conflicted(&mut self, id: &DeliveryId, delivery: Delivery) {
-        let Some((event, conflicts)) = self.released(id) else { return };
-        let ready = Ready { id: id.clone(), delivery, event, conflicts: conflicts + 1 };
+        let Some(ready) = self.released(id) else { return };
+        let ready = Ready { delivery, conflicts: ready.conflicts + 1, ..ready };
         if ready.conflicts >= CONFLICTS_MAX { self.alone.push_back(ready) } else { self.again.push_front(ready) }
     }
 
-    /// The attempt ended and could not be settled: the log knows the delivery as unsettled, the next start runs it.
-    pub fn abandoned(&mut self, id: &DeliveryId) {
-        self.released(id);
+    /// The attempt ended and could not be settled: for the log it never ran. If the log goes on, it runs again after a
+    /// moment; if not, after the next start.
+    pub fn abandoned(&mut self, id: &DeliveryId, now: Timestamp) {
+        if let Some(ready) = self.released(id) {
+            self.delayed.insert((now.plus(AGAIN_AFTER), ready.id), ready.delivery);
+        }
     }
 
-    fn released(&mut self, id: &DeliveryId) -> Option<(Arc<Event>, u32)> {
+    fn released(&mut self, id: &DeliveryId) -> Option<Ready> {
         self.running_alone = false;
         self.in_hand.remove(id)
     }
@@ -333,7 +370,7 @@ impl Lane {
             && !self.again.iter().chain(&self.alone).any(|ready| within(&ready.id))
             && matches!(self.stored, Stored::Nothing)
             && self.late.is_empty()
-            && !self.waiting.keys().any(|(_, id)| within(id))
+            && !self.waiting.keys().chain(self.delayed.keys()).any(|(_, id)| within(id))
     }
 
     /// How far everything is settled or waiting.

@@ -9,14 +9,16 @@ pub(crate) mod scripted;
 pub mod settle;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::attempt::Tools;
-use self::core::{Action, Core, PAGE_EVENTS, PAGE_WAITING, Wake};
+use self::core::{Action, Core, Ended, PAGE_EVENTS, PAGE_WAITING, Wake};
 use crate::clock::Clock;
 use crate::log::{Commit, EventLog};
 use crate::model::{ConsumerName, DeliveryId, Seq};
@@ -45,7 +47,12 @@ enum Request {
 impl Handle {
     /// The snapshot that the next activation of the log makes live.
     pub fn prepare(&self, snapshot: Snapshot) {
-        self.wake(Wake::Prepared(snapshot));
+        self.wake(Wake::Prepared(Some(snapshot)));
+    }
+
+    /// What was prepared will not be activated.
+    pub fn withdraw(&self) {
+        self.wake(Wake::Prepared(None));
     }
 
     /// Claims nothing more; answers when no attempt is in hand.
@@ -163,7 +170,12 @@ impl Dispatcher {
             Action::Attempt(claim) => {
                 let (tools, back) = (self.tools.clone(), self.back.clone());
                 self.guests.spawn(async move {
-                    let ended = attempt::run(&tools, &claim).await;
+                    let ended = AssertUnwindSafe(attempt::run(&tools, &claim)).catch_unwind().await;
+                    let ended = ended.unwrap_or_else(|_| {
+                        tools.metrics.host_panic();
+                        tracing::error!(delivery = %claim.id, "the host panicked while it settled; please report this");
+                        Ended::Unsettled
+                    });
                     let _gone = back.send(Wake::Ended(claim.id, ended)).is_err();
                 });
             }
@@ -227,7 +239,7 @@ impl Dispatcher {
         let core = &self.core;
         let ready = |request: &mut Request| match request {
             Request::Settled(through, _) => core.is_settled(*through),
-            Request::Drained(_) => core.running() == 0,
+            Request::Drained(_) => core.is_draining() && core.running() == 0,
         };
         for request in self.open.extract_if(.., ready) {
             let (Request::Settled(_, done) | Request::Drained(done)) = request;
