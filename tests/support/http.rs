@@ -54,6 +54,17 @@ impl Client {
         self.read()
     }
 
+    /// Waits until a consumer's delivery of an event has an outcome.
+    pub fn settled(&mut self, consumer: &str, sequence: u64) {
+        loop {
+            let answer = self.get(&format!("/outcomes?consumer={consumer}&sequence={sequence}"));
+            let answer = answer.unwrap_or_else(|error| panic!("{error}"));
+            if answer.json()["outcomes"].as_array().is_some_and(|rows| !rows.is_empty()) {
+                return;
+            }
+        }
+    }
+
     fn read(&mut self) -> Result<Response> {
         let mut status_line = String::new();
         self.stream.read_line(&mut status_line)?;

@@ -25,8 +25,11 @@ use serde_json::Value;
 /// How long a test waits for a signal that must come. Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary under test, built beside the tests.
+/// The binary under test: built beside the tests, or named by `TIDEGATE_BINARY`.
 pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("TIDEGATE_BINARY") {
+        return named.into();
+    }
     let tests = std::env::current_exe().expect("the test knows itself");
     let folder = tests.parent().and_then(Path::parent).expect("a test lives in target/PROFILE/deps");
     let binary = folder.join("tidegate");

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
@@ -37,9 +38,14 @@ pub struct Tools {
 
 const OVER_QUOTA: &str = "the writes to state pass the consumer's quota; delete keys, or raise grants.state.quota";
 
-/// Runs the attempt that `claim` allows and makes durable what it caused.
-pub async fn run(tools: &Tools, claim: &Claim) -> Ended {
+/// Runs the attempt that `claim` allows and makes durable what it caused. Also says what the call itself took.
+pub async fn run(tools: &Tools, claim: &Claim) -> (Ended, Duration) {
     let report = call(tools, claim).await;
+    let took = report.usage.duration;
+    (make_durable(tools, claim, report).await, took)
+}
+
+async fn make_durable(tools: &Tools, claim: &Claim, report: Report) -> Ended {
     let over_quota =
         Report { usage: report.usage, ..Report::bare(Outcome::OverLimit, OVER_QUOTA.to_owned(), report.started_at) };
     match settle(tools, claim, report).await {

@@ -1,10 +1,12 @@
 //! Every decision of the dispatcher, without a runtime: something happened, so do these things. The production loop
 //! and a simulator drive the same code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::lane::{Lane, Ready, WaitKey};
+use super::pace::{Pace, slots_for_slow};
 use super::settle::Claim;
 use crate::log::{Activated, Commit, Recovery, Waiting};
 use crate::model::delivery::Input;
@@ -30,7 +32,8 @@ pub enum Wake {
     Loaded(ConsumerName, Option<Vec<Waiting>>),
     Fetched(DeliveryId, Option<Arc<Event>>),
     /// An attempt and its settlement are over.
-    Ended(DeliveryId, Ended),
+    /// With what the call of the handler took.
+    Ended(DeliveryId, Ended, Duration),
     /// Time has passed.
     Tick,
     /// Claim nothing more.
@@ -49,7 +52,7 @@ pub enum Ended {
 
 /// Something to do.
 pub enum Action {
-    Attempt(Box<Claim>),
+    Attempt(Box<Claim>, Pace),
     Recover(ConsumerName),
     Read(ConsumerName, Seq),
     Load(ConsumerName, Option<WaitKey>),
@@ -68,6 +71,8 @@ pub struct Core {
     /// Attempts that may run at once, over all lanes.
     slots: usize,
     running: usize,
+    /// Those of them that belong to slow consumers.
+    slow: BTreeSet<DeliveryId>,
     /// The lane served last: the next one is served first, so that every lane gets its turn.
     served: Option<ConsumerName>,
     draining: bool,
@@ -85,6 +90,7 @@ impl Core {
             head,
             slots: 0,
             running: 0,
+            slow: BTreeSet::new(),
             served: None,
             draining: false,
         }
@@ -121,7 +127,7 @@ impl Core {
                 None => lane.load_failed(),
             }),
             Wake::Fetched(id, event) => self.with(&id.consumer.clone(), |lane| lane.fetched(&id, event, now)),
-            Wake::Ended(id, ended) => self.ended(&id, ended, now),
+            Wake::Ended(id, ended, took) => self.ended(&id, ended, took, now),
             Wake::Tick => {}
             Wake::Drain => {
                 self.draining = true;
@@ -181,12 +187,16 @@ impl Core {
         self.lanes.insert(name, lane);
     }
 
-    fn ended(&mut self, id: &DeliveryId, ended: Ended, now: Timestamp) {
+    fn ended(&mut self, id: &DeliveryId, ended: Ended, took: Duration, now: Timestamp) {
         self.running = self.running.saturating_sub(1);
-        self.with(&id.consumer, |lane| match ended {
-            Ended::Settled(next) => lane.settled(id, next),
-            Ended::Conflict(delivery) => lane.conflicted(id, delivery),
-            Ended::Unsettled => lane.abandoned(id, now),
+        self.slow.remove(id);
+        self.with(&id.consumer, |lane| {
+            lane.meter.note(took);
+            match ended {
+                Ended::Settled(next) => lane.settled(id, next),
+                Ended::Conflict(delivery) => lane.conflicted(id, delivery),
+                Ended::Unsettled => lane.abandoned(id, now),
+            }
         });
     }
 
@@ -225,12 +235,19 @@ impl Core {
     fn start_one(&mut self, name: &ConsumerName, actions: &mut Vec<Action>) -> bool {
         let generation = self.generation;
         let Some(lane) = self.lanes.get_mut(name) else { return false };
+        let pace = lane.meter.pace();
+        if pace == Pace::Slow && self.slow.len() >= slots_for_slow(self.slots) {
+            return false;
+        }
         let Some((ready, consumer)) = lane.claim().zip(lane.consumer().cloned()) else { return false };
         let Ready { id, delivery, event, .. } = ready;
         // What is ready is pending, so a claim is always legal; the time and the number do not matter to it.
         let Ok(delivery) = delivery.step(Input::Claim, &consumer.spec.retry, Timestamp::MIN, 0) else { return false };
         self.running += 1;
-        actions.push(Action::Attempt(Box::new(Claim { id, delivery, event, consumer, generation })));
+        if pace == Pace::Slow {
+            self.slow.insert(id.clone());
+        }
+        actions.push(Action::Attempt(Box::new(Claim { id, delivery, event, consumer, generation }), pace));
         true
     }
 

@@ -9,7 +9,7 @@ use crate::model::spec::{Ceilings, Deployment, Retention, ServerSpec};
 use crate::model::{Outcome, State};
 
 fn deployment(attempts: u32) -> Deployment {
-    let day = std::time::Duration::from_secs(86_400);
+    let day = Duration::from_secs(86_400);
     Deployment {
         server: ServerSpec { listen: ([127, 0, 0, 1], 0).into(), hosts: vec![], tokens: vec![], grace: day },
         database: "x.db".into(),
@@ -81,7 +81,7 @@ impl World {
 
     fn act(&mut self, action: Action) -> Option<Wake> {
         Some(match action {
-            Action::Attempt(claim) => {
+            Action::Attempt(claim, _) => {
                 *self.attempts.entry(claim.id.clone()).or_default() += 1;
                 assert!(!self.running.iter().any(|c| c.id == claim.id), "{} runs twice at once", claim.id);
                 assert!(!self.settled.contains(&claim.id), "{} runs after its end", claim.id);
@@ -128,7 +128,7 @@ impl World {
             }
             _ => drop(self.settled.insert(claim.id.clone())),
         }
-        self.wake(Wake::Ended(claim.id.clone(), Ended::Settled(next)));
+        self.wake(Wake::Ended(claim.id.clone(), Ended::Settled(next), Duration::ZERO));
         claim.id
     }
 
@@ -167,9 +167,9 @@ fn a_matching_event_is_attempted_once_and_others_are_not() {
 #[test]
 fn concurrency_and_slots_bound_what_runs() {
     let mut world = World::new();
-    world.deploy(vec![greet(2), named("other", "order.*")], 3);
+    world.deploy(vec![greet(2), named("other", "order.*")], 4);
     world.emit(&["order.created"; 10]);
-    assert_eq!(world.running.len(), 3);
+    assert_eq!(world.running.len(), 3, "of four slots, one is kept for the quick");
     assert!(world.running.iter().filter(|c| c.id.consumer.as_str() == "greet").count() <= 2);
     world.end_all(Outcome::Done);
     assert_eq!(world.settled.len(), 20);
@@ -231,7 +231,7 @@ fn more_waiting_deliveries_than_memory_holds_are_all_attempted() {
         world.now = Timestamp(world.now.0 + 1);
     }
     assert_eq!(world.waiting.len(), many);
-    world.now = world.now.plus(std::time::Duration::from_secs(3_600));
+    world.now = world.now.plus(Duration::from_secs(3_600));
     world.wake(Wake::Tick);
     world.end_all(Outcome::Done);
     assert_eq!(world.settled.len(), many);
@@ -249,7 +249,7 @@ fn a_lost_race_runs_again_and_at_last_alone() {
         let claim = world.running.remove(at);
         let given_back = claim.delivery.step(Input::GiveBack, &claim.consumer.spec.retry, world.now, 0).unwrap();
         assert_eq!(given_back.attempts, 0, "a lost race costs no attempt");
-        world.wake(Wake::Ended(claim.id, Ended::Conflict(given_back)));
+        world.wake(Wake::Ended(claim.id, Ended::Conflict(given_back), Duration::ZERO));
     }
     assert!(!world.running().contains(&contender.to_string()), "it waits until it can run alone");
     world.emit(&["order.created"; 4]);
@@ -390,7 +390,7 @@ fn a_log_that_ends_in_a_gap_is_not_read_for_ever() {
 fn events_that_may_not_be_delivered_yet_are_never_forgotten_for_want_of_room() {
     let mut world = World::new();
     world.deploy(vec![greet(64)], 64);
-    let far = world.now.plus(std::time::Duration::from_secs(7_200));
+    let far = world.now.plus(Duration::from_secs(7_200));
     let mut event = scripted::event(1, "order.created");
     event.envelope.not_before = Some(far);
     world.events.push(Arc::new(event.clone()));
@@ -400,7 +400,7 @@ fn events_that_may_not_be_delivered_yet_are_never_forgotten_for_want_of_room() {
         world.emit(&["order.created"; 100]);
         world.end_all(Outcome::Retry);
     }
-    world.now = world.now.plus(std::time::Duration::from_secs(3_600));
+    world.now = world.now.plus(Duration::from_secs(3_600));
     world.wake(Wake::Tick);
     world.end_all(Outcome::Done);
     assert_eq!(world.settled.len(), many, "all but the one that is not due");
@@ -417,7 +417,7 @@ fn an_attempt_that_could_not_be_settled_runs_again_while_the_log_lives() {
     world.deploy(vec![greet(1)], 8);
     world.emit(&["order.created"]);
     let claim = world.running.remove(0);
-    world.wake(Wake::Ended(claim.id, Ended::Unsettled));
+    world.wake(Wake::Ended(claim.id, Ended::Unsettled, Duration::ZERO));
     assert!(world.running.is_empty(), "not at once: the log has trouble");
     assert!(!world.core.is_settled(1));
     world.now = world.core.next_due().unwrap();
@@ -442,4 +442,21 @@ fn an_activation_that_failed_leaves_nothing_unsettled() {
     assert!(!world.core.is_settled(0));
     world.wake(Wake::Prepared(None));
     assert!(world.core.is_settled(0));
+}
+
+#[test]
+fn slow_consumers_leave_slots_to_quick_ones() {
+    let mut world = World::new();
+    let spinners: Vec<_> = (0..8).map(|n| named(&format!("spin-{n}"), "order.*")).collect();
+    world.deploy(spinners.into_iter().chain([named("quick", "stock.*")]).collect(), 8);
+    // The quick one shows that it is quick.
+    world.emit(&["stock.counted"]);
+    world.end(Outcome::Done);
+    world.emit(&["order.created"; 20]);
+    assert_eq!(world.running.len(), 6, "a quarter of the slots stays free");
+    world.emit(&["stock.counted", "stock.counted", "stock.counted"]);
+    let quick = world.running.iter().filter(|claim| claim.id.consumer.as_str() == "quick").count();
+    assert_eq!(quick, 2, "and is there for the quick one");
+    world.end_all(Outcome::Done);
+    assert_eq!(world.settled.len(), 1 + 8 * 20 + 3);
 }

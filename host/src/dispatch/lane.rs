@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pace::Meter;
 use crate::log::{Recovery, Waiting};
 use crate::model::event::HOST_SOURCE;
 use crate::model::spec::SubscriptionSpec;
@@ -94,6 +95,8 @@ pub struct Lane {
     open: BTreeSet<Seq>,
     /// The cursor as the log was last told.
     told: Seq,
+    /// What attempts take.
+    pub(super) meter: Meter,
 }
 
 impl Lane {
@@ -119,6 +122,7 @@ impl Lane {
             in_hand: BTreeMap::new(),
             open: BTreeSet::new(),
             told: recovery.position,
+            meter: Meter::default(),
         }
     }
 

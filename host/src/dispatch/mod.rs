@@ -4,6 +4,7 @@
 pub mod attempt;
 pub mod core;
 pub mod lane;
+pub mod pace;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod settle;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::attempt::Tools;
 use self::core::{Action, Core, Ended, PAGE_EVENTS, PAGE_WAITING, Wake};
+use self::pace::Pace;
 use crate::clock::Clock;
 use crate::log::{Commit, EventLog};
 use crate::model::{ConsumerName, DeliveryId, Seq};
@@ -92,15 +94,31 @@ pub struct Options {
     pub head: Seq,
     /// What becomes durable, from the first commit of this process on.
     pub commits: mpsc::UnboundedReceiver<Commit>,
-    /// Where handlers run: not where the loop runs.
-    pub guests: tokio::runtime::Handle,
+    pub guests: Guests,
+}
+
+/// Where handlers run: not where the loop runs, and slow ones not where quick ones do.
+#[derive(Clone)]
+pub struct Guests {
+    pub quick: tokio::runtime::Handle,
+    /// On threads of lower priority.
+    pub slow: tokio::runtime::Handle,
+}
+
+impl Guests {
+    fn of(&self, pace: Pace) -> &tokio::runtime::Handle {
+        match pace {
+            Pace::Quick => &self.quick,
+            Pace::Slow => &self.slow,
+        }
+    }
 }
 
 /// The dispatcher's loop.
 pub struct Dispatcher {
     core: Core,
     tools: Tools,
-    guests: tokio::runtime::Handle,
+    guests: Guests,
     commits: mpsc::UnboundedReceiver<Commit>,
     wakes: mpsc::UnboundedReceiver<Wake>,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -136,26 +154,39 @@ impl Dispatcher {
         loop {
             let due = self.sleep();
             let stopped = async { stop.wait_for(|yes| *yes).await.is_ok() };
-            // What was prepared must be known before the commit that makes it live: wakes come first.
             tokio::select! {
                 biased;
                 _ = stopped => return,
                 Some(request) = self.requests.recv() => self.open.push(request),
                 _ = self.wakes.recv_many(&mut wakes, WAKES_MAX) => {}
-                n = self.commits.recv_many(&mut commits, WAKES_MAX) => {
-                    if n == 0 { return; }
-                    while let Ok(wake) = self.wakes.try_recv() { wakes.push(wake); }
-                    for commit in commits.drain(..) {
-                        if let Commit::Events(events) = &commit { self.tools.witness.appended(events); }
-                        wakes.push(Wake::Commit(commit));
-                    }
-                }
+                n = self.commits.recv_many(&mut commits, WAKES_MAX) => if n == 0 { return },
                 () = due => wakes.push(Wake::Tick),
             }
+            self.gather(&mut wakes, &mut commits);
             let actions = self.core.handle(wakes.drain(..), self.tools.clock.now());
             actions.into_iter().for_each(|action| self.act(action));
             self.publish();
             self.answer();
+        }
+    }
+
+    /// Takes what else there is, so that neither kind keeps the other waiting.
+    fn gather(&mut self, wakes: &mut Vec<Wake>, commits: &mut Vec<Commit>) {
+        while commits.len() < WAKES_MAX
+            && let Ok(commit) = self.commits.try_recv()
+        {
+            commits.push(commit);
+        }
+        // What was prepared before a commit must be known when it is looked at: so wakes are taken after commits, and
+        // come before them.
+        while let Ok(wake) = self.wakes.try_recv() {
+            wakes.push(wake);
+        }
+        for commit in commits.drain(..) {
+            if let Commit::Events(events) = &commit {
+                self.tools.witness.appended(events);
+            }
+            wakes.push(Wake::Commit(commit));
         }
     }
 
@@ -167,16 +198,16 @@ impl Dispatcher {
 
     fn act(&self, action: Action) {
         match action {
-            Action::Attempt(claim) => {
+            Action::Attempt(claim, pace) => {
                 let (tools, back) = (self.tools.clone(), self.back.clone());
-                self.guests.spawn(async move {
+                self.guests.of(pace).spawn(async move {
                     let ended = AssertUnwindSafe(attempt::run(&tools, &claim)).catch_unwind().await;
-                    let ended = ended.unwrap_or_else(|_| {
+                    let (ended, took) = ended.unwrap_or_else(|_| {
                         tools.metrics.host_panic();
                         tracing::error!(delivery = %claim.id, "the host panicked while it settled; please report this");
-                        Ended::Unsettled
+                        (Ended::Unsettled, Duration::ZERO)
                     });
-                    let _gone = back.send(Wake::Ended(claim.id, ended)).is_err();
+                    let _gone = back.send(Wake::Ended(claim.id, ended, took)).is_err();
                 });
             }
             Action::Recover(name) => self.ask_log(move |log, clock| {

@@ -63,7 +63,8 @@ pub enum Error {
 /// Compiles the manifest and loads every component, as `run` would, and starts nothing.
 pub fn check(path: &Path) -> Result<Compiled, Error> {
     let compiled = compile(path)?;
-    let runtime = runtime("tidegate-check", 1).map_err(|source| Error::Io { doing: "start a thread", source })?;
+    let runtime =
+        runtime("tidegate-check", 1).build().map_err(|source| Error::Io { doing: "start a thread", source })?;
     runtime.block_on(async {
         let sandbox = Arc::new(sandbox(&compiled, Arc::new(SystemClock::new()))?);
         let loader = Loader { sandbox, state: Arc::new(sandbox::NoState) };
@@ -81,20 +82,33 @@ fn compile(path: &Path) -> Result<Compiled, Error> {
 pub fn run(options: &Options) -> Result<(), Error> {
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let doing = |source| Error::Io { doing: "start the host's threads", source };
-    // What watches and what is watched never share a thread.
-    let guests = runtime("tidegate-guest", workers).map_err(doing)?;
-    let control = runtime("tidegate-host", 2).map_err(doing)?;
-    let result = control.block_on(run_on(options, guests.handle().clone()));
-    guests.shutdown_background();
+    // What watches and what is watched never share a thread, nor do quick guests and slow ones.
+    let quick = runtime("tidegate-quick", workers).build().map_err(doing)?;
+    let slow = runtime("tidegate-slow", workers).on_thread_start(step_back).build().map_err(doing)?;
+    let control = runtime("tidegate-host", 2).build().map_err(doing)?;
+    let guests = dispatch::Guests { quick: quick.handle().clone(), slow: slow.handle().clone() };
+    let result = control.block_on(run_on(options, guests));
+    quick.shutdown_background();
+    slow.shutdown_background();
     control.shutdown_background();
     result
 }
 
-fn runtime(name: &'static str, workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name(name).enable_all().build()
+fn runtime(name: &'static str, workers: usize) -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers).thread_name(name).enable_all();
+    builder
 }
 
-async fn run_on(options: &Options, guests: tokio::runtime::Handle) -> Result<(), Error> {
+/// Lowers the priority of this thread (on Linux a nice value is the thread's own).
+fn step_back() {
+    const NICE: i32 = 19;
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::warn!(%error, "slow guests run at the same priority as quick ones");
+    }
+}
+
+async fn run_on(options: &Options, guests: dispatch::Guests) -> Result<(), Error> {
     let compiled = compile(&options.manifest)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut signals = stop::Signals::listen().map_err(|source| Error::Io { doing: "listen for signals", source })?;
@@ -153,7 +167,7 @@ struct Given {
     metrics: Arc<Metrics>,
     log: Arc<SqliteLog>,
     commits: tokio::sync::mpsc::UnboundedReceiver<crate::log::Commit>,
-    guests: tokio::runtime::Handle,
+    guests: dispatch::Guests,
 }
 
 async fn start(options: &Options, given: Given) -> Result<Running, Error> {

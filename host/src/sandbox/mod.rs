@@ -77,4 +77,3 @@ pub trait Invoke: Send + Sync {
     /// future ends the attempt at once and leaves nothing behind.
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
 }
-

@@ -1,0 +1,59 @@
+//! Who is quick and who is slow. Slow consumers, whether they compute, wait or spin until their limit, must not delay quick
+//! ones: they may not take every slot, and their guests run on threads of lower priority.
+
+use std::time::Duration;
+
+/// An attempt that takes longer than this is slow: a tick of the clock by which guests are interrupted.
+const SLOW: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    Quick,
+    Slow,
+}
+
+/// What a consumer's attempts take: a mean in which every attempt counts a quarter and the past three.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meter {
+    mean: Option<Duration>,
+}
+
+impl Meter {
+    pub fn note(&mut self, took: Duration) {
+        self.mean = Some(self.mean.map_or(took, |mean| (mean * 3 + took) / 4));
+    }
+
+    /// Of whom nothing is known, nothing good is expected.
+    pub fn pace(self) -> Pace {
+        if self.mean.is_some_and(|mean| mean <= SLOW) { Pace::Quick } else { Pace::Slow }
+    }
+}
+
+/// How many of the slots slow attempts may take: all but a quarter, and always one.
+pub fn slots_for_slow(slots: usize) -> usize {
+    (slots - slots.div_ceil(4).min(slots)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_is_slow_until_it_has_shown_to_be_quick_and_again_when_it_dawdles() {
+        let mut meter = Meter::default();
+        assert_eq!(meter.pace(), Pace::Slow);
+        meter.note(Duration::from_millis(1));
+        assert_eq!(meter.pace(), Pace::Quick);
+        meter.note(Duration::from_millis(300));
+        assert_eq!(meter.pace(), Pace::Slow);
+        (0..20).for_each(|_| meter.note(Duration::from_millis(1)));
+        assert_eq!(meter.pace(), Pace::Quick);
+    }
+
+    #[test]
+    fn slow_attempts_leave_slots_to_quick_ones() {
+        for (slots, slow) in [(1, 1), (2, 1), (3, 2), (4, 3), (16, 12), (64, 48)] {
+            assert_eq!(slots_for_slow(slots), slow, "{slots}");
+        }
+    }
+}
