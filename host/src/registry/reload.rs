@@ -30,7 +30,7 @@ const POLL: Duration = Duration::from_secs(10);
 /// A file that is being written is tried again after this, then twice as long, up to the poll.
 const AGAIN: Duration = Duration::from_millis(200);
 /// After a refusal, hints that show no difference in the files that are known are worth a try only so often.
-const REFUSED_AGAIN: Duration = Duration::from_secs(1);
+const REFUSED_AGAIN: Duration = Duration::from_millis(500);
 
 const REMOVED: &str = "removed";
 
