@@ -9,7 +9,7 @@ use crate::model::spec::{Ceilings, Deployment, Retention, ServerSpec};
 use crate::model::{Outcome, State};
 
 fn deployment(attempts: u32) -> Deployment {
-    let day = std::time::Duration::from_secs(86_400);
+    let day = Duration::from_secs(86_400);
     Deployment {
         server: ServerSpec { listen: ([127, 0, 0, 1], 0).into(), hosts: vec![], tokens: vec![], grace: day },
         database: "x.db".into(),
@@ -231,7 +231,7 @@ fn more_waiting_deliveries_than_memory_holds_are_all_attempted() {
         world.now = Timestamp(world.now.0 + 1);
     }
     assert_eq!(world.waiting.len(), many);
-    world.now = world.now.plus(std::time::Duration::from_secs(3_600));
+    world.now = world.now.plus(Duration::from_secs(3_600));
     world.wake(Wake::Tick);
     world.end_all(Outcome::Done);
     assert_eq!(world.settled.len(), many);
@@ -390,7 +390,7 @@ fn a_log_that_ends_in_a_gap_is_not_read_for_ever() {
 fn events_that_may_not_be_delivered_yet_are_never_forgotten_for_want_of_room() {
     let mut world = World::new();
     world.deploy(vec![greet(64)], 64);
-    let far = world.now.plus(std::time::Duration::from_secs(7_200));
+    let far = world.now.plus(Duration::from_secs(7_200));
     let mut event = scripted::event(1, "order.created");
     event.envelope.not_before = Some(far);
     world.events.push(Arc::new(event.clone()));
@@ -400,7 +400,7 @@ fn events_that_may_not_be_delivered_yet_are_never_forgotten_for_want_of_room() {
         world.emit(&["order.created"; 100]);
         world.end_all(Outcome::Retry);
     }
-    world.now = world.now.plus(std::time::Duration::from_secs(3_600));
+    world.now = world.now.plus(Duration::from_secs(3_600));
     world.wake(Wake::Tick);
     world.end_all(Outcome::Done);
     assert_eq!(world.settled.len(), many, "all but the one that is not due");
@@ -467,4 +467,19 @@ fn large_events_are_left_to_the_log_before_there_are_many() {
         }
     };
     assert_eq!((after, claimed), (16, 9), "sixteen were taken; more is wanted when less than eight are left");
+}
+
+#[test]
+fn on_a_quiet_host_the_cursor_moves_with_time() {
+    let mut world = World::new();
+    world.now = Timestamp(0).plus(ADVANCE_EVERY);
+    world.deploy(vec![greet(1)], 8);
+    world.wake(Wake::Tick);
+    world.emit(&["order.created", "stock.counted"]);
+    world.end_all(Outcome::Done);
+    world.wake(Wake::Tick);
+    assert!(world.positions.is_empty(), "a hint is not written for each event");
+    world.now = world.now.plus(ADVANCE_EVERY);
+    world.wake(Wake::Tick);
+    assert_eq!(world.positions.values().copied().collect::<Vec<_>>(), [2]);
 }
