@@ -95,6 +95,30 @@ fn a_bad_save_changes_nothing_and_is_shown_and_a_good_one_follows() {
 }
 
 #[test]
+fn a_removed_consumer_keeps_its_work_paused_and_that_is_said() {
+    let project = project();
+    let mut host = project.start();
+    for n in 1..=3 {
+        let later = br#""notBefore":"2099-01-01T00:00:00Z","data""#;
+        let event = String::from_utf8(order(n)).unwrap().replace("\"data\"", std::str::from_utf8(later).unwrap());
+        assert_eq!(host.client().post("/events", event.as_bytes()).unwrap().status, 202);
+    }
+    project.write("tidegate.yaml", "tidegate: 1\nserver: { listen: 127.0.0.1:0 }\nlog: sqlite:data/tidegate.db\n");
+    let said = host.hear("removed ledger").unwrap();
+    assert!(said.contains("3 of its deliveries wait"), "{said}");
+    let removed = project.json(&["consumers", "--json"]);
+    assert_eq!((&removed[0]["status"], &removed[0]["depth"]), (&"removed".into(), &3.into()), "{removed:?}");
+
+    // The next start says so as well, and what comes back goes on.
+    assert_eq!(host.stop().0, 0);
+    let mut host = project.start();
+    assert!(host.said().contains("3 deliveries of ledger wait"), "{}", host.said());
+    project.write("tidegate.yaml", manifest(10));
+    project.ok(&["reload"]);
+    assert_eq!(project.json(&["consumers", "--json"])[0]["status"], "active");
+}
+
+#[test]
 fn a_consumer_dropped_into_the_folder_runs() {
     let project = project();
     let mut host = project.start();

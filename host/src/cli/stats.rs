@@ -65,7 +65,8 @@ fn lines(stats: &StatsRecord, running: bool, now: Timestamp) -> Vec<(String, Str
 
 /// The mean over the whole time in which there was anything to do.
 fn pace(stats: &StatsRecord) -> Option<String> {
-    let seconds = stats.last_outcome_at?.since(stats.first_event_at?).as_secs_f64();
+    let last = stats.last_outcome_at?.max(stats.last_event_at?);
+    let seconds = last.since(stats.first_event_at?).as_secs_f64();
     let attempts: u64 = stats.outcomes.values().sum();
     #[expect(
         clippy::cast_precision_loss,
@@ -76,7 +77,7 @@ fn pace(stats: &StatsRecord) -> Option<String> {
     let a_second = |n: u64| text::number((n as f64 / seconds) as u64);
     (seconds > 0.0).then(|| {
         let (events, attempts) = (a_second(stats.events), a_second(attempts));
-        format!("{events} events and {attempts} attempts a second, from the first event to the last outcome")
+        format!("{events} events and {attempts} attempts a second, from the first event to the last event or outcome")
     })
 }
 

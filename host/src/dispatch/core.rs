@@ -19,6 +19,8 @@ pub const PAGE_EVENTS: usize = 512;
 pub const PAGE_WAITING: usize = 1_000;
 /// How far a consumer's position moves before the log is told: a hint that need not be fresh.
 const ADVANCE_STEP: u64 = 1_000;
+/// At least so often, however little it has moved: retention takes nothing beyond it.
+const ADVANCE_EVERY: Duration = Duration::from_secs(30);
 
 /// Something that happened.
 pub enum Wake {
@@ -76,6 +78,8 @@ pub struct Core {
     /// The lane served last: the next one is served first, so that every lane gets its turn.
     served: Option<ConsumerName>,
     draining: bool,
+    /// When positions were last told for the sake of time.
+    advanced_at: Timestamp,
 }
 
 impl Core {
@@ -93,6 +97,7 @@ impl Core {
             slow: BTreeSet::new(),
             served: None,
             draining: false,
+            advanced_at: Timestamp(0),
         }
     }
 
@@ -128,7 +133,12 @@ impl Core {
             }),
             Wake::Fetched(id, event) => self.with(&id.consumer.clone(), |lane| lane.fetched(&id, event, now)),
             Wake::Ended(id, ended, took) => self.ended(&id, ended, took, now),
-            Wake::Tick => {}
+            Wake::Tick => {
+                if now.since(self.advanced_at) >= ADVANCE_EVERY || now < self.advanced_at {
+                    self.advanced_at = now;
+                    self.advance(1, actions);
+                }
+            }
             Wake::Drain => {
                 self.draining = true;
                 self.advance(1, actions);

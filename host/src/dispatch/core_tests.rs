@@ -460,3 +460,43 @@ fn slow_consumers_leave_slots_to_quick_ones() {
     world.end_all(Outcome::Done);
     assert_eq!(world.settled.len(), 1 + 8 * 20 + 3);
 }
+
+#[test]
+fn large_events_are_left_to_the_log_before_there_are_many() {
+    let mut lane = Lane::new(ConsumerName::new("greet").unwrap(), Recovery::default());
+    lane.deploy(1, Some(greet(1)));
+    let large = (1..=100).map(|seq| {
+        let mut event = scripted::event(seq, "order.created");
+        let data = bytes::Bytes::from(vec![b'1'; 1 << 20]);
+        event.envelope.payload = Some(crate::model::Payload { content_type: "application/json".into(), data });
+        Arc::new(event)
+    });
+    let events: Vec<_> = large.collect();
+    lane.offer(&events, Timestamp(0));
+    assert_eq!(lane.wants_page(100), None, "there is enough to do");
+    let mut claimed = 0;
+    let after = loop {
+        let ready = lane.claim().unwrap();
+        claimed += 1;
+        lane.settled(&ready.id, Delivery { state: State::Succeeded, ..ready.delivery });
+        if let Some(after) = lane.wants_page(100) {
+            break after;
+        }
+    };
+    assert_eq!((after, claimed), (16, 9), "sixteen were taken; more is wanted when less than eight are left");
+}
+
+#[test]
+fn on_a_quiet_host_the_cursor_moves_with_time() {
+    let mut world = World::new();
+    world.now = Timestamp(0).plus(ADVANCE_EVERY);
+    world.deploy(vec![greet(1)], 8);
+    world.wake(Wake::Tick);
+    world.emit(&["order.created", "stock.counted"]);
+    world.end_all(Outcome::Done);
+    world.wake(Wake::Tick);
+    assert!(world.positions.is_empty(), "a hint is not written for each event");
+    world.now = world.now.plus(ADVANCE_EVERY);
+    world.wake(Wake::Tick);
+    assert_eq!(world.positions.values().copied().collect::<Vec<_>>(), [2]);
+}

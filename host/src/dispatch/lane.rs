@@ -16,6 +16,9 @@ use crate::registry::Consumer;
 pub const READY_MAX: usize = 1_024;
 /// Below it, more is read from the log.
 const READY_LOW: usize = 256;
+/// Payload bytes of deliveries held ready in memory, but for the last page; and below which more is read.
+pub const READY_BYTES_MAX: usize = 16 << 20;
+const READY_BYTES_LOW: usize = 8 << 20;
 /// Waiting deliveries held in memory, the soonest.
 pub const WAITING_MAX: usize = 10_000;
 /// Deliveries held in memory until their events may be delivered (`notBefore`): the log has no row for them, so they
@@ -70,9 +73,11 @@ pub struct Lane {
     settled: BTreeSet<Seq>,
     /// First attempts, in log order.
     ready: VecDeque<Ready>,
+    /// Bytes of their payloads.
+    ready_bytes: usize,
     /// Further attempts that are due.
     again: VecDeque<Ready>,
-    /// Which of the two queues is next, so that neither starves the other.
+    /// Which of the two is next, so that neither starves the other.
     again_first: bool,
     /// Deliveries that lost their races for state: each runs alone.
     alone: VecDeque<Ready>,
@@ -109,6 +114,7 @@ impl Lane {
             reading: None,
             settled: recovery.settled.into_iter().collect(),
             ready: VecDeque::new(),
+            ready_bytes: 0,
             again: VecDeque::new(),
             again_first: true,
             alone: VecDeque::new(),
@@ -147,12 +153,15 @@ impl Lane {
     /// Events as they were committed. Taken if the lane is up to date and has room; otherwise read later.
     pub fn offer(&mut self, events: &[Arc<Event>], now: Timestamp) {
         for event in events {
-            let room = self.ready.len() < READY_MAX && self.open.len() < READY_MAX + DELAYED_MAX;
-            if event.seq != self.read_at + 1 || self.reading.is_some() || !room {
+            if event.seq != self.read_at + 1 || self.reading.is_some() || !self.has_room(READY_MAX, READY_BYTES_MAX) {
                 return;
             }
             self.take(event, now);
         }
+    }
+
+    fn has_room(&self, ready: usize, bytes: usize) -> bool {
+        self.ready.len() < ready && self.ready_bytes < bytes && self.open.len() < READY_MAX + DELAYED_MAX
     }
 
     /// A page of the log that was asked for, while `head` is the last event that commits told of. A page may run ahead
@@ -189,6 +198,7 @@ impl Lane {
         if due_at > now {
             self.delayed.insert((due_at, id), delivery);
         } else {
+            self.ready_bytes += event.envelope.data_len();
             self.ready.push_back(Ready { id, delivery, event: event.clone(), conflicts: 0 });
         }
     }
@@ -207,7 +217,7 @@ impl Lane {
 
     /// The sequence after which to read, if the lane wants more of the log, whose last event is `head`.
     pub fn wants_page(&mut self, head: Seq) -> Option<Seq> {
-        let hungry = self.ready.len() < READY_LOW && self.open.len() < READY_MAX + DELAYED_MAX;
+        let hungry = self.has_room(READY_LOW, READY_BYTES_LOW);
         let wants = self.consumer.is_some() && hungry && self.read_at < head && self.reading.is_none();
         if !wants {
             return None;
@@ -314,12 +324,21 @@ impl Lane {
             }
             self.running_alone = true;
         }
-        let (first, second) =
-            if self.again_first { (&mut self.again, &mut self.ready) } else { (&mut self.ready, &mut self.again) };
-        let next = self.alone.pop_front().or_else(|| first.pop_front()).or_else(|| second.pop_front())?;
+        let again_first = self.again_first && !self.again.is_empty();
+        let next = match self.alone.pop_front() {
+            Some(alone) => alone,
+            None if again_first || self.ready.is_empty() => self.again.pop_front()?,
+            None => self.pop_ready()?,
+        };
         self.again_first = !self.again_first;
         self.in_hand.insert(next.id.clone(), next.clone());
         Some(next)
+    }
+
+    fn pop_ready(&mut self) -> Option<Ready> {
+        let ready = self.ready.pop_front()?;
+        self.ready_bytes = self.ready_bytes.saturating_sub(ready.event.envelope.data_len());
+        Some(ready)
     }
 
     /// The attempt's settlement is durable, and the delivery stands so.

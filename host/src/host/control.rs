@@ -55,7 +55,10 @@ impl Activate for Activator {
                 .collect();
             self.dispatch.prepare(super::snapshot(&loaded, Generation(0)));
             let activation = Activation { digest: loaded.digest, subscriptions };
-            let activated = self.log.activate(activation).await.map_err(|error| error.to_string())?;
+            let activated = self.log.activate(activation).await.map_err(|error| {
+                self.dispatch.withdraw();
+                error.to_string()
+            })?;
             self.log.retain(loaded.deployment.retention);
             self.registry.replace(super::snapshot(&loaded, activated.generation));
             self.metrics.generation(activated.generation, loaded.consumers.keys());
@@ -177,8 +180,40 @@ impl server::Control for HostControl {
 }
 
 fn shown_reload(reloaded: &Reloaded) -> server::Reloaded {
-    let changes = reloaded.changes.iter().map(|change| format!("{} {}", change.change, change.consumer)).collect();
+    let mut changes: Vec<String> = reloaded.changes.iter().map(in_words).collect();
+    if reloaded.changed && changes.is_empty() {
+        changes.push("settings only".into());
+    }
     server::Reloaded { generation: reloaded.generation, changes }
+}
+
+fn in_words(change: &reload::Change) -> String {
+    let words = format!("{} {}", change.change, change.consumer);
+    match change.waiting {
+        Some(waiting) => format!("{words} ({waiting} of its deliveries wait, paused until it is back)"),
+        None => words,
+    }
+}
+
+/// Counts what a consumer that is gone has left.
+pub(super) fn depth(reader: Reader) -> reload::Depth {
+    Arc::new(move |consumer| {
+        let consumers = reader.consumers().inspect_err(|error| tracing::warn!(%error, "what waits is not counted"));
+        consumers.ok()?.into_iter().find(|record| record.name == *consumer).map(|record| record.depth)
+    })
+}
+
+/// Says which consumers are no longer deployed and have work left.
+pub(super) fn say_removed(reader: &Reader) {
+    let consumers = reader.consumers().inspect_err(|error| tracing::warn!(%error, "what waits is not counted"));
+    for record in consumers.unwrap_or_default() {
+        if record.status == "removed" && record.depth > 0 {
+            let (depth, name) = (record.depth, record.name);
+            tracing::warn!(
+                "{depth} deliveries of {name} wait: the manifest no longer has it; they go on when it is back"
+            );
+        }
+    }
 }
 
 /// Tells the log, the metrics and the live stream what a reload came to.
@@ -196,8 +231,7 @@ pub(super) fn witness(
             }
             Ok(reloaded) => {
                 let shown = shown_reload(reloaded);
-                let changes = if shown.changes.is_empty() { "settings only".into() } else { shown.changes.join(", ") };
-                tracing::info!("generation {} is live: {changes}", reloaded.generation);
+                tracing::info!("generation {} is live: {}", reloaded.generation, shown.changes.join(", "));
                 let _nobody = live.send(Live::Reloaded(shown)).is_err();
                 let (log, envelope) = (log.clone(), reloaded_event(reloaded, clock.now()));
                 tokio::spawn(async move {

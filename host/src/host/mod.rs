@@ -208,12 +208,14 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     tasks.spawn(dispatcher.run(stopped.clone()));
     let generation = reload::Activate::activate(activator.as_ref(), loaded).await.map_err(Error::LogFailed)?;
 
+    control::say_removed(&reader);
     let (reloader, reload) = Reloader::new(reload::Options {
         manifest: options.manifest.clone(),
         loader,
         registry: registry.clone(),
         activate: activator,
         clock: clock.clone(),
+        depth: control::depth(reader.clone()),
         witness: control::witness(log.clone(), clock.clone(), metrics.clone(), live.clone()),
         digest,
     });

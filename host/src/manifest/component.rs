@@ -89,10 +89,44 @@ impl Subject<'_> {
 
     /// `reason`: the compiler's, which may quote the component.
     pub fn invalid(&self, reason: &str) -> Diagnostic {
-        let reason: String = reason.lines().next().unwrap_or_default().chars().take(200).collect();
         let message = format!("the component of `{}` does not compile", self.consumer);
-        let help = format!("the compiler says {}; build the component again", quoted(&reason));
+        let help = format!("the compiler says {}; build the component again", said(reason));
         self.at_component(codes::COMPONENT_INVALID, message).help(help)
+    }
+
+    /// It would fail in every attempt. `outcome`: how, such as `out-of-fuel`.
+    pub fn start(&self, outcome: &str, reason: &str) -> Diagnostic {
+        let message = format!("the component of `{}` fails when it is started: {outcome}", self.consumer);
+        let help = format!("it says {}; look at what it does before its handler is called", said(reason));
+        self.at_component(codes::COMPONENT_START, message).help(help)
+    }
+
+    /// An interface of the contract with other functions or types than the contract's.
+    pub fn contract(&self, reason: &str) -> Diagnostic {
+        let message = format!("the component of `{}` does not fit the contract `tidegate:consumer`", self.consumer);
+        let help = format!("the difference is {}; build it with the wit files of this version", said(reason));
+        self.at_component(codes::COMPONENT_CONTRACT, message).help(help)
+    }
+
+    pub fn resources(&self, what: &str, number: u64, limit: u64) -> Diagnostic {
+        let message = format!("the component of `{}` needs {number} {what}; the limit is {limit}", self.consumer);
+        let help =
+            format!("raise `memory` of `{}` if that is the limit, or build it to begin with less", self.consumer);
+        self.at_component(codes::COMPONENT_RESOURCES, message).help(help)
+    }
+
+    /// The process that compiles could not do its work, whatever the component is like.
+    pub fn compiler(&self, error: &std::io::Error) -> Diagnostic {
+        let message = format!("the component of `{}` could not be compiled: {error}", self.consumer);
+        let help = "this is the machine's trouble, not the component's: look at processes, memory and disk, and reload";
+        self.at_component(codes::COMPONENT_COMPILER, message).help(help)
+    }
+
+    pub fn unstable(&self) -> Diagnostic {
+        let message = format!("the component of `{}` changed while it was read", self.consumer);
+        let help =
+            "a host tries again by itself when the file is whole; write it elsewhere and rename it over the old one";
+        self.at_component(codes::COMPONENT_UNSTABLE, message).help(help)
     }
 
     /// `limit`: what was exceeded, such as "30 s".
@@ -136,4 +170,10 @@ impl Subject<'_> {
             None => self.at_component(codes::DIGEST_MISMATCH, message).help(help),
         }
     }
+}
+
+/// The first line of what may quote the component, short and harmless.
+fn said(reason: &str) -> String {
+    let line: String = reason.lines().next().unwrap_or_default().chars().take(200).collect();
+    quoted(&line)
 }

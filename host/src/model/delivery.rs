@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::retry::RetryPolicy;
+use super::retry::{Backoff, Jitter, RetryPolicy};
 use super::{ConsumerName, Outcome, Seq, Timestamp, limit};
 
 /// One event for one consumer. Round 0 is what the subscription caused; each redrive is one more.
@@ -80,7 +80,7 @@ pub struct Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     Claim,
-    /// The attempt ended. `after` is the delay the guest asked for.
+    /// The attempt ended. `after` is the delay that the guest asked for, or the host with *interrupted*.
     Ended {
         outcome: Outcome,
         after: Option<Duration>,
@@ -133,7 +133,10 @@ impl Delivery {
                 let least = Duration::from_millis(limit::DEFER_MS_MIN);
                 pending(self.attempts, bounded(after.unwrap_or(least)).max(least))
             }
-            Outcome::Interrupted => pending(self.attempts, Duration::ZERO),
+            Outcome::Interrupted => {
+                let free = self.calls.saturating_sub(self.attempts);
+                pending(self.attempts, after.map_or(Duration::ZERO, |after| apart(after, free, random)))
+            }
             Outcome::Retry
             | Outcome::Trapped
             | Outcome::TimedOut
@@ -147,6 +150,19 @@ impl Delivery {
             }
         }
     }
+}
+
+/// Whoever had no room because of others comes back later each time, and not together with them.
+fn apart(first: Duration, free_calls: u32, random: u64) -> Duration {
+    let policy = RetryPolicy {
+        backoff: Backoff::Exponential,
+        initial: first,
+        factor: 2.0,
+        max: first.saturating_mul(64),
+        jitter: Jitter::Equal,
+        ..RetryPolicy::default()
+    };
+    policy.delay(free_calls.saturating_add(1), random)
 }
 
 fn bounded(delay: Duration) -> Duration {

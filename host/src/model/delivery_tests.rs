@@ -3,7 +3,7 @@ use super::*;
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn policy(attempts: u32) -> RetryPolicy {
-    RetryPolicy { attempts, jitter: super::super::retry::Jitter::None, ..RetryPolicy::default() }
+    RetryPolicy { attempts, jitter: Jitter::None, ..RetryPolicy::default() }
 }
 
 fn states() -> Vec<State> {

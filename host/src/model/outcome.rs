@@ -114,7 +114,7 @@ pub struct Report {
     pub outcome: Outcome,
     /// The guest's reason, or what the host has to say about it.
     pub reason: Option<String>,
-    /// The delay that the guest asked for, with *retry* and *defer*.
+    /// The delay that the guest asked for, with *retry* and *defer*; the host, with *interrupted*.
     pub after: Option<Duration>,
     pub output: Option<Payload>,
     /// Held back until the settlement, which keeps them only if the outcome is *done*. Their ids are final, their

@@ -10,7 +10,9 @@ use super::limit::TYPE_BYTES_MAX;
 /// Whether `text` can be an event type: dotted segments of `[A-Za-z0-9_-]`, or `module:resource.action`.
 pub fn check_type(text: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let segments = text.split(['.', ':']).all(|segment| !segment.is_empty() && segment.chars().all(plain));
+    // A dash alone is somebody's "standard input", not a name.
+    let named = |segment: &str| segment.chars().any(|c| c.is_ascii_alphanumeric());
+    let segments = text.split(['.', ':']).all(|segment| named(segment) && segment.chars().all(plain));
     if text.len() > TYPE_BYTES_MAX {
         return Err(format!("an event type has at most {TYPE_BYTES_MAX} bytes"));
     }
@@ -134,7 +136,7 @@ mod tests {
         for text in ["", ".", "order.", "or*er.x", "**.created", "a b", "a..b", "a:b:c", "***"] {
             assert!(TypePattern::new(text).is_err(), "{text:?}");
         }
-        for text in ["", "order.*", "order created", "ordér", &"x".repeat(300)] {
+        for text in ["", "-", "order.-", "order.*", "order created", "ordér", &"x".repeat(300)] {
             assert!(check_type(text).is_err(), "{text:?}");
         }
     }

@@ -8,7 +8,7 @@ use super::file::{self, ReadError};
 use super::{Consumer, Snapshot};
 use crate::manifest::component::Subject;
 use crate::manifest::{Compiled, Diagnostic, Diagnostics};
-use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, limit};
+use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, Outcome, limit};
 use crate::sandbox::{self, Kind, LoadError, Sandbox};
 
 /// What loading takes besides the manifest.
@@ -25,7 +25,7 @@ pub struct Loaded {
     /// Of the resolved manifest and every component: what makes one generation differ from another.
     pub digest: Digest,
     pub warnings: Diagnostics,
-    /// A file was being written while it was read: it is worth trying again soon.
+    /// A file was being written while it was read, or the machine had trouble: it is worth trying again soon.
     pub unstable: bool,
 }
 
@@ -49,7 +49,7 @@ impl Loader {
             match self.consumer(spec, &catalogue, known).await {
                 Ok(consumer) => drop(consumers.insert(name.clone(), consumer)),
                 Err(problem) => {
-                    unstable |= matches!(problem, Problem::Read(ReadError::Unstable));
+                    unstable |= problem.is_passing();
                     problems.push(problem.diagnostic(&compiled, name, spec));
                 }
             }
@@ -115,6 +115,15 @@ impl From<LoadError> for Problem {
 }
 
 impl Problem {
+    /// Whether the same file may well load a moment later.
+    fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Read(ReadError::Unstable)
+                | Self::Load(LoadError::Child(_) | LoadError::Start { outcome: Outcome::Interrupted, .. })
+        )
+    }
+
     /// The same as a diagnostic, at the place in the manifest that can mend it.
     fn diagnostic(&self, compiled: &Compiled, consumer: &ConsumerName, spec: &ConsumerSpec) -> Diagnostic {
         let subject = Subject { spans: &compiled.spans, consumer, path: &spec.component };
@@ -131,7 +140,7 @@ fn read_problem(subject: &Subject<'_>, error: &ReadError) -> Diagnostic {
         ReadError::Missing => subject.missing(),
         ReadError::NotRegular => subject.not_a_file(),
         ReadError::TooLarge { .. } => subject.too_large(limit::COMPONENT_BYTES_MAX as u64),
-        ReadError::Unstable => subject.invalid("it changed while it was read; it is tried again when it is whole"),
+        ReadError::Unstable => subject.unstable(),
         ReadError::Io(error) => subject.io(error),
     }
 }
@@ -147,9 +156,10 @@ fn load_problem(subject: &Subject<'_>, error: &LoadError) -> Diagnostic {
         LoadError::ImportNotGranted { import, grant } => subject.import_not_granted(import, example(grant)),
         LoadError::ImportNotProvided { import } => subject.import_not_served(import),
         LoadError::NoHandler { exports } => subject.export_missing(exports),
-        LoadError::Contract(..) | LoadError::Resources { .. } | LoadError::Start { .. } | LoadError::Child(_) => {
-            subject.invalid(&error.to_string())
-        }
+        LoadError::Contract(reason) => subject.contract(reason),
+        LoadError::Resources { what, number, limit } => subject.resources(what, *number, *limit),
+        LoadError::Start { outcome, reason } => subject.start(outcome.as_str(), reason),
+        LoadError::Child(error) => subject.compiler(error),
     }
 }
 

@@ -29,6 +29,10 @@ const QUIET_MAX: Duration = Duration::from_millis(400);
 const POLL: Duration = Duration::from_secs(10);
 /// A file that is being written is tried again after this, then twice as long, up to the poll.
 const AGAIN: Duration = Duration::from_millis(200);
+/// After a refusal, hints that show no difference in the files that are known are worth a try only so often.
+const REFUSED_AGAIN: Duration = Duration::from_millis(500);
+
+const REMOVED: &str = "removed";
 
 /// Makes what was loaded live; the host knows how.
 pub trait Activate: Send + Sync {
@@ -51,6 +55,9 @@ pub struct Change {
     pub consumer: ConsumerName,
     /// `added`, `changed`, `removed`.
     pub change: String,
+    /// Of a consumer that was removed: deliveries that are not final. They wait until it comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
 }
 
 /// Why a request for a reload was not fulfilled.
@@ -62,6 +69,9 @@ pub enum NotReloaded {
 }
 
 type Answer = Result<Reloaded, NotReloaded>;
+
+/// How many deliveries of a consumer are not final, if that can be told.
+pub type Depth = Arc<dyn Fn(&ConsumerName) -> Option<u64> + Send + Sync>;
 
 /// Told of every reload that was tried.
 pub type Witness = Arc<dyn Fn(&Result<Reloaded, Diagnostics>) + Send + Sync>;
@@ -88,6 +98,7 @@ pub struct Options {
     pub activate: Arc<dyn Activate>,
     pub clock: Arc<dyn Clock>,
     pub witness: Witness,
+    pub depth: Depth,
     /// Digest of what is live, see [`Loaded::digest`].
     pub digest: Digest,
 }
@@ -111,6 +122,10 @@ pub struct Reloader {
     /// The text of the last refusal, so that it is said once.
     said: Option<String>,
     again: Option<Duration>,
+    /// When files were last looked at without a hint, or tried.
+    tried_at: Duration,
+    /// Something has happened since a refusal that may have been what was lacking.
+    hinted: bool,
 }
 
 impl Reloader {
@@ -118,15 +133,19 @@ impl Reloader {
         let (ask, requests) = mpsc::unbounded_channel();
         let deployment = options.registry.current().deployment.clone();
         let tried = stamps(&options.manifest, &deployment);
+        let (watch, tried_at) = (Watch::new(), options.clock.monotonic());
         let mut reloader =
-            Self { options, requests, watch: Watch::new(), tried, wanted: None, said: None, again: None };
+            Self { options, requests, watch, tried, wanted: None, said: None, again: None, tried_at, hinted: false };
         reloader.follow();
         (reloader, Handle { requests: ask })
     }
 
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        // What was saved while the first generation was loaded gave no hint.
+        drop(self.reload().await);
         loop {
-            let poll = self.pause(self.again.unwrap_or(POLL));
+            let pause = self.again.unwrap_or(if self.hinted { REFUSED_AGAIN } else { POLL });
+            let poll = self.options.clock.sleep_until(self.tried_at + pause);
             let stopped = async { stop.wait_for(|yes| *yes).await.is_ok() };
             let woken = tokio::select! {
                 biased;
@@ -135,16 +154,26 @@ impl Reloader {
                 () = self.watch.changed() => Woken::Hint,
                 () = poll => Woken::Poll,
             };
-            match woken {
+            let differs = match woken {
                 Woken::Asked(answer) => {
                     // Whoever asked may have gone.
                     let _gone = answer.send(self.reload().await).is_err();
-                    continue;
+                    false
                 }
-                Woken::Hint => self.quiet().await,
-                Woken::Poll => {}
-            }
-            if self.differs() {
+                Woken::Hint => {
+                    self.quiet().await;
+                    // A folder may be new, or another one of the same name.
+                    self.follow();
+                    self.hinted = self.said.is_some();
+                    self.stamps() != self.tried
+                }
+                Woken::Poll => {
+                    (self.tried_at, self.hinted) = (self.options.clock.monotonic(), false);
+                    // What a refused manifest lacked may be anywhere, so after a refusal everything is worth a look.
+                    self.again.is_some() || self.said.is_some() || self.stamps() != self.tried
+                }
+            };
+            if differs {
                 drop(self.reload().await);
             }
         }
@@ -167,11 +196,6 @@ impl Reloader {
         }
     }
 
-    fn differs(&self) -> bool {
-        // What a refused manifest lacked may be anywhere, so after a refusal everything is worth a look.
-        self.again.is_some() || self.said.is_some() || self.stamps() != self.tried
-    }
-
     /// What is wanted, or else what is live.
     fn deployment(&self) -> Arc<Deployment> {
         self.wanted.clone().unwrap_or_else(|| self.options.registry.current().deployment.clone())
@@ -182,6 +206,12 @@ impl Reloader {
     }
 
     async fn reload(&mut self) -> Answer {
+        let answer = self.try_reload().await;
+        (self.tried_at, self.hinted) = (self.options.clock.monotonic(), false);
+        answer
+    }
+
+    async fn try_reload(&mut self) -> Answer {
         let live = self.options.registry.current();
         // Before reading: what changes from here on is a difference.
         self.tried = self.stamps();
@@ -191,6 +221,7 @@ impl Reloader {
             Ok(loaded) => loaded,
             Err(refused) => return Err(self.refuse(refused)),
         };
+        let again = self.later();
         self.again = None;
         self.said = None;
         if loaded.digest == self.options.digest {
@@ -200,11 +231,31 @@ impl Reloader {
         for warning in loaded.warnings.iter() {
             tracing::warn!("{}", warning.render(false));
         }
-        let generation = self.options.activate.activate(loaded).await.map_err(NotReloaded::Failed)?;
+        let generation = match self.options.activate.activate(loaded).await {
+            Ok(generation) => generation,
+            Err(why) => {
+                tracing::warn!("the new generation is not live, the log did not take it: {why}; it is tried again");
+                self.again = Some(again);
+                return Err(NotReloaded::Failed(why));
+            }
+        };
         self.options.digest = digest;
-        let reloaded = Reloaded { generation, changed: true, changes };
+        let reloaded = Reloaded { generation, changed: true, changes: self.counted(changes) };
         (self.options.witness)(&Ok(reloaded.clone()));
         Ok(reloaded)
+    }
+
+    /// What was removed, with what waits for its return.
+    fn counted(&self, mut changes: Vec<Change>) -> Vec<Change> {
+        for change in changes.iter_mut().filter(|change| change.change == REMOVED) {
+            change.waiting = (self.options.depth)(&change.consumer).filter(|waiting| *waiting > 0);
+        }
+        changes
+    }
+
+    /// How long to wait before the next try.
+    fn later(&self) -> Duration {
+        self.again.map_or(AGAIN, |last| (last * 2).min(POLL))
     }
 
     async fn load(&mut self) -> Result<Loaded, Refused> {
@@ -213,9 +264,13 @@ impl Reloader {
         let compiled = manifest::load(&self.options.manifest, &manifest::environment)
             .map_err(|diagnostics| Refused { diagnostics, unstable: false })?;
         let wanted = Arc::new(compiled.deployment.clone());
-        // The manifest may name other files than before; those it named before keep the stamp from before the reading.
+        // The manifest may name other files than before; those that were there before keep the stamp from before the
+        // reading, and what has come into the drop folder since is a difference.
+        let named = files(&self.options.manifest, &wanted);
         let mut tried = stamps(&self.options.manifest, &wanted);
-        tried.iter_mut().for_each(|(path, stamp)| *stamp = self.tried.get(path).copied().unwrap_or(*stamp));
+        for (path, stamp) in &mut tried {
+            *stamp = self.tried.get(path).copied().unwrap_or_else(|| stamp.filter(|_| named.contains(path)));
+        }
         self.tried = tried;
         self.wanted = Some(wanted);
         if compiled.deployment.database != live.deployment.database {
@@ -230,7 +285,7 @@ impl Reloader {
     }
 
     fn refuse(&mut self, refused: Refused) -> NotReloaded {
-        self.again = refused.unstable.then(|| self.again.map_or(AGAIN, |last| (last * 2).min(POLL)));
+        self.again = refused.unstable.then(|| self.later());
         let text = refused.diagnostics.render(false);
         if self.said.as_ref() != Some(&text) {
             (self.options.witness)(&Err(refused.diagnostics.clone()));
@@ -265,7 +320,11 @@ fn stamps(manifest: &Path, deployment: &Deployment) -> Stamps {
 
 /// Which consumers are new, different or gone.
 fn diff(old: &BTreeMap<ConsumerName, Consumer>, new: &BTreeMap<ConsumerName, Consumer>) -> Vec<Change> {
-    let change = |consumer: &ConsumerName, change: &str| Change { consumer: consumer.clone(), change: change.into() };
+    let change = |consumer: &ConsumerName, change: &str| Change {
+        consumer: consumer.clone(),
+        change: change.into(),
+        waiting: None,
+    };
     let same = |a: &Consumer, b: &Consumer| a.digest == b.digest && a.spec == b.spec;
     let mut changes: Vec<Change> = new
         .iter()
@@ -275,6 +334,6 @@ fn diff(old: &BTreeMap<ConsumerName, Consumer>, new: &BTreeMap<ConsumerName, Con
             Some(_) => None,
         })
         .collect();
-    changes.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| change(name, "removed")));
+    changes.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| change(name, REMOVED)));
     changes
 }

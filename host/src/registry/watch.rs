@@ -60,7 +60,8 @@ impl Watch {
         }
         self.watched.retain(|path| wanted.contains(path));
         for path in wanted {
-            if !self.watched.contains(&path) && watcher.watch(&path, RecursiveMode::NonRecursive).is_ok() {
+            // Again, if it is watched: another folder may have taken its place.
+            if watcher.watch(&path, RecursiveMode::NonRecursive).is_ok() {
                 self.watched.insert(path);
             }
         }

@@ -25,6 +25,8 @@ use crate::model::{Limits, Outcome, Report, StateChanges, Usage};
 const YIELD_FUEL: u64 = 100_000;
 /// Data that one call may carry from the guest to the host, as a multiple of the largest payload.
 const HOSTCALL_PAYLOADS: usize = 4;
+/// An attempt for which the host could not make a store runs again after this.
+const NO_STORE_AGAIN: Duration = Duration::from_secs(1);
 /// Resource handles of one attempt.
 const HANDLES_MAX: usize = 1_000;
 
@@ -75,7 +77,10 @@ impl LoadedComponent {
         let _ticking = self.runtime.ticker.tick();
         let mut store = match self.store(&call, self.consumer.limits.timeout) {
             Ok(store) => store,
-            Err(error) => return Report::bare(Outcome::Interrupted, error.to_string(), self.runtime.clock.now()),
+            Err(error) => {
+                let report = Report::bare(Outcome::Interrupted, error.to_string(), self.runtime.clock.now());
+                return Report { after: Some(NO_STORE_AGAIN), ..report };
+            }
         };
         let delivery = convert::delivery(&call, self.consumer.name.as_str());
         let ended = self.bounded(&mut store, async |store| self.handle(store, &delivery).await).await;

@@ -12,6 +12,9 @@ use super::{convert, text};
 use crate::model::limit::{DEFER_MS_MIN, DELAY_MS_MAX, OUTPUT_BYTES_MAX};
 use crate::model::{self, Limits, LogLine, Outcome};
 
+/// An attempt that found the host's memory used up by others runs again after this.
+const MEMORY_AGAIN: Duration = Duration::from_secs(1);
+
 /// An outcome, before the rest of the report is filled in.
 pub(super) struct Verdict {
     pub(super) outcome: Outcome,
@@ -97,11 +100,19 @@ pub(super) fn stopped(stop: &Stop, limits: &Limits) -> Verdict {
 }
 
 fn out_of_memory(denied: Denied) -> Verdict {
-    let reason = match denied {
-        Denied::Attempt(max) => format!("asked for more than its {max} bytes of memory"),
-        Denied::Host(max) => format!("all attempts together had used up the host's {max} bytes of memory"),
-    };
-    Verdict::new(Outcome::OutOfMemory, reason)
+    match denied {
+        Denied::Attempt(max) => {
+            Verdict::new(Outcome::OutOfMemory, format!("asked for more than its {max} bytes of memory"))
+        }
+        // Its neighbours' doing, so it costs nothing.
+        Denied::Host(max) => Verdict {
+            after: Some(MEMORY_AGAIN),
+            ..Verdict::new(
+                Outcome::Interrupted,
+                format!("all attempts together had used up the host's {max} bytes of memory"),
+            )
+        },
+    }
 }
 
 /// Two limits that the engine reports as text only; a test with a guest that passes each pins the words.
@@ -120,4 +131,33 @@ fn said(root: &str, printed: &[LogLine]) -> String {
     let lines = printed.iter().skip(from).filter(|line| line.level == "stderr" && !line.message.starts_with("note: "));
     let lines: Vec<&str> = lines.map(|line| line.message.trim()).filter(|line| !line.is_empty()).take(4).collect();
     format!("{} ({trap})", lines.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wasmtime::ResourceLimiter as _;
+
+    use super::super::limits::MemoryBudget;
+    use super::*;
+
+    fn ended(limiter: &Limiter) -> Verdict {
+        error(&wasmtime::Error::msg("wasm trap: unreachable"), &Limits::default(), limiter, &[])
+    }
+
+    #[test]
+    fn memory_that_neighbours_have_used_up_costs_no_attempt() {
+        let budget = Arc::new(MemoryBudget::new(100));
+        let mut neighbour = Limiter::new(budget.clone(), 100);
+        assert!(neighbour.memory_growing(0, 60, None).unwrap());
+        let mut limiter = Limiter::new(budget, 200);
+        assert!(!limiter.memory_growing(0, 50, None).unwrap());
+        let verdict = ended(&limiter);
+        assert_eq!((verdict.outcome, verdict.after), (Outcome::Interrupted, Some(MEMORY_AGAIN)));
+        drop(neighbour);
+        assert!(limiter.memory_growing(0, 50, None).unwrap());
+        assert!(!limiter.memory_growing(50, 101, None).unwrap(), "more than there is for all");
+        assert_eq!(ended(&limiter).outcome, Outcome::OutOfMemory);
+    }
 }

@@ -87,7 +87,9 @@ impl Limiter {
             return false;
         }
         if !self.budget.take(bytes) {
-            self.denied = Some(Denied::Host(self.budget.max));
+            // More than the host has for all is nobody else's doing.
+            let alone = self.used.saturating_add(bytes) > self.budget.max;
+            self.denied = Some(if alone { Denied::Attempt(self.budget.max) } else { Denied::Host(self.budget.max) });
             return false;
         }
         self.used += bytes;

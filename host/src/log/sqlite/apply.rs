@@ -78,8 +78,13 @@ pub(super) fn settle(
     let mut new = Vec::new();
     for envelope in &settlement.events {
         // Ids are derived from the delivery: what is there already was published by it before.
-        if let Inserted::New(seq) = store.append(envelope, now)? {
-            new.push(Arc::new(Event { seq, accepted_at: now, envelope: envelope.clone() }));
+        match store.append(envelope, now)? {
+            Inserted::New(seq) => new.push(Arc::new(Event { seq, accepted_at: now, envelope: envelope.clone() })),
+            Inserted::Duplicate(_) => {}
+            Inserted::Conflict(seq) => {
+                let (delivery, id) = (&settlement.delivery, &envelope.id);
+                tracing::error!(%delivery, %id, "a published event is lost: event {seq} has its id and says something else");
+            }
         }
     }
     announce(new, commits);
