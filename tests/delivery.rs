@@ -310,7 +310,9 @@ fn no_more_attempts_run_at_once_than_allowed() {
     let bounded = few.consumer("bounded", "order.created", "    concurrency: 3\n");
     let project = project(&(bounded + &many.consumer("wide", "order.created", "    concurrency: 12\n")));
     let host = project.start();
-    (0..12).for_each(|n| drop(host.emit(&format!("o-{n}"), "order.created")));
+    for n in 0..12 {
+        host.emit(&format!("o-{n}"), "order.created");
+    }
     let mut held: Vec<_> = (0..3).map(|_| few.asked()).collect();
     // Beside them another consumer has begun all twelve, so there was room and time to begin a fourth.
     (0..12).map(|_| many.asked()).collect::<Vec<_>>().into_iter().for_each(|asked| asked.done());
@@ -336,7 +338,9 @@ fn concurrent_increments_add_up() {
     let hand = Hand::new();
     let project = project(&hand.consumer("worker", "order.created", "    concurrency: 16\n"));
     let host = project.start();
-    (0..16).for_each(|n| drop(host.emit(&format!("o-{n}"), "order.created")));
+    for n in 0..16 {
+        host.emit(&format!("o-{n}"), "order.created");
+    }
     let all: Vec<_> = (0..16).map(|_| hand.asked()).collect();
     let answer = json!({ "increment": "total", "publish": [["order.booked", 1]] });
     all.into_iter().for_each(|asked| asked.answer(&answer));
@@ -356,7 +360,9 @@ fn a_new_consumer_begins_at_the_end_of_the_log() {
     let project = project(&old);
     let host = project.start();
     hand.answer_all(json!({}));
-    (0..3).for_each(|n| drop(host.emit(&format!("o-{n}"), "order.created")));
+    for n in 0..3 {
+        host.emit(&format!("o-{n}"), "order.created");
+    }
     project.write("tidegate.yaml", format!("{HEAD}{old}{new}"));
     project.ok(&["reload"]);
     host.emit("o-3", "order.created");

@@ -9,6 +9,8 @@
 mod bad_input;
 mod crash;
 mod delivery;
+mod disk;
 mod hostile;
 mod reload;
+mod stop;
 mod tidy;
