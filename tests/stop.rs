@@ -68,7 +68,7 @@ fn attempts_in_hand_finish_and_nothing_new_is_begun() {
         begin_stop(&mut host, &project, signal);
         assert!(host.alive(), "it waits for what is in hand");
         for asked in in_hand {
-            asked.answer(&json!({ "publish": [["order.booked", 1]], "increment": "n" }));
+            asked.answer(&json!({ "publish": [["order.booked", 1]] }));
         }
         let (code, said) = host.ended();
         assert_eq!(code, 0, "{said}");
