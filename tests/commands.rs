@@ -156,15 +156,9 @@ fn rows_have_the_documented_fields() {
             "sequence eventId eventType consumer round call attempt outcome state startedAt durationMs fuel memoryPeak \
              published generation component",
         ),
-        (
-            &["dead", "list"],
-            "id sequence eventId eventType consumer round cause outcome reason attempts diedAt status",
-        ),
+        (&["dead", "list"], "id sequence eventId eventType consumer round cause outcome reason attempts diedAt status"),
         (&["dead", "show", "3/worker"], "deadLetter outcomes event"),
-        (
-            &["consumers"],
-            "name status on component running depth waiting succeeded failedAttempts deadLetters",
-        ),
+        (&["consumers"], "name status on component running depth waiting succeeded failedAttempts deadLetters"),
         (
             &["stats"],
             "events lastSequence outcomes waiting deadLetters generation databaseBytes firstEventAt lastEventAt lastOutcomeAt",
@@ -242,14 +236,17 @@ fn events_are_sent_in_every_way() {
     let project = ledger();
     let host = project.start();
     let named = ["--id", "i-1", "--source", "/till", "--correlation", "c-9", "--key", "k", "--subject", "s", "--json"];
-    let sent = project.json(&[["emit", "order.paid", r#"{"n":1.0}"#, "--attribute", "flag=true"].as_slice(), &named].concat());
+    let sent =
+        project.json(&[["emit", "order.paid", r#"{"n":1.0}"#, "--attribute", "flag=true"].as_slice(), &named].concat());
     assert_eq!(sent, [json!({ "id": "i-1", "sequence": 1, "duplicate": false })]);
-    let again = project.json(&[["emit", "order.paid", r#"{"n":1.0}"#, "--attribute", "flag=true"].as_slice(), &named].concat());
+    let again =
+        project.json(&[["emit", "order.paid", r#"{"n":1.0}"#, "--attribute", "flag=true"].as_slice(), &named].concat());
     assert_eq!(again, [json!({ "id": "i-1", "sequence": 1, "duplicate": true })]);
     let other = project.run(&[["emit", "order.paid", r#"{"n":2}"#].as_slice(), &named].concat());
     assert_eq!(other.status.code(), Some(4), "another event of that id: {}", String::from_utf8_lossy(&other.stderr));
     let event = &project.json(&["events", "--type", "order.paid", "--json"])[0];
-    for (field, value) in [("id", "i-1"), ("source", "/till"), ("correlationId", "c-9"), ("key", "k"), ("subject", "s")] {
+    for (field, value) in [("id", "i-1"), ("source", "/till"), ("correlationId", "c-9"), ("key", "k"), ("subject", "s")]
+    {
         assert_eq!(event[field], value, "{event}");
     }
     assert_eq!(event["attributes"], json!({ "flag": true }));
@@ -413,7 +410,9 @@ fn a_batch_of_cloudevents_goes_out_and_comes_back_the_same() {
         assert_eq!(events.as_array().unwrap().len(), rows.len());
         for (event, row) in events.as_array().unwrap().iter().zip(&rows) {
             assert_eq!(event["specversion"], "1.0");
-            for (theirs, ours) in [("id", "id"), ("type", "type"), ("source", "source"), ("correlationid", "correlationId")] {
+            for (theirs, ours) in
+                [("id", "id"), ("type", "type"), ("source", "source"), ("correlationid", "correlationId")]
+            {
                 assert_eq!(event[theirs], row[ours], "{event}");
             }
         }
@@ -447,6 +446,10 @@ fn a_new_consumer_builds_passes_its_test_and_runs() {
     project.ok(&["emit", "guest.arrived", r#"{"name":"Ada"}"#]);
     project.ok(&["wait", "--timeout", "60s"]);
     let outcome = &project.json(&["outcomes", "--consumer", "greet", "--json"])[0];
-    assert_eq!((&outcome["outcome"], &outcome["output"]), (&json!("done"), &json!(r#"{"handled":"Ada"}"#)), "{outcome}");
+    assert_eq!(
+        (&outcome["outcome"], &outcome["output"]),
+        (&json!("done"), &json!(r#"{"handled":"Ada"}"#)),
+        "{outcome}"
+    );
     assert_eq!(outcome["logs"][0]["message"], "guest.arrived for Ada");
 }

@@ -120,7 +120,8 @@ fn a_rejected_event_is_a_dead_letter_at_once_and_an_event_of_its_own() {
     let project = project(&(hand.consumer("worker", "order.created", "") + &alert));
     let host = project.start();
     let sequence = host.emit("o-1", "order.created");
-    let what = json!({ "then": "reject", "reason": "no such shop", "increment": "n", "publish": [["order.booked", 1]] });
+    let what =
+        json!({ "then": "reject", "reason": "no such shop", "increment": "n", "publish": [["order.booked", 1]] });
     hand.expect("worker", "o-1", 1).answer(&what);
     let told = other.asked();
     assert_eq!(told.what["type"], "tidegate.dead-lettered");
@@ -148,7 +149,10 @@ fn a_rejected_event_is_a_dead_letter_at_once_and_an_event_of_its_own() {
     assert_eq!(project.count("SELECT count(*) FROM events"), 2, "the order and its dead letter, nothing published");
     assert_eq!(project.count("SELECT count(*) FROM state"), 0);
     let dead = &project.json(&["dead", "list", "--json"])[0];
-    assert_eq!((&dead["id"], &dead["cause"], &dead["reason"]), (&json!(id), &json!("rejected"), &json!("no such shop")));
+    assert_eq!(
+        (&dead["id"], &dead["cause"], &dead["reason"]),
+        (&json!(id), &json!("rejected"), &json!("no such shop"))
+    );
     let tree = project.ok(&["event", "o-1"]);
     assert!(tree.contains("tidegate.dead-lettered") && tree.contains("alert"), "{tree}");
 }

@@ -22,6 +22,11 @@ consumers:
     grants: { publish: [order.booked], state: true }
 ";
 
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
+fn not_tested(name: &str) {
+    eprintln!("\n*** NOT TESTED: {name}, because `unshare -rm` is not permitted here ***\n");
+}
+
 /// Runs the test of this name where it may mount. False: this is the outer run, and it is over.
 fn may_mount(name: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
@@ -31,7 +36,7 @@ fn may_mount(name: &str) -> bool {
     if !allowed.as_ref().is_ok_and(|output| output.status.success()) {
         let ci = std::env::var("CI").is_ok_and(|value| value == "true");
         assert!(!ci, "this machine lets nobody mount in a name space of his own: {allowed:?}");
-        eprintln!("\n*** NOT TESTED: {name}, because `unshare -rm` is not permitted here ***\n");
+        not_tested(name);
         return false;
     }
     let me = std::env::current_exe().unwrap();

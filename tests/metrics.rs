@@ -101,8 +101,7 @@ fn check_histogram(name: &str, family: &Family) {
 fn metrics_are_well_formed_documented_and_right() {
     let hand = Hand::new();
     let consumers = hand.consumer("worker", "order.created", "    retry: { attempts: 2, initial: 1ms }\n");
-    let project =
-        Project::new(&format!("tidegate: 1\nserver: {{ listen: 127.0.0.1:0 }}\nconsumers:\n{consumers}"));
+    let project = Project::new(&format!("tidegate: 1\nserver: {{ listen: 127.0.0.1:0 }}\nconsumers:\n{consumers}"));
     project.install("puppet", "puppet.wasm");
     let host = project.start();
     let mut stream = Stream::open(&host.address()).unwrap();

@@ -53,8 +53,7 @@ impl Client {
 
     fn request(&mut self, what: &str, header: &str, body: &[u8]) -> Result<Response> {
         let address = &self.address;
-        let head =
-            format!("{what} HTTP/1.1\r\nHost: {address}\r\n{header}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!("{what} HTTP/1.1\r\nHost: {address}\r\n{header}\r\nContent-Length: {}\r\n\r\n", body.len());
         let mut request = head.into_bytes();
         request.extend_from_slice(body);
         self.stream.get_mut().write_all(&request)?;
