@@ -119,6 +119,7 @@ fn a_rejected_event_is_a_dead_letter_at_once_and_an_event_of_its_own() {
     let alert = other.consumer("alert", "tidegate.dead-lettered", "");
     let project = project(&(hand.consumer("worker", "order.created", "") + &alert));
     let host = project.start();
+    let mut stream = Stream::open(&host.address()).unwrap();
     let sequence = host.emit("o-1", "order.created");
     let what =
         json!({ "then": "reject", "reason": "no such shop", "increment": "n", "publish": [["order.booked", 1]] });
@@ -146,6 +147,10 @@ fn a_rejected_event_is_a_dead_letter_at_once_and_an_event_of_its_own() {
         assert_eq!(data[field], value, "{field} in {data}");
     }
     assert_eq!(project.calls("worker"), calls(&[(1, "reject", "dead")]));
+    // The host's own event is not the attempt's; and what is told at once is what is kept.
+    let kept = project.json(&["outcomes", "--consumer", "worker", "--json"])[0].clone();
+    assert_eq!(kept["published"], 0);
+    assert_eq!(stream.next("outcome").unwrap(), kept);
     assert_eq!(project.count("SELECT count(*) FROM events"), 2, "the order and its dead letter, nothing published");
     assert_eq!(project.count("SELECT count(*) FROM state"), 0);
     let dead = &project.json(&["dead", "list", "--json"])[0];
