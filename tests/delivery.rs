@@ -119,6 +119,7 @@ fn a_rejected_event_is_a_dead_letter_at_once_and_an_event_of_its_own() {
     let alert = other.consumer("alert", "tidegate.dead-lettered", "");
     let project = project(&(hand.consumer("worker", "order.created", "") + &alert));
     let host = project.start();
+    let mut stream = Stream::open(&host.address()).unwrap();
     let sequence = host.emit("o-1", "order.created");
     let what =
         json!({ "then": "reject", "reason": "no such shop", "increment": "n", "publish": [["order.booked", 1]] });
@@ -146,6 +147,10 @@ fn a_rejected_event_is_a_dead_letter_at_once_and_an_event_of_its_own() {
         assert_eq!(data[field], value, "{field} in {data}");
     }
     assert_eq!(project.calls("worker"), calls(&[(1, "reject", "dead")]));
+    // The host's own event is not the attempt's; and what is told at once is what is kept.
+    let kept = project.json(&["outcomes", "--consumer", "worker", "--json"])[0].clone();
+    assert_eq!(kept["published"], 0);
+    assert_eq!(stream.next("outcome").unwrap(), kept);
     assert_eq!(project.count("SELECT count(*) FROM events"), 2, "the order and its dead letter, nothing published");
     assert_eq!(project.count("SELECT count(*) FROM state"), 0);
     let dead = &project.json(&["dead", "list", "--json"])[0];
@@ -314,7 +319,9 @@ fn no_more_attempts_run_at_once_than_allowed() {
     let bounded = few.consumer("bounded", "order.created", "    concurrency: 3\n");
     let project = project(&(bounded + &many.consumer("wide", "order.created", "    concurrency: 12\n")));
     let host = project.start();
-    (0..12).for_each(|n| drop(host.emit(&format!("o-{n}"), "order.created")));
+    for n in 0..12 {
+        host.emit(&format!("o-{n}"), "order.created");
+    }
     let mut held: Vec<_> = (0..3).map(|_| few.asked()).collect();
     // Beside them another consumer has begun all twelve, so there was room and time to begin a fourth.
     (0..12).map(|_| many.asked()).collect::<Vec<_>>().into_iter().for_each(|asked| asked.done());
@@ -340,7 +347,9 @@ fn concurrent_increments_add_up() {
     let hand = Hand::new();
     let project = project(&hand.consumer("worker", "order.created", "    concurrency: 16\n"));
     let host = project.start();
-    (0..16).for_each(|n| drop(host.emit(&format!("o-{n}"), "order.created")));
+    for n in 0..16 {
+        host.emit(&format!("o-{n}"), "order.created");
+    }
     let all: Vec<_> = (0..16).map(|_| hand.asked()).collect();
     let answer = json!({ "increment": "total", "publish": [["order.booked", 1]] });
     all.into_iter().for_each(|asked| asked.answer(&answer));
@@ -360,7 +369,9 @@ fn a_new_consumer_begins_at_the_end_of_the_log() {
     let project = project(&old);
     let host = project.start();
     hand.answer_all(json!({}));
-    (0..3).for_each(|n| drop(host.emit(&format!("o-{n}"), "order.created")));
+    for n in 0..3 {
+        host.emit(&format!("o-{n}"), "order.created");
+    }
     project.write("tidegate.yaml", format!("{HEAD}{old}{new}"));
     project.ok(&["reload"]);
     host.emit("o-3", "order.created");

@@ -7,8 +7,12 @@
 )]
 
 mod bad_input;
+mod commands;
 mod crash;
 mod delivery;
+mod disk;
 mod hostile;
+mod metrics;
 mod reload;
+mod stop;
 mod tidy;

@@ -19,8 +19,8 @@ pub struct Asked {
     stream: TcpStream,
 }
 
-impl Hand {
-    pub fn new() -> Self {
+impl Default for Hand {
+    fn default() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (send, asked) = mpsc::channel::<Asked>();
@@ -32,6 +32,12 @@ impl Hand {
             }
         });
         Self { url, asked }
+    }
+}
+
+impl Hand {
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Lines for a consumer of the manifest that is moved by this hand.

@@ -43,11 +43,17 @@ impl Client {
     }
 
     pub fn send(&mut self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<Response> {
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
+        self.request(&format!("{method} {path}"), &format!("Content-Type: {content_type}"), body)
+    }
+
+    /// Asks for a certain form.
+    pub fn get_as(&mut self, path: &str, accept: &str) -> Result<Response> {
+        self.request(&format!("GET {path}"), &format!("Accept: {accept}"), b"")
+    }
+
+    fn request(&mut self, what: &str, header: &str, body: &[u8]) -> Result<Response> {
+        let address = &self.address;
+        let head = format!("{what} HTTP/1.1\r\nHost: {address}\r\n{header}\r\nContent-Length: {}\r\n\r\n", body.len());
         let mut request = head.into_bytes();
         request.extend_from_slice(body);
         self.stream.get_mut().write_all(&request)?;

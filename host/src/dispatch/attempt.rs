@@ -124,7 +124,6 @@ fn report_settled(tools: &Tools, claim: &Claim, settlement: &Settlement) {
 /// The attempt as people see it.
 pub fn shown(claim: &Claim, settlement: &Settlement) -> OutcomeRecord {
     let record = &settlement.record;
-    let published = settlement.events.len() - usize::from(settlement.death.is_some());
     OutcomeRecord {
         sequence: claim.id.seq,
         event_id: claim.event.envelope.id.clone(),
@@ -137,16 +136,23 @@ pub fn shown(claim: &Claim, settlement: &Settlement) -> OutcomeRecord {
         state: settlement.next.state.as_str().into(),
         reason: record.reason.clone(),
         started_at: record.started_at,
-        duration_ms: record.usage.duration.as_secs_f64() * 1e3,
+        duration_ms: milliseconds(record.usage.duration),
         fuel: record.usage.fuel,
         memory_peak: record.usage.memory_peak,
-        published: u32::try_from(published).unwrap_or(u32::MAX),
+        published: u32::try_from(settlement.published()).unwrap_or(u32::MAX),
         generation: record.generation,
         component: record.component.to_string(),
         output: record.output.as_ref().map(|output| String::from_utf8_lossy(&output.data).into_owned()),
         logs: record.logs.clone(),
         logs_dropped: record.logs_dropped,
     }
+}
+
+/// Whole microseconds, as the log keeps them.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of an attempt fit a double exactly")]
+    let micros = duration.as_micros() as f64;
+    micros / 1e3
 }
 
 fn given_back(tools: &Tools, claim: &Claim) -> Ended {

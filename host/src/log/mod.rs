@@ -87,6 +87,13 @@ pub struct Settlement {
     pub death: Option<DeathCause>,
 }
 
+impl Settlement {
+    /// How many events the attempt itself published.
+    pub fn published(&self) -> usize {
+        self.events.len().saturating_sub(usize::from(self.death.is_some()))
+    }
+}
+
 /// What is written down about one attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptRecord {

@@ -135,10 +135,14 @@ impl Metrics {
         self.consumer(consumer).dead_letters.fetch_add(1, Relaxed);
     }
 
-    /// Events have become durable, and others were there already.
-    pub fn accepted(&self, events: u64, duplicates: u64) {
+    /// Events have become durable.
+    pub fn accepted(&self, events: u64) {
         self.accepted.fetch_add(events, Relaxed);
-        self.duplicates.fetch_add(duplicates, Relaxed);
+    }
+
+    /// Events were sent that were there already.
+    pub fn duplicates(&self, events: u64) {
+        self.duplicates.fetch_add(events, Relaxed);
     }
 
     /// A commit of `settlements` took `duration`, from its first settlement's arrival to the disk.

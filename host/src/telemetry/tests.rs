@@ -26,7 +26,8 @@ fn page(format: Format) -> String {
     metrics.attempt(&mailer, Outcome::Done, usage);
     metrics.attempt(&mailer, Outcome::TimedOut, Usage { duration: Duration::from_secs(60), ..usage });
     metrics.dead_letter(&mailer);
-    metrics.accepted(7, 1);
+    metrics.accepted(7);
+    metrics.duplicates(1);
     metrics.settled(3, Duration::from_micros(700));
     metrics.reload(false);
     let gauges = Gauges {

@@ -121,7 +121,7 @@ fn decide(store: &mut Writer, settlement: &Settlement, now: Timestamp) -> Result
         logs_dropped: record.logs_dropped,
         started_at: record.started_at,
         usage: record.usage,
-        published: settlement.events.len(),
+        published: settlement.published(),
         generation: record.generation,
         component: record.component,
     })?;

@@ -320,9 +320,12 @@ impl Service {
         self.transact(commands.collect())
     }
 
-    fn observe(&self, answers: &[Answer], began: Duration) {
+    fn observe(&self, answers: &[Answer], commits: &[Commit], began: Duration) {
+        let Some(metrics) = &self.metrics else { return };
+        let events = |commit: &Commit| if let Commit::Events(events) = commit { events.len() as u64 } else { 0 };
+        metrics.accepted(commits.iter().map(events).sum());
         let settlements = answers.iter().filter(|answer| matches!(answer, Answer::Settle { .. })).count() as u64;
-        if let Some(metrics) = self.metrics.as_ref().filter(|_| settlements > 0) {
+        if settlements > 0 {
             metrics.settled(settlements, self.clock.monotonic().saturating_sub(began));
         }
     }
@@ -335,7 +338,7 @@ impl Service {
         self.positions_at = None;
         let began = self.clock.monotonic();
         match self.attempt(&mut group, &positions, &mut commits, &mut answers) {
-            Ok(()) => self.observe(&answers, began),
+            Ok(()) => self.observe(&answers, &commits, began),
             Err(e) => {
                 self.note(positions.into_iter().collect());
                 return self.undo(e, answers, group);

@@ -76,7 +76,7 @@ pub(super) async fn append(app: &Arc<App>, parts: &Parts, body: Body) -> Answer 
     let appended = app.parts.log.append(events).await?;
     let duplicates = appended.iter().filter(|event| event.duplicate).count();
     let accepted = appended.len() - duplicates;
-    app.parts.metrics.accepted(accepted as u64, duplicates as u64);
+    app.parts.metrics.duplicates(duplicates as u64);
     let events = ids
         .iter()
         .zip(&appended)
@@ -341,7 +341,7 @@ impl Group {
                 Ok(appended) => {
                     let duplicates = appended.iter().filter(|event| event.duplicate).count() as u64;
                     let accepted = appended.len() as u64 - duplicates;
-                    app.parts.metrics.accepted(accepted, duplicates);
+                    app.parts.metrics.duplicates(duplicates);
                     progress.accepted += accepted;
                     progress.duplicates += duplicates;
                     progress.last = appended.iter().map(|event| event.seq).max().unwrap_or(0).max(progress.last);

@@ -249,11 +249,13 @@ async fn answers_follow_accept() {
     }
     let prometheus = fixture.get("/metrics").await;
     assert_eq!(prometheus.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
-    fixture.post("/events", "application/json", ONE).await;
+    for _ in 0..2 {
+        fixture.post("/events", "application/json", ONE).await;
+    }
     let accept = [("accept", "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;q=0.5")];
     let open = fixture.send(request("GET", "/metrics", &accept, "")).await;
     assert!(open.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
-    assert!(open.text().contains("\ntidegate_events_accepted_total 1\n") && open.text().ends_with("# EOF\n"));
+    assert!(open.text().contains("\ntidegate_events_duplicate_total 1\n") && open.text().ends_with("# EOF\n"));
 }
 
 #[tokio::test]
