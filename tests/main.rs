@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod crash;
+mod greedy;
 mod hostile;
 mod reload;
 mod tidy;

@@ -13,10 +13,12 @@ use crate::registry::Consumer;
 pub const READY_MAX: usize = 1_024;
 /// Below it, more is read from the log.
 const READY_LOW: usize = 256;
+/// Payload bytes held ready in memory, beyond one page of the log; a few large events are enough to be busy with.
+pub const READY_BYTES_MAX: usize = 4 << 20;
 /// Waiting deliveries held in memory, the soonest.
 pub const WAITING_MAX: usize = 10_000;
 /// Events fetched at once for deliveries that became due.
-const FETCHES_MAX: usize = 64;
+const FETCHES_MAX: usize = 16;
 /// Lost races for state in a row after which a delivery runs alone.
 const CONFLICTS_MAX: u32 = 3;
 
@@ -62,6 +64,8 @@ pub struct Lane {
     settled: BTreeSet<Seq>,
     /// First attempts, in log order.
     ready: VecDeque<Ready>,
+    /// Payload bytes in it.
+    ready_bytes: usize,
     /// Further attempts that are due.
     again: VecDeque<Ready>,
     /// Which of the two queues is next, so that neither starves the other.
@@ -96,6 +100,7 @@ impl Lane {
             reading: false,
             settled: recovery.settled.into_iter().collect(),
             ready: VecDeque::new(),
+            ready_bytes: 0,
             again: VecDeque::new(),
             again_first: true,
             alone: VecDeque::new(),
@@ -132,7 +137,8 @@ impl Lane {
     /// Events as they were committed. Taken if the lane is up to date and has room; otherwise read later.
     pub fn offer(&mut self, events: &[Arc<Event>], now: Timestamp) {
         for event in events {
-            if event.seq != self.read_at + 1 || self.reading || self.ready.len() >= READY_MAX {
+            let full = self.ready.len() >= READY_MAX || self.ready_bytes >= READY_BYTES_MAX;
+            if event.seq != self.read_at + 1 || self.reading || full {
                 return;
             }
             self.take(event, now);
@@ -170,13 +176,21 @@ impl Lane {
         if due_at > now {
             self.waiting.insert((due_at, id), delivery);
         } else {
+            self.ready_bytes += event.envelope.data_len();
             self.ready.push_back(Ready { id, delivery, event: event.clone(), conflicts: 0 });
         }
     }
 
+    fn first_ready(&mut self) -> Option<Ready> {
+        let ready = self.ready.pop_front()?;
+        self.ready_bytes -= ready.event.envelope.data_len();
+        Some(ready)
+    }
+
     /// The sequence after which to read, if the lane wants more of the log, whose last event is `head`.
     pub fn wants_page(&mut self, head: Seq) -> Option<Seq> {
-        let hungry = self.ready.len() < READY_LOW && self.open.len() < READY_MAX + WAITING_MAX;
+        let room = self.ready.len() < READY_LOW && self.ready_bytes < READY_BYTES_MAX;
+        let hungry = room && self.open.len() < READY_MAX + WAITING_MAX;
         let wants = self.consumer.is_some() && hungry && self.read_at < head && !self.reading;
         self.reading |= wants;
         wants.then_some(self.read_at)
@@ -276,9 +290,11 @@ impl Lane {
             }
             self.running_alone = true;
         }
-        let (first, second) =
-            if self.again_first { (&mut self.again, &mut self.ready) } else { (&mut self.ready, &mut self.again) };
-        let next = self.alone.pop_front().or_else(|| first.pop_front()).or_else(|| second.pop_front())?;
+        let next = match self.alone.pop_front() {
+            Some(alone) => alone,
+            None if self.again_first => self.again.pop_front().or_else(|| self.first_ready())?,
+            None => self.first_ready().or_else(|| self.again.pop_front())?,
+        };
         self.again_first = !self.again_first;
         self.in_hand.insert(next.id.clone(), (next.event.clone(), next.conflicts));
         Some(next)
@@ -356,5 +372,44 @@ fn due(delivery: Delivery) -> Option<Timestamp> {
     match delivery.state {
         State::Pending { due_at } => Some(due_at),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::scripted;
+    use crate::model::Outcome;
+
+    fn large(seq: Seq) -> Arc<Event> {
+        let mut event = scripted::event(seq, "big.made");
+        if let Some(payload) = &mut event.envelope.payload {
+            payload.data = vec![0; 1 << 20].into();
+        }
+        Arc::new(event)
+    }
+
+    #[test]
+    fn large_events_are_left_in_the_log_until_there_is_room() {
+        let consumer = scripted::consumer("slow", "big.made", |_| Outcome::Done);
+        let mut lane = Lane::new(consumer.spec.name.clone(), Recovery::default());
+        lane.deploy(1, Some(consumer));
+        let log: Vec<_> = (1..=40).map(large).collect();
+        lane.offer(&log, Timestamp(0));
+        let mut seen = Vec::new();
+        while seen.len() < log.len() {
+            assert!(lane.ready_bytes <= READY_BYTES_MAX + (2 << 20), "{} bytes", lane.ready_bytes);
+            if let Some(after) = lane.wants_page(40) {
+                lane.page(
+                    &log.iter().filter(|event| event.seq > after).take(2).cloned().collect::<Vec<_>>(),
+                    Timestamp(0),
+                );
+            }
+            let ready = lane.claim().unwrap();
+            lane.settled(&ready.id, Delivery { state: State::Succeeded, ..ready.delivery });
+            seen.push(ready.id.seq);
+        }
+        assert_eq!(seen, (1..=40).collect::<Vec<_>>());
+        assert_eq!(lane.ready_bytes, 0);
     }
 }
