@@ -11,6 +11,7 @@ mod commands;
 mod crash;
 mod delivery;
 mod disk;
+mod greedy;
 mod hostile;
 mod metrics;
 mod reload;

@@ -159,7 +159,7 @@ pub(super) struct Page {
 
 /// Reads page after page and hands over what is asked for, oldest first. Several rows may share a sequence number and
 /// fall on both sides of a page's edge, so a page begins with the last number of the one before and what is known
-/// already is left out.
+/// already is left out. A page may be short because its rows are large, so only one without anything new is the last.
 pub(super) fn pages<T, K: PartialEq>(
     span: &Span,
     key: impl Fn(&T) -> (Seq, K),
@@ -172,7 +172,6 @@ pub(super) fn pages<T, K: PartialEq>(
     while left > 0 {
         page.limit = left.saturating_add(edge.len()).min(LIMIT_MAX);
         let rows = fetch(page)?;
-        let full = rows.len() >= page.limit;
         let fresh: Vec<T> = rows.into_iter().filter(|row| !edge.contains(&key(row))).take(left).collect();
         let Some(last) = fresh.last().map(|row| key(row).0) else { break };
         left = left.saturating_sub(fresh.len());
@@ -184,9 +183,6 @@ pub(super) fn pages<T, K: PartialEq>(
         } else {
             page.after = Some(last.saturating_sub(1));
             fresh.into_iter().try_for_each(&mut each)?;
-        }
-        if !full {
-            break;
         }
     }
     kept.into_iter().rev().try_for_each(each)

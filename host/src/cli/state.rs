@@ -31,15 +31,13 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
         let query = StateQuery { prefix: args.prefix.clone(), after: after.take(), limit: Some(limit) };
         let keys = backend.state(&args.consumer, &query)?;
         left = left.saturating_sub(keys.len());
-        let full = keys.len() >= limit;
-        after = keys.last().map(|record| record.key.clone());
+        // A page may be short because its values are large, so only an empty one is the last.
+        let Some(last) = keys.last() else { break };
+        after = Some(last.key.clone());
         if args.reading.json {
             keys.iter().try_for_each(|record| context.out.json(record))?;
         } else {
             shown.extend(keys);
-        }
-        if !full {
-            break;
         }
     }
     if args.reading.json {

@@ -27,7 +27,7 @@ pub const DELAYED_MAX: usize = 100_000;
 /// A delivery whose attempt could not be settled, or whose event could not be read, is due again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Events fetched at once for deliveries that became due.
-const FETCHES_MAX: usize = 64;
+const FETCHES_MAX: usize = 16;
 /// Lost races for state in a row after which a delivery runs alone.
 const CONFLICTS_MAX: u32 = 3;
 

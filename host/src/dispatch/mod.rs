@@ -269,8 +269,8 @@ impl Dispatcher {
     fn answer(&mut self) {
         let core = &self.core;
         let ready = |request: &mut Request| match request {
-            Request::Settled(through, _) => core.is_settled(*through),
-            Request::Drained(_) => core.is_draining() && core.running() == 0,
+            Request::Settled(through, done) => done.is_closed() || core.is_settled(*through),
+            Request::Drained(done) => done.is_closed() || (core.is_draining() && core.running() == 0),
         };
         for request in self.open.extract_if(.., ready) {
             let (Request::Settled(_, done) | Request::Drained(done)) = request;

@@ -90,6 +90,9 @@ impl sandbox::StateRead for Committed {
     }
 }
 
+/// A payload kept for followers of the stream, in bytes; a slow one keeps as many as the stream has places.
+const LIVE_BYTES_MAX: usize = 64 << 10;
+
 /// Tells the live stream, if anybody listens.
 pub(super) struct Stream(pub(super) broadcast::Sender<Live>);
 
@@ -104,7 +107,12 @@ impl Stream {
 
 impl Witness for Stream {
     fn appended(&self, events: &[Arc<Event>]) {
-        events.iter().for_each(|event| self.tell(|| Live::Event(event.clone())));
+        events.iter().for_each(|event| {
+            self.tell(|| match event.envelope.data_len() {
+                ..=LIVE_BYTES_MAX => Live::Event(event.clone()),
+                _ => Live::Large(event.seq),
+            });
+        });
     }
 
     fn settled(&self, claim: &Claim, settlement: &Settlement) {

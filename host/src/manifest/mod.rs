@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 pub use codes::{explain, title};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub(crate) use elements::event::compile as compile_schema;
 pub use folder::{Found, scan_folder};
 pub use schema::schema;
 

@@ -40,6 +40,9 @@ pub const COMPONENT_BYTES_MAX: usize = 32 << 20;
 /// A manifest, in bytes.
 pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
+/// Rows of one answer have about so many bytes, beyond the last one; further rows are for the next answer.
+pub const ANSWER_BYTES: usize = 8 << 20;
+
 /// Cuts `text` to at most `max` bytes on a character boundary; says whether anything was cut.
 pub fn cut(text: &mut String, max: usize) -> bool {
     if text.len() <= max {

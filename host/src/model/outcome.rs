@@ -85,6 +85,13 @@ pub struct LogLine {
     pub fields: BTreeMap<String, String>,
 }
 
+impl LogLine {
+    pub fn bytes(&self) -> usize {
+        let fields = self.fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.message.len() + fields
+    }
+}
+
 /// What an attempt read from and wants to write to its consumer's state. Reads are checked at settlement: if another
 /// attempt has changed one of them in the meantime, this attempt's settlement is a conflict and it runs again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

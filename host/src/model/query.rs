@@ -2,12 +2,32 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::limit::ANSWER_BYTES;
 use super::{ConsumerName, Outcome, Seq, Timestamp};
 
 /// Rows of one answer, at most.
 pub const LIMIT_MAX: usize = 1_000;
 /// Rows of one answer, unless asked otherwise.
 pub const LIMIT: usize = 50;
+
+/// Whether an answer is as long as it may be, so that there may be more: by its rows, or by their bytes.
+pub fn is_full<T>(rows: &[T], limit: usize, bytes: impl Fn(&T) -> usize) -> bool {
+    rows.len() >= limit || rows.iter().map(bytes).sum::<usize>() > ANSWER_BYTES
+}
+
+/// Takes rows until they are as many bytes as an answer has.
+pub fn bounded<T, E>(rows: impl Iterator<Item = Result<T, E>>, bytes: impl Fn(&T) -> usize) -> Result<Vec<T>, E> {
+    let (mut taken, mut total) = (Vec::new(), 0);
+    for row in rows {
+        let row = row?;
+        total += bytes(&row);
+        taken.push(row);
+        if total > ANSWER_BYTES {
+            break;
+        }
+    }
+    Ok(taken)
+}
 
 /// Answers come in log order, `after` (exclusive) onwards; or with `newest`, the newest first, `before` (exclusive) downwards.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -44,6 +44,14 @@ pub struct EventRecord {
     pub data_base64: Option<String>,
 }
 
+impl EventRecord {
+    /// Bytes of its payload as shown: what bounds an answer.
+    pub fn bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.data.as_ref().map_or(0, |data| data.get().len()) + text(&self.data_text) + text(&self.data_base64)
+    }
+}
+
 /// A payload that is a JSON null is there, unlike one that is absent.
 fn present<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
@@ -85,6 +93,14 @@ pub struct OutcomeRecord {
     pub logs: Vec<LogLine>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub logs_dropped: u64,
+}
+
+impl OutcomeRecord {
+    /// Bytes of what its handler chose to leave: what bounds an answer.
+    pub fn bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        text(&self.output) + text(&self.reason) + self.logs.iter().map(LogLine::bytes).sum::<usize>()
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -182,6 +198,14 @@ pub struct StateRecord {
     pub value: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_base64: Option<String>,
+}
+
+impl StateRecord {
+    /// Bytes of its value as shown.
+    pub fn value_bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        text(&self.value) + text(&self.value_base64)
+    }
 }
 
 /// An event, what came of its deliveries, and what they caused in turn.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use jsonschema::{Draft, PatternOptions, Validator};
+use jsonschema::Validator;
 use serde_json::Value;
 
 use crate::model::{Deployment, Payload};
@@ -84,13 +84,8 @@ impl Catalogue {
     }
 }
 
-/// Without a resolver (nothing is fetched) and with a regular expression engine whose time is linear.
 fn compile(document: &Value) -> Result<Validator, String> {
-    jsonschema::options()
-        .with_draft(Draft::Draft202012)
-        .with_pattern_options(PatternOptions::regex())
-        .build(document)
-        .map_err(|error| error.to_string())
+    crate::manifest::compile_schema(document).map_err(|error| error.to_string())
 }
 
 fn violation(error: jsonschema::ValidationError<'_>) -> Violation {

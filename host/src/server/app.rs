@@ -5,16 +5,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONNECTION, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{MethodFilter, on};
 use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Semaphore, watch};
+use tokio::runtime::RuntimeFlavor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::framing::Framing;
 use super::problem::Problem;
@@ -26,6 +28,12 @@ use crate::telemetry::Gauges;
 /// Questions to the database at once: more would only wait for the disk, each holding a thread.
 const READS_MAX: usize = 4;
 
+/// Bodies at once whose reading and checking takes long: more would only wait for the processor.
+const HEAVY_MAX: usize = 4;
+/// Who waits or follows the stream at once: each has a connection for as long as it likes, and others need some too.
+const WAITS_MAX: usize = 128;
+const FOLLOWERS_MAX: usize = 128;
+
 /// What answers requests.
 pub(super) struct App {
     pub parts: Parts,
@@ -33,6 +41,11 @@ pub(super) struct App {
     pub stop: watch::Receiver<bool>,
     pub gauges: tokio::sync::Mutex<Option<Gauges>>,
     reads: Arc<Semaphore>,
+    heavy: Semaphore,
+    waits: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+    /// Room for answers until their clients have read them.
+    pub answers: body::Room,
     router: std::sync::OnceLock<TowerToHyperService<Router>>,
 }
 
@@ -58,6 +71,10 @@ impl App {
             stop,
             gauges: tokio::sync::Mutex::default(),
             reads: Arc::new(Semaphore::new(READS_MAX)),
+            heavy: Semaphore::new(HEAVY_MAX),
+            waits: Arc::new(Semaphore::new(WAITS_MAX)),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            answers: body::Room::new(body::ANSWER_BYTES_MAX),
             router: std::sync::OnceLock::new(),
         }
     }
@@ -75,6 +92,7 @@ impl App {
             )
             .into_response()
         });
+        response = self.held(response).await;
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -82,6 +100,21 @@ impl App {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// The same answer, counted until its client has read it; or a refusal, if there is no room for it.
+    async fn held(&self, response: Response<Body>) -> Response<Body> {
+        let length = response.body().size_hint().exact().unwrap_or(0);
+        if length <= body::ANSWER_BYTES_UNCOUNTED {
+            return response;
+        }
+        let (parts, body) = response.into_parts();
+        // It is whole already, so this copies nothing.
+        let Ok(whole) = body.collect().await else { return Problem::unreadable().into_response() };
+        match self.answers.answer(whole.to_bytes()) {
+            Ok(bytes) => Response::from_parts(parts, Body::from(bytes)),
+            Err(problem) => problem.into_response(),
+        }
     }
 
     async fn checked(self: &Arc<Self>, request: Request, wire: Wire) -> Response<Body> {
@@ -129,9 +162,34 @@ impl App {
         }
     }
 
+    /// Does what may occupy a processor for long, so that everybody else's requests go on meanwhile.
+    pub(super) async fn heavy<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _turn = self.heavy.acquire().await;
+        match tokio::runtime::Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+            _ => work(),
+        }
+    }
+
+    /// A place for one that waits.
+    pub(super) fn wait_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        place(&self.waits, "wait")
+    }
+
+    /// A place for one that follows the stream.
+    pub(super) fn follower_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        place(&self.followers, "follow the stream")
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
+}
+
+fn place(places: &Arc<Semaphore>, doing: &str) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| {
+        Problem::busy(format!("As many clients {doing} as the host has room for. Ask again after a moment."))
+    })
 }
 
 fn router(app: &Arc<App>) -> Router {

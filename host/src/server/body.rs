@@ -21,6 +21,10 @@ const LINE: Duration = Duration::from_secs(30);
 const STREAM: Duration = Duration::from_secs(3_600);
 /// Bytes of bodies held in memory at once, over all connections.
 pub(super) const HELD_BYTES_MAX: usize = 64 << 20;
+/// Bytes of answers that their clients have not read yet, over all connections.
+pub(super) const ANSWER_BYTES_MAX: usize = 128 << 20;
+/// An answer so small is not counted.
+pub(super) const ANSWER_BYTES_UNCOUNTED: u64 = 64 << 10;
 /// Of a body that nobody will read, so much is read and thrown away, so that the answer is not lost in a reset.
 const DISCARD_BYTES: usize = 4 << 20;
 const DISCARD: Duration = Duration::from_secs(2);
@@ -39,6 +43,25 @@ impl Room {
     /// Room for the unfinished line of a stream; a short one is not worth counting.
     pub(super) fn hold(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         if bytes <= 64 * KIB { Ok(None) } else { self.take(bytes) }
+    }
+
+    /// An answer that gives its room back when it has left the host, or its connection has gone.
+    pub(super) fn answer(&self, bytes: Bytes) -> Result<Bytes, Problem> {
+        struct Held(Bytes, #[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        let kib = u32::try_from(bytes.len().div_ceil(KIB)).unwrap_or(u32::MAX);
+        let room = self.0.clone().try_acquire_many_owned(kib).map_err(|_| {
+            Problem::busy(
+                "The host holds as many unread answers as it has room for. Ask again after a moment, or for less.",
+            )
+        })?;
+        Ok(Bytes::from_owner(Held(bytes, room)))
     }
 
     fn take(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {

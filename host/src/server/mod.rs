@@ -86,6 +86,8 @@ pub struct Reloaded {
 #[derive(Clone, Debug)]
 pub enum Live {
     Event(Arc<Event>),
+    /// An event too large to be kept for slow followers: they read it from the log.
+    Large(Seq),
     Outcome(OutcomeRecord),
     DeadLetter(DeadLetterRecord),
     Reloaded(Reloaded),

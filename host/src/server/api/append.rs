@@ -24,6 +24,8 @@ use crate::server::problem::Problem;
 const BODY_BYTES: usize = 8 << 20;
 /// What an envelope adds to its payload, in bytes, at most.
 const ENVELOPE_BYTES: usize = 128 << 10;
+/// Below it, reading a body takes no time worth a thread of its own.
+const HEAVY_BYTES: usize = 256 << 10;
 /// Events of a stream that are appended at once, at most.
 const GROUP_EVENTS: usize = 512;
 /// How often, and how long apart, a stream waits for a busy log before it gives up.
@@ -71,7 +73,11 @@ pub(super) async fn append(app: &Arc<App>, parts: &Parts, body: Body) -> Answer 
     }
     let max = BODY_BYTES.max(rules.event_bytes.saturating_mul(2).saturating_add(ENVELOPE_BYTES));
     let whole = Incoming::whole(body, &parts.headers, max, &app.room).await?;
-    let events = rules.read(format, parts, &whole.bytes)?;
+    let read = || rules.read(format, parts, &whole.bytes);
+    let events = if whole.bytes.len() > HEAVY_BYTES { app.heavy(read).await? } else { read()? };
+    if let Some((index, problem)) = rules.first_violation(app, &events, is_batch(format, &whole.bytes)).await {
+        return Err(if is_batch(format, &whole.bytes) { problem.with("index", index) } else { problem });
+    }
     let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
     let appended = app.parts.log.append(events).await?;
     let duplicates = appended.iter().filter(|event| event.duplicate).count();
@@ -114,6 +120,11 @@ fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     Ok(format)
 }
 
+/// Whether the body holds a list of events.
+fn is_batch(format: Format, body: &[u8]) -> bool {
+    format == Format::Batch || (format == Format::Native && body.trim_ascii_start().first() == Some(&b'['))
+}
+
 fn unsupported() -> Problem {
     Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -146,7 +157,7 @@ impl Rules {
     fn read(&self, format: Format, parts: &Parts, body: &bytes::Bytes) -> Result<Vec<Envelope>, Problem> {
         let version = |event_type: &str| self.catalogue.version(event_type).map(str::to_owned);
         let defaults = self.defaults(&version);
-        let batch = body.trim_ascii_start().first() == Some(&b'[');
+        let batch = is_batch(format, body);
         let events = match format {
             Format::Batch => event::batch(body, &defaults)?,
             Format::Structured => vec![event::structured(body, &defaults)?],
@@ -158,10 +169,6 @@ impl Rules {
                 vec![event::binary(headers, content_type, body.clone(), &defaults)?]
             }
         };
-        let in_batch = format == Format::Batch || (format == Format::Native && batch);
-        for (index, event) in events.iter().enumerate() {
-            self.check(event, in_batch.then_some(index))?;
-        }
         Ok(events)
     }
 
@@ -174,6 +181,15 @@ impl Rules {
             version,
             random: &random,
         }
+    }
+
+    /// The first of several events whose payload does not match its schema.
+    async fn first_violation(&self, app: &App, events: &[Envelope], in_batch: bool) -> Option<(usize, Problem)> {
+        if !events.iter().any(|event| self.catalogue.has_schema(&event.event_type)) {
+            return None;
+        }
+        let check = |(index, event)| self.check(event, in_batch.then_some(index)).err().map(|problem| (index, problem));
+        app.heavy(|| events.iter().enumerate().find_map(check)).await
     }
 
     /// Holds the payload against the catalogue.
@@ -276,10 +292,10 @@ async fn follow(
                 break;
             }
             if group.events.len() >= GROUP_EVENTS {
-                group.append(app, progress).await?;
+                group.append(app, progress, rules).await?;
             }
         }
-        group.append(app, progress).await?;
+        group.append(app, progress, rules).await?;
         if let Some(failed) = failed {
             return Err(failed);
         }
@@ -324,17 +340,20 @@ impl Group {
         }
         let version = |event_type: &str| rules.catalogue.version(event_type).map(str::to_owned);
         let event = event::native(line, &rules.defaults(&version))?;
-        rules.check(&event, None)?;
         self.events.push(event);
         self.lines.push(number);
         Ok(())
     }
 
-    /// Appends all of them; if one is refused by the log, those before it.
-    async fn append(&mut self, app: &Arc<App>, progress: &mut Progress) -> Result<(), LineProblem> {
+    /// Appends all of them; if one is refused by its schema or by the log, those before it.
+    async fn append(&mut self, app: &Arc<App>, progress: &mut Progress, rules: &Rules) -> Result<(), LineProblem> {
         let mut events = std::mem::take(&mut self.events);
         let lines = std::mem::take(&mut self.lines);
         let mut refused: Option<LineProblem> = None;
+        if let Some((index, problem)) = rules.first_violation(app, &events, false).await {
+            refused = Some((problem, lines.get(index).copied().unwrap_or(progress.lines)));
+            events.truncate(index);
+        }
         let mut tries = 0;
         while !events.is_empty() {
             match app.parts.log.append(events.clone()).await {

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Nothing, Path, json, negotiate, not_acceptable, query, typed};
-use crate::model::query::{DeadLetterQuery, EventQuery, LIMIT, LIMIT_MAX, OutcomeQuery, StateQuery};
+use crate::model::query::{DeadLetterQuery, EventQuery, LIMIT, LIMIT_MAX, OutcomeQuery, StateQuery, is_full};
 use crate::model::record::{ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord};
 use crate::model::{ConsumerName, DeliveryId, Seq};
 use crate::server::app::App;
@@ -29,8 +29,8 @@ fn bounded(limit: Option<usize>) -> Result<usize, Problem> {
 }
 
 /// Where to go on: the last row's place, if the answer is full.
-fn next<T>(rows: &[T], limit: usize, place: impl Fn(&T) -> Seq) -> Option<Seq> {
-    rows.last().filter(|_| rows.len() >= limit).map(place)
+fn next<T>(rows: &[T], limit: usize, bytes: impl Fn(&T) -> usize, place: impl Fn(&T) -> Seq) -> Option<Seq> {
+    rows.last().filter(|_| is_full(rows, limit, bytes)).map(place)
 }
 
 pub(super) async fn events(app: &Arc<App>, parts: &Parts) -> Answer {
@@ -51,7 +51,7 @@ pub(super) async fn events(app: &Arc<App>, parts: &Parts) -> Answer {
     let format = negotiate(&parts.headers, &offers).ok_or_else(|| not_acceptable(&offers))?;
     let newest = asked.newest;
     let events = app.read(move |reader| reader.events(&asked)).await?;
-    let next = next(&events, limit, |event| event.sequence);
+    let next = next(&events, limit, EventRecord::bytes, |event| event.sequence);
     if format == JSON {
         return json(StatusCode::OK, &Events { events, next });
     }
@@ -126,7 +126,7 @@ pub(super) async fn outcomes(app: &Arc<App>, uri: &Uri) -> Answer {
     let limit = bounded(asked.limit)?;
     asked.limit = Some(limit);
     let outcomes = app.read(move |reader| reader.outcomes(&asked)).await?;
-    let next = next(&outcomes, limit, |outcome| outcome.sequence);
+    let next = next(&outcomes, limit, OutcomeRecord::bytes, |outcome| outcome.sequence);
     json(StatusCode::OK, &Outcomes { outcomes, next })
 }
 
@@ -142,7 +142,7 @@ pub(super) async fn dead_letters(app: &Arc<App>, uri: &Uri) -> Answer {
     let limit = bounded(asked.limit)?;
     asked.limit = Some(limit);
     let dead_letters = app.read(move |reader| reader.dead_letters(&asked)).await?;
-    let next = next(&dead_letters, limit, |dead| dead.sequence);
+    let next = next(&dead_letters, limit, |_| 0, |dead| dead.sequence);
     json(StatusCode::OK, &DeadLetters { dead_letters, next })
 }
 
@@ -206,6 +206,6 @@ pub(super) async fn state(app: &Arc<App>, uri: &Uri, path: &Path) -> Answer {
     let consumer = ConsumerName::new(path.get("consumer").unwrap_or_default())
         .map_err(|why| Problem::not_found(format!("There is no such consumer: {why}.")))?;
     let state = app.read(move |reader| reader.state(&consumer, &asked)).await?;
-    let next = state.last().filter(|_| state.len() >= limit).map(|row| row.key.clone());
+    let next = state.last().filter(|_| is_full(&state, limit, StateRecord::value_bytes)).map(|row| row.key.clone());
     json(StatusCode::OK, &State { state, next })
 }

@@ -22,7 +22,7 @@ use crate::server::problem::Problem;
 const BODY_BYTES: usize = 1 << 20;
 /// How long `/wait` waits, unless asked otherwise, and at most.
 const WAIT: Duration = Duration::from_secs(30);
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Which dead letters, as JSON says it.
 #[derive(Debug, Default, Deserialize)]
@@ -138,6 +138,7 @@ pub(super) async fn wait(app: &Arc<App>, uri: &Uri) -> Answer {
         None => WAIT,
         Some(text) => duration(text).ok_or_else(|| wrong("timeout: a duration such as 30s or 500ms is needed."))?,
     };
+    let _place = app.wait_place()?;
     let mut stop = app.stop.clone();
     tokio::select! {
         waited = tokio::time::timeout(timeout.min(WAIT_MAX), app.parts.control.wait_settled(through)) => match waited {

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
 
 use super::{Answer, query};
 use crate::model::{ConsumerName, Event, Seq, TypePattern};
@@ -28,8 +28,9 @@ use crate::server::problem::Problem;
 
 /// Silence is broken by a comment, so that whoever stands between does not cut the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Events read from the log at once.
+/// Events read from the log at once, at most, as long as so many have no more bytes than this.
 const CATCH_UP: usize = 128;
+const CATCH_UP_BYTES: usize = 256 << 10;
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -52,18 +53,34 @@ struct Follower {
     /// Whether the log holds events that were not shown.
     behind: bool,
     waiting: VecDeque<Bytes>,
+    /// Read from the log, to be shown one at a time: text is made only when the client has room for it.
+    caught: VecDeque<Arc<Event>>,
+    /// How many to read next: a client that does not read must not keep many large ones.
+    page: usize,
+    _place: OwnedSemaphorePermit,
 }
 
 pub(super) fn stream(app: &Arc<App>, parts: &Parts) -> Answer {
     let asked: Asked = query(&parts.uri)?;
     let resumed = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<Seq>().ok());
     let seen = resumed.or(asked.after);
+    let place = app.follower_place()?;
     let live = app.parts.live.subscribe();
     if app.is_stopping() {
         return Err(Problem::from(crate::log::Error::Closed));
     }
     let opening = VecDeque::from([Bytes::from_static(b"retry: 2000\n: tidegate\n\n")]);
-    let follower = Follower { app: Arc::clone(app), asked, live, seen, behind: seen.is_some(), waiting: opening };
+    let follower = Follower {
+        app: Arc::clone(app),
+        asked,
+        live,
+        seen,
+        behind: seen.is_some(),
+        waiting: opening,
+        caught: VecDeque::new(),
+        page: 1,
+        _place: place,
+    };
     let frames = unfold(follower, |mut follower| async move {
         let bytes = follower.next().await?;
         Some((Ok::<_, Infallible>(bytes), follower))
@@ -82,6 +99,12 @@ impl Follower {
         loop {
             if let Some(bytes) = self.waiting.pop_front() {
                 return Some(bytes);
+            }
+            if let Some(event) = self.caught.pop_front() {
+                self.event(&event);
+                // Each is work, and there may be many that this client does not want.
+                tokio::task::yield_now().await;
+                continue;
             }
             if self.behind {
                 self.catch_up().await?;
@@ -107,17 +130,21 @@ impl Follower {
     /// Reads on from the last event seen.
     async fn catch_up(&mut self) -> Option<()> {
         let after = self.seen.unwrap_or(0);
-        let events = self.app.parts.log.read(after, CATCH_UP).await.ok()?;
+        let events = self.app.parts.log.read(after, self.page).await.ok()?;
+        let bytes = events.iter().map(|event| event.envelope.data_len()).sum::<usize>();
+        self.page = if bytes > CATCH_UP_BYTES { 1 } else { (self.page * 2).min(CATCH_UP) };
         self.behind = !events.is_empty();
-        for event in events {
-            self.event(&event);
-        }
+        self.caught = events.into();
         Some(())
     }
 
     fn show(&mut self, live: Live) {
         match live {
             Live::Event(event) => self.event(&event),
+            Live::Large(seq) => {
+                self.seen.get_or_insert(seq.saturating_sub(1));
+                self.behind = true;
+            }
             Live::Outcome(outcome) => {
                 if self.wants(&outcome.event_type, Some(&outcome.consumer)) {
                     self.push("outcome", None, &outcome);
@@ -156,7 +183,13 @@ impl Follower {
         let Ok(data) = serde_json::to_string(data) else { return };
         let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
         // A payload is shown with the line ends it came with, and each line needs a field of its own.
-        let data: String = data.split(['\r', '\n']).map(|line| format!("data: {line}\n")).collect();
-        self.waiting.push_back(Bytes::from(format!("event: {name}\n{id}{data}\n")));
+        let mut frame = format!("event: {name}\n{id}");
+        if data.contains('\n') || data.contains('\r') {
+            data.split(['\r', '\n']).for_each(|line| frame.extend(["data: ", line, "\n"]));
+        } else {
+            frame.extend(["data: ", data.as_str(), "\n"]);
+        }
+        frame.push('\n');
+        self.waiting.push_back(frame.into());
     }
 }

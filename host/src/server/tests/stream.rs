@@ -139,3 +139,30 @@ async fn silence_is_broken_and_a_stop_ends_it() {
     assert_eq!(follow.next().await, None);
     drop(Arc::clone(&fixture.app));
 }
+
+#[tokio::test]
+async fn an_event_too_large_to_be_kept_is_read_from_the_log() {
+    let fixture = Fixture::new();
+    publish(&fixture, "before", "order.created").await;
+    let mut follow = Follow::new(&fixture, "/stream", &[]).await;
+    let event = "{\"id\":\"large\",\"type\":\"order.created\",\"source\":\"/s\"}";
+    assert_eq!(fixture.post("/events", "application/json", event).await.status, 202);
+    fixture.live.send(Live::Large(2)).unwrap();
+    publish(&fixture, "after", "order.created").await;
+    for id in ["large", "after"] {
+        let frame = follow.next().await.unwrap();
+        assert!(frame.contains(&format!("\"id\":\"{id}\"")), "{frame}");
+    }
+}
+
+#[tokio::test]
+async fn followers_are_so_many_and_no_more() {
+    let fixture = Fixture::new();
+    let mut follows = Vec::new();
+    for _ in 0..128 {
+        follows.push(Follow::new(&fixture, "/stream", &[]).await);
+    }
+    fixture.get("/stream").await.problem(429, "busy");
+    follows.pop();
+    follows.push(Follow::new(&fixture, "/stream", &[]).await);
+}

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::StateQuery;
 use crate::model::record::{ConsumerRecord, StateRecord, StatsRecord};
 use crate::model::spec::SubscriptionSpec;
@@ -132,7 +133,7 @@ pub(super) fn state(conn: &Connection, consumer: &ConsumerName, query: &StateQue
     let mut statement = conn.prepare_cached(sql)?;
     let limit = i64::try_from(super::limit(query.limit)).unwrap_or(1);
     let mut rows = statement.query((id, &query.prefix, &query.after, limit))?;
-    let mut records = Vec::new();
+    let (mut records, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let key: String = row.get(0)?;
         if !key.starts_with(&query.prefix) {
@@ -151,6 +152,10 @@ pub(super) fn state(conn: &Connection, consumer: &ConsumerName, query: &StateQue
             value,
             value_base64,
         });
+        bytes += records.last().map_or(0, StateRecord::value_bytes);
+        if bytes > ANSWER_BYTES {
+            break;
+        }
     }
     Ok(records)
 }

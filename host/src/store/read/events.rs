@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 use serde_json::value::RawValue;
 
-use crate::model::query::EventQuery;
+use crate::model::query::{EventQuery, bounded};
 use crate::model::record::EventRecord;
 use crate::model::{Event, Payload, Seq, Timestamp, TypePattern};
 use crate::store::recovery::end;
@@ -106,7 +106,7 @@ pub(super) fn list(conn: &Connection, query: &EventQuery) -> Result<Vec<EventRec
     let sql = format!("{EVENT}{} ORDER BY e.seq {order} LIMIT {limit}", filter.clause());
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(filter.values()), StoredEvent::read)?;
-    rows.map(|row| Ok(record(row?.event))).collect()
+    bounded(rows.map(|row| Ok(record(row?.event))), EventRecord::bytes)
 }
 
 impl Filter {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
-use crate::model::query::{DeadLetterQuery, OutcomeQuery};
+use crate::model::query::{DeadLetterQuery, LIMIT_MAX, OutcomeQuery, bounded, is_full};
 use crate::model::record::{DeadLetterRecord, EventRecord, OutcomeRecord};
 use crate::model::{DeliveryId, Generation, Outcome, Seq};
 use crate::store::outcomes::{outcome_code, outcome_of, state_word};
@@ -32,7 +32,20 @@ pub(super) fn list(conn: &Connection, query: &OutcomeQuery) -> Result<Vec<Outcom
     filter.and_optional("o.seq > ?", query.after.map(int));
     filter.and_optional("o.seq < ?", query.before.map(int));
     times(&mut filter, "o.started_at", query.since, query.until);
-    whole_events(conn, (OUTCOME, ORDER), filter, (query.newest, query.limit), read, |record| record.sequence)
+    whole_events(
+        conn,
+        (OUTCOME, ORDER),
+        filter,
+        (query.newest, query.limit),
+        Kind { read, seq: |record| record.sequence, bytes: OutcomeRecord::bytes },
+    )
+}
+
+/// What kind of rows a page has.
+struct Kind<T> {
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    seq: fn(&T) -> Seq,
+    bytes: fn(&T) -> usize,
 }
 
 /// A page of rows in log order, or the newest first; the rows of its last event are all in it.
@@ -41,8 +54,7 @@ fn whole_events<T>(
     (select, order): (&str, &str),
     mut filter: Filter,
     (newest, limit): (bool, Option<usize>),
-    read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    seq: fn(&T) -> Seq,
+    Kind { read, seq, bytes }: Kind<T>,
 ) -> Result<Vec<T>, Error> {
     let column = order.split(',').next().unwrap_or_default();
     let limit = super::limit(limit);
@@ -51,16 +63,19 @@ fn whole_events<T>(
         let sql = format!("{select}{} ORDER BY {order} LIMIT {limit}", filter.clause());
         let mut statement = conn.prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(filter.values()), read)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        Ok(bounded(rows, bytes)?)
     };
     let mut page = query(&filter, limit)?;
-    if page.len() < limit {
+    if !is_full(&page, limit, bytes) {
         return Ok(page);
     }
     let Some(last) = page.last().map(seq) else { return Ok(page) };
     filter.and(&format!("{column} = ?"), int(last));
-    let rest = query(&filter, crate::model::query::LIMIT_MAX)?;
     let shown = page.iter().rev().take_while(|row| seq(row) == last).count();
+    let sql = format!("{select}{} ORDER BY {order} LIMIT {LIMIT_MAX}", filter.clause());
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(filter.values()), read)?;
+    let rest: Vec<T> = rows.collect::<Result<_, _>>()?;
     page.extend(rest.into_iter().skip(shown));
     Ok(page)
 }
@@ -68,7 +83,7 @@ fn whole_events<T>(
 pub(super) fn of_event(conn: &Connection, seq: Seq) -> Result<Vec<OutcomeRecord>, Error> {
     let mut statement = conn.prepare_cached(&format!("{OUTCOME} WHERE o.seq = ?1 ORDER BY {ORDER} LIMIT 1000"))?;
     let rows = statement.query_map([int(seq)], read)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(bounded(rows, OutcomeRecord::bytes)?)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<OutcomeRecord> {
@@ -124,7 +139,13 @@ pub(super) fn dead_letters(conn: &Connection, query: &DeadLetterQuery) -> Result
     filter.and_optional("d.seq < ?", query.before.map(int));
     times(&mut filter, "d.died_at", query.since, query.until);
     let order = "d.seq, d.consumer, d.round";
-    whole_events(conn, (DEAD, order), filter, (query.newest, query.limit), read_dead, |record| record.sequence)
+    whole_events(
+        conn,
+        (DEAD, order),
+        filter,
+        (query.newest, query.limit),
+        Kind { read: read_dead, seq: |record| record.sequence, bytes: |_| 0 },
+    )
 }
 
 fn read_dead(row: &Row<'_>) -> rusqlite::Result<DeadLetterRecord> {
@@ -156,5 +177,5 @@ pub(super) fn dead_letter(
     let sql = format!("{OUTCOME} WHERE o.seq = ?1 AND o.consumer = ?2 AND o.round = ?3 ORDER BY {ORDER} LIMIT 1000");
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map((int(id.seq), consumer, id.round), read)?;
-    Ok(Some((dead, rows.collect::<Result<_, _>>()?, event)))
+    Ok(Some((dead, bounded(rows, OutcomeRecord::bytes)?, event)))
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use crate::model::event::CONSUMER_SOURCE_PREFIX;
+use crate::model::limit::ANSWER_BYTES;
+use crate::model::query::bounded;
 use crate::model::record::{DeliveryNode, EventTree, OutcomeRecord};
 use crate::model::{ConsumerName, Event, Seq};
 use crate::store::Error;
@@ -19,12 +21,13 @@ const LEVELS_MAX: usize = 64;
 
 struct Budget {
     nodes: usize,
+    bytes: usize,
     cut: bool,
 }
 
 pub(super) fn of(conn: &Connection, seq: Seq, nodes_max: usize) -> Result<Option<(EventTree, bool)>, Error> {
     let Some(stored) = event_by_seq(conn, seq)? else { return Ok(None) };
-    let mut budget = Budget { nodes: nodes_max.saturating_sub(1), cut: false };
+    let mut budget = Budget { nodes: nodes_max.saturating_sub(1), bytes: ANSWER_BYTES, cut: false };
     let known = depth::known(conn)?;
     let tree = grow(conn, stored.event, &known, &mut budget, 1)?;
     Ok(Some((tree, budget.cut)))
@@ -38,9 +41,12 @@ fn grow(
     level: usize,
 ) -> Result<EventTree, Error> {
     let mut deliveries = deliveries(conn, &event, known)?;
+    let outcomes = deliveries.iter().flat_map(|node| &node.outcomes).map(OutcomeRecord::bytes).sum::<usize>();
+    budget.bytes = budget.bytes.saturating_sub(outcomes + event.envelope.data_len());
+    budget.cut |= outcomes > ANSWER_BYTES;
     let mut events = Vec::new();
     for child in children(conn, &event, budget)? {
-        if level >= LEVELS_MAX || budget.nodes == 0 {
+        if level >= LEVELS_MAX || budget.nodes == 0 || budget.bytes == 0 {
             budget.cut = true;
             break;
         }
@@ -71,7 +77,7 @@ fn children(conn: &Connection, event: &Event, budget: &mut Budget) -> Result<Vec
         (Id(&envelope.id), Id(&envelope.correlation_id), int(event.seq), int(limit as u64)),
         StoredEvent::read,
     )?;
-    rows.map(|row| Ok(row?.event)).collect()
+    Ok(bounded(rows.map(|row| row.map(|row| row.event)), |event| event.envelope.data_len())?)
 }
 
 /// Every delivery of an event: those with outcomes, those that wait, and those that nobody has come to yet.
