@@ -259,8 +259,10 @@ fn decide(args: &Decide, decision: Decision, context: &mut Context) -> Result<()
     } else {
         let ids: Vec<String> = args.ids.iter().map(ToString::to_string).collect();
         // To deliver again what was named one by one loses nothing; to discard it does.
-        let question =
-            format!("Discard {}? They are never delivered again.", text::count(ids.len() as u64, "dead letter"));
+        let question = format!(
+            "Discard {}? What is discarded is never delivered again.",
+            text::count(ids.len() as u64, "dead letter")
+        );
         context.confirm(&question, args.yes || decision == Decision::Redrive)?;
         ids
     };
@@ -302,7 +304,7 @@ fn chosen(host: &Client, args: &Decide, decision: Decision, context: &mut Contex
     let (count, of) = (text::count(letters.len() as u64, "dead letter"), text::cut(&consumers.join(", "), 60));
     let question = match decision {
         Decision::Redrive => format!("Redrive {count} of {of}?"),
-        Decision::Discard => format!("Discard {count} of {of}? They are never delivered again."),
+        Decision::Discard => format!("Discard {count} of {of}? What is discarded is never delivered again."),
     };
     context.confirm(&question, args.yes)?;
     Ok(letters.into_iter().map(|letter| letter.id).collect())

@@ -40,7 +40,7 @@ use std::ffi::OsString;
 use std::io::BufRead;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -49,11 +49,17 @@ use crate::model::Timestamp;
 use error::{EXIT_CODES, Error, exit};
 use output::Output;
 
+/// What `--version` says: with it, what a report of a fault needs. `-V` says the first line.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let sqlite = crate::store::sqlite_version();
+    format!("{}\nwasmtime {}\nSQLite {sqlite}", env!("CARGO_PKG_VERSION"), crate::sandbox::WASMTIME)
+});
+
 /// Turns events into sandboxed work: a declarative consumer host that runs WebAssembly handlers.
 ///
 /// Commands talk to the host that runs for the manifest. When none runs, those that only read open its database file.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "tidegate", version, long_version = LONG_VERSION.as_str(), after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

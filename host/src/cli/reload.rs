@@ -69,7 +69,7 @@ fn refused(problem: &Problem, args: &Args, context: &mut Context) -> Result<(), 
         if args.json {
             context.out.json(diagnostic)?;
         } else {
-            context.out.note(rendered(diagnostic));
+            context.out.note(format!("{}\n", rendered(diagnostic)));
         }
     }
     let count = text::count(problem.diagnostics.len() as u64, "problem");

@@ -204,6 +204,7 @@ fn deliver(
                 total.sent += count;
                 total.accepted += taken.accepted;
                 total.duplicates += taken.duplicates;
+                total.resent += if lost > 0 { count } else { 0 };
                 context.out.progress(&total.to_string());
                 return Ok(());
             }
@@ -217,9 +218,6 @@ fn deliver(
             }
             client::Error::Problem(problem) => return Err(refused(*problem, &lines, name)),
             client::Error::Late { .. } | client::Error::Broken(..) if lost < LOST_MAX => {
-                if lost == 0 {
-                    total.resent += count;
-                }
                 lost += 1;
                 context.out.note(format!("{total}; the answer to the last {count} was lost: sending them again"));
             }

@@ -77,6 +77,9 @@ fn host(asked: &Asked) -> Reply {
         ("POST", "/dead-letters/redrive") => ok(r#"{"count":1,"deliveries":["12/fraud-check/1"]}"#),
         ("POST", "/dead-letters/discard") => ok(r#"{"count":0,"deliveries":[]}"#),
         ("GET", "/wait") if path.contains("through=7") => ok(r#"{"settled":true,"through":7}"#),
+        ("GET", "/wait") if path.contains("through=99") => {
+            reply(408, r#"{"title":"x","detail":"d","unsettled":0,"through":99}"#)
+        }
         ("GET", "/wait") => reply(408, r#"{"title":"x","detail":"d","unsettled":3,"through":12}"#),
         ("GET", "/stats") => reply(404, r#"{"type":"urn:tidegate:problem:not-found","detail":"empty"}"#),
         ("GET", "/state/fraud-check") => ok(r#"{"state":[]}"#),
@@ -101,7 +104,9 @@ fn the_command_line_is_well_formed() {
 fn commands_end_with_the_documented_codes() {
     let fake = Fake::start(host);
     for (args, code, said) in [
-        (vec!["--version"], 0, "tidegate 0"),
+        (vec!["--version"], 0, "\nSQLite 3."),
+        (vec!["-V"], 0, "tidegate 0"),
+        (vec!["help", "emit"], 0, "Usage: tidegate emit"),
         (vec!["--help"], 0, "Exit codes:"),
         (vec!["nonsense"], 2, "unrecognized subcommand"),
         (vec!["events", "--limit", "0"], 2, "write a number from 1"),
@@ -110,6 +115,7 @@ fn commands_end_with_the_documented_codes() {
         (vec!["stats"], 4, "has not been used"),
         (vec!["state", "fraud-check"], 4, "there is no consumer 'fraud-check'"),
         (vec!["wait", "--timeout", "5s"], 6, "3 deliveries are not settled after 5s"),
+        (vec!["wait", "--through", "99", "--timeout", "5s"], 6, "event 99 has not been accepted after 5s"),
         (vec!["wait", "--through", "7"], 0, "up to event 7 is settled"),
         (vec!["reload"], 4, "t.yaml:2:3"),
         (vec!["dead", "redrive"], 2, "say which dead letters"),

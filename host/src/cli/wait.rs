@@ -92,6 +92,11 @@ fn ask(host: &Client, through: Option<Seq>, timeout: Duration) -> Result<Settled
 
 fn late(problem: &Problem, args: &Args) -> Error {
     let what = match problem.unsettled {
+        // Nothing is left to do, so what is missing is the event itself.
+        Some(0) => match args.through {
+            Some(through) => format!("event {through} has not been accepted"),
+            None => "not everything is settled".to_owned(),
+        },
         Some(1) => "1 delivery is not settled".to_owned(),
         Some(n) => format!("{} deliveries are not settled", text::number(n)),
         None => "not everything is settled".to_owned(),

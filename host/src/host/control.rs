@@ -235,7 +235,7 @@ pub(super) fn witness(
         metrics.reload(result.is_ok());
         match result {
             Err(diagnostics) => {
-                tracing::error!("the change was refused, generation stays as it is:\n{}", diagnostics.render(false));
+                tracing::error!("the change was refused; what was live goes on:\n{}", diagnostics.render(false));
             }
             Ok(reloaded) => {
                 let shown = shown_reload(reloaded);

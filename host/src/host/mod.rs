@@ -234,11 +234,13 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
         boot_token: presence.token().to_owned(),
         live,
     };
+    // As it is found by others, not as the manifest leads there.
+    let database = deployment.database.canonicalize().unwrap_or_else(|_| deployment.database.clone());
     tracing::info!(
         "listening on {}, generation {generation}, {} consumers, log {}",
         presence.url(),
         registry.current().consumers.len(),
-        deployment.database.display()
+        database.display()
     );
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;

@@ -173,10 +173,11 @@ impl fmt::Display for Diagnostic {
 }
 
 impl Serialize for Diagnostic {
-    /// `code`, `severity`, `message`, `file`, `line`, `column`, `help`; the last four null where there is none.
+    /// `code`, `severity`, `message`, `file`, `line`, `column`, `help`, of which the last four are null where there is
+    /// none; and `rendered`, the whole as it is drawn for a person, with the lines of the source.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let position = self.position();
-        let mut object = serializer.serialize_struct("Diagnostic", 7)?;
+        let mut object = serializer.serialize_struct("Diagnostic", 8)?;
         object.serialize_field("code", self.code)?;
         object.serialize_field("severity", &self.severity)?;
         object.serialize_field("message", &self.message)?;
@@ -184,6 +185,7 @@ impl Serialize for Diagnostic {
         object.serialize_field("line", &position.map(|(line, _)| line))?;
         object.serialize_field("column", &position.map(|(_, column)| column))?;
         object.serialize_field("help", &self.help)?;
+        object.serialize_field("rendered", &self.render(false))?;
         object.end()
     }
 }

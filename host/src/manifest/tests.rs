@@ -290,6 +290,7 @@ fn diagnostics_are_json_with_a_place() {
     assert_eq!((&json[0]["line"], &json[0]["column"]), (&2.into(), &6.into()));
     assert!(json[0]["file"].as_str().unwrap().ends_with("text.yaml"));
     assert!(json[0]["help"].is_string() && json[0]["message"].is_string());
+    assert!(json[0]["rendered"].as_str().unwrap().contains("2 | log: 5"), "{json}");
     assert!(problems.render(true).contains("\u{1b}["));
 }
 

@@ -1,6 +1,10 @@
 //! What is read back: the rows that commands, HTTP and the database's views show. These are public: the JSON field
 //! names are part of the product, and are the same in every place.
 
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -190,6 +190,13 @@ impl Drop for Tick {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_version_is_that_of_the_lock_file() {
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
+        let wanted = format!("name = \"wasmtime\"\nversion = \"{}\"\n", crate::sandbox::WASMTIME);
+        assert!(lock.contains(&wanted), "sandbox::WASMTIME is out of date");
+    }
+
     /// What an upgrade of the engine may not change silently.
     #[test]
     fn the_engine_accepts_exactly_these_features() {

@@ -36,6 +36,9 @@ pub use compile::{Compiler, compile_child};
 pub use kind::Kind;
 pub use load::{Counters, Error, LoadError, Options, Sandbox};
 
+/// The version of wasmtime that is built in; wasmtime does not say it itself. A test compares it with `Cargo.lock`.
+pub const WASMTIME: &str = "48.0.8";
+
 /// Says whether a payload is what the catalogue's schema of the event type allows; if not, where.
 pub type Check = Arc<dyn Fn(&str, &Payload) -> Result<(), String> + Send + Sync>;
 /// The catalogue's current version of an event type.

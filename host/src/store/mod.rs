@@ -38,6 +38,11 @@ pub use verify::whole as verify;
 pub use waiting::{DeadFilter, DeadRow};
 pub use writer::{Opening, Writer};
 
+/// The version of SQLite that is built in.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}
+
 use std::path::PathBuf;
 
 use crate::model::{Seq, Timestamp};

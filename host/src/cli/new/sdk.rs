@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 macro_rules! embedded {
     ($path:literal) => {
         ($path, include_str!(concat!("../../../../", $path)))
@@ -51,23 +53,53 @@ const WORKSPACE: &str = include_str!("../../../../Cargo.toml");
 /// Where the SDK is unpacked, seen from the project's folder.
 pub(super) const FOLDER: &str = ".tidegate/sdk";
 
-/// Puts the SDK into the project unless it is there already; gives what it made.
+/// Says in the folder which SDK it holds.
+pub(super) const STAMP: &str = "VERSION";
+
+/// Puts the SDK into the project, or this program's in place of another one's; gives what it made.
 pub(super) fn unpack(project: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = project.join(FOLDER);
-    if folder.join("guest-sdk/Cargo.toml").exists() {
+    let stamp = stamp();
+    if std::fs::read_to_string(folder.join(STAMP)).is_ok_and(|found| found == stamp) {
         return Ok(Vec::new());
     }
     // Made beside and renamed, so that an interrupted command leaves no half of it.
-    let beside = project.join(format!("{FOLDER}.new"));
-    if beside.exists() {
-        std::fs::remove_dir_all(&beside)?;
-    }
+    let beside = empty(project.join(format!("{FOLDER}.new")))?;
     write(&beside, "Cargo.toml", &workspace())?;
     for (path, text) in FILES {
         write(&beside, path, text)?;
     }
+    write(&beside, STAMP, &stamp)?;
+    let old = empty(project.join(format!("{FOLDER}.old")))?;
+    if folder.exists() {
+        std::fs::rename(&folder, &old)?;
+    }
     std::fs::rename(&beside, &folder)?;
+    empty(old)?;
     Ok(vec![folder])
+}
+
+/// A place where nothing is.
+fn empty(path: PathBuf) -> io::Result<PathBuf> {
+    if path.exists() {
+        std::fs::remove_dir_all(&path)?;
+    }
+    Ok(path)
+}
+
+/// The SDK's version and a digest of all its files: two builds of one version may differ.
+fn stamp() -> String {
+    let mut sha = Sha256::new();
+    sha.update(workspace());
+    for (path, text) in FILES {
+        sha.update([path.as_bytes(), &[0], text.as_bytes(), &[0]].concat());
+    }
+    let digest: String = sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "tidegate-sdk {version}\nsha256 {digest}\n\n\
+         Unpacked by `tidegate new consumer`, which replaces the whole folder when it brings another version. Do not edit.\n"
+    )
 }
 
 /// The project's own workspace, with the SDK's packages for members.

@@ -60,6 +60,24 @@ fn a_crate_is_made_and_nothing_is_left_to_fill_in() {
 }
 
 #[test]
+fn the_sdk_of_another_version_is_replaced() {
+    let project = tempfile::tempdir().unwrap();
+    assert_eq!(sdk::unpack(project.path()).unwrap().len(), 1);
+    let folder = project.path().join(sdk::FOLDER);
+    let stamp = std::fs::read_to_string(folder.join(sdk::STAMP)).unwrap();
+    assert!(stamp.starts_with(&format!("tidegate-sdk {}\n", env!("CARGO_PKG_VERSION"))), "{stamp}");
+    let kept = folder.join("guest-sdk/src/lib.rs");
+    std::fs::write(&kept, "of another version").unwrap();
+    assert!(sdk::unpack(project.path()).unwrap().is_empty(), "the same version is left alone");
+    std::fs::write(folder.join(sdk::STAMP), "tidegate-sdk 0.0.1\n").unwrap();
+    assert_eq!(sdk::unpack(project.path()).unwrap(), vec![folder.clone()]);
+    assert_ne!(std::fs::read_to_string(&kept).unwrap(), "of another version");
+    assert_eq!(std::fs::read_to_string(folder.join(sdk::STAMP)).unwrap(), stamp);
+    let left: Vec<_> = std::fs::read_dir(project.path().join(".tidegate")).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing else stays: {left:?}");
+}
+
+#[test]
 fn what_is_there_is_not_overwritten() {
     let project = tempfile::tempdir().unwrap();
     std::fs::write(project.path().join("mail"), "mine").unwrap();

@@ -1,0 +1,71 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+
+/// The names in the first column of the tables, by the heading that they stand under.
+fn documented() -> BTreeMap<String, Vec<String>> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/json.md")).unwrap();
+    let (mut tables, mut heading) = (BTreeMap::new(), String::new());
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix("### ") {
+            heading = title.to_owned();
+        } else if heading.is_empty() {
+            // The table of the commands, before the first record.
+        } else if let Some((field, _)) = line.strip_prefix("| `").and_then(|row| row.split_once('`')) {
+            tables.entry(heading.clone()).or_insert_with(Vec::new).push(field.to_owned());
+        }
+    }
+    tables
+}
+
+/// Reads `full`, which has every field, as a `T`, and gives the fields that are written again.
+fn fields<T: Serialize + serde::de::DeserializeOwned>(full: &Value) -> Vec<String> {
+    let record: T = serde_json::from_value(full.clone()).unwrap();
+    let Value::Object(object) = serde_json::to_value(&record).unwrap() else { panic!("not an object") };
+    assert_eq!(object.len(), full.as_object().unwrap().len(), "a field of the example is not one of the record");
+    object.keys().cloned().collect()
+}
+
+#[test]
+fn every_field_is_documented_and_no_other() {
+    let now = "2026-02-01T11:59:00Z";
+    // `data`, `dataText` and `dataBase64` are never there together, but a record holds them all.
+    let event = json!({ "sequence": 1, "id": "e", "type": "a.b", "source": "/s", "subject": "s", "key": "k",
+        "dataVersion": "1.0.0", "timestamp": now, "acceptedAt": now, "correlationId": "c", "causationId": "d",
+        "traceparent": "t", "notBefore": now, "depth": 0, "contentType": "application/json",
+        "attributes": { "a": 1 }, "data": 1, "dataText": "x", "dataBase64": "eA==" });
+    let line = json!({ "level": "info", "message": "m", "fields": { "a": "b" } });
+    let outcome = json!({ "sequence": 1, "eventId": "e", "eventType": "a.b", "consumer": "c", "round": 0, "call": 1,
+        "attempt": 1, "outcome": "done", "state": "succeeded", "reason": "r", "startedAt": now, "durationMs": 0.5,
+        "fuel": 1, "memoryPeak": 1, "published": 0, "generation": 1, "component": "00", "output": "x",
+        "logs": [line], "logsDropped": 1 });
+    let letter = json!({ "id": "1/c", "sequence": 1, "eventId": "e", "eventType": "a.b", "consumer": "c", "round": 0,
+        "cause": "rejected", "outcome": "reject", "reason": "r", "attempts": 1, "diedAt": now, "status": "dead" });
+    let consumer = json!({ "name": "c", "status": "active", "on": ["a.b"], "component": "00", "running": 0,
+        "depth": 0, "waiting": 0, "oldestWaitingSince": now, "succeeded": 0, "failedAttempts": 0, "deadLetters": 0 });
+    let stats = json!({ "events": 1, "lastSequence": 1, "outcomes": { "done": 1 }, "waiting": 0, "deadLetters": 0,
+        "generation": 1, "databaseBytes": 1, "firstEventAt": now, "lastEventAt": now, "lastOutcomeAt": now });
+    let state = json!({ "consumer": "c", "key": "k", "version": 1, "bytes": 1, "expiresAt": now, "value": "v",
+        "valueBase64": "dg==" });
+    let delivery = json!({ "consumer": "c", "round": 0, "state": "dead", "outcomes": [], "events": [] });
+    let leaf = json!({ "event": event, "deliveries": [] });
+    let tree = json!({ "event": event, "deliveries": [delivery], "events": [leaf] });
+    let records = [
+        ("Event", fields::<EventRecord>(&event)),
+        ("Outcome", fields::<OutcomeRecord>(&outcome)),
+        ("Log line", fields::<LogLine>(&line)),
+        ("Dead letter", fields::<DeadLetterRecord>(&letter)),
+        ("Consumer", fields::<ConsumerRecord>(&consumer)),
+        ("Stats", fields::<StatsRecord>(&stats)),
+        ("State", fields::<StateRecord>(&state)),
+        ("Tree", fields::<EventTree>(&tree)),
+        ("Delivery", fields::<DeliveryNode>(&delivery)),
+    ];
+    let documented = documented();
+    for (heading, found) in &records {
+        assert_eq!(documented.get(*heading), Some(found), "docs/json.md, {heading}");
+    }
+    assert_eq!(documented.len(), records.len(), "docs/json.md describes a record that is not checked here");
+}
