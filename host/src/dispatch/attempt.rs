@@ -149,7 +149,7 @@ pub fn shown(claim: &Claim, settlement: &Settlement) -> OutcomeRecord {
 }
 
 /// Whole microseconds, as the log keeps them.
-fn milliseconds(duration: std::time::Duration) -> f64 {
+fn milliseconds(duration: Duration) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "microseconds of an attempt fit a double exactly")]
     let micros = duration.as_micros() as f64;
     micros / 1e3
