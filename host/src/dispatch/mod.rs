@@ -70,7 +70,10 @@ impl Handle {
     pub async fn settled(&self, through: Seq) {
         let (done, settled) = oneshot::channel();
         self.ask(Request::Settled(through, done));
-        let _ended = settled.await;
+        if settled.await.is_err() {
+            // The loop has ended, and what it had left to do is not done: nobody may be told that it is.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Attempts of a consumer in hand.
