@@ -197,3 +197,48 @@ fn an_ungranted_import_is_refused_with_the_grant_to_add() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     says(&said, &["tidegate:consumer/state", "grants", "state: true"]);
 }
+
+#[test]
+fn a_component_that_cannot_be_started_is_refused_with_how_it_ended() {
+    let project = project();
+    for (name, words) in [("start-trap", ["trapped", "unreachable"]), ("start-spin", ["out-of-fuel", "fuel"])] {
+        let file = format!("{}.wasm", name.replace('-', "_"));
+        project.install(&name.replace('-', "_"), &file);
+        project.write("tidegate.yaml", MANIFEST.replace("ledger.wasm", &file));
+        let output = project.run(&["check"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        says(&said, &["error[TG414]", "fails when it is started"]);
+        says(&said, &words);
+    }
+}
+
+#[test]
+fn a_consumer_that_dies_of_dead_letters_does_so_only_so_often() {
+    let project = Project::new(
+        r#"
+tidegate: 1
+server: { listen: 127.0.0.1:0 }
+log: sqlite:data/tidegate.db
+consumers:
+  hopeless:
+    component: hostile.wasm
+    on: [attack.begun, tidegate.dead-lettered]
+    chain-depth: 3
+    retry: { attempts: 1 }
+    grants: { publish: [order.**], state: true, http: [http://127.0.0.1:9], config: {}, secrets: {} }
+"#,
+    );
+    project.install("hostile", "hostile.wasm");
+    let host = project.start();
+    project.ok(&["emit", "attack.begun", r#"{"mode":"panic"}"#]);
+    // Each link of the chain is accepted when the one before is settled.
+    for _ in 0..6 {
+        project.ok(&["wait", "--timeout", "60s"]);
+    }
+    // The event and three deaths that follow from one another; the last one's event is recorded and goes to nobody.
+    let dead = project.count("SELECT count(*) FROM dead_letters");
+    assert_eq!(dead, 4, "{:?}", project.rows("SELECT outcome, reason FROM outcomes"));
+    assert_eq!(project.count("SELECT count(*) FROM events WHERE type = 'tidegate.dead-lettered'"), 4);
+    assert_eq!(host.stop().0, 0);
+}
