@@ -167,6 +167,10 @@ impl server::Control for HostControl {
         vec![("accepting", accepting), ("log", log)]
     }
 
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     fn running(&self, consumer: &ConsumerName) -> u64 {
         self.dispatch.running(consumer)
     }

@@ -73,9 +73,9 @@ impl Running {
     }
 
     async fn wind_down(&mut self) {
-        tracing::info!("stopping: no new work is taken; attempts in hand have {} s", self.grace.as_secs_f64());
+        // From here on `/readyz` says no and events are refused; who wants to look may still look.
         self.control.stop();
-        self.closing.send_replace(true);
+        tracing::info!("stopping: no new work is taken; attempts in hand have {} s", self.grace.as_secs_f64());
         let grace = self.clock.sleep_until(self.clock.monotonic() + self.grace);
         tokio::select! {
             () = self.dispatch.drain() => {}
@@ -85,6 +85,7 @@ impl Running {
                 self.dispatch.drain().await;
             }
         }
+        self.closing.send_replace(true);
         tracing::info!("stopped");
     }
 

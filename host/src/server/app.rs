@@ -182,7 +182,7 @@ impl App {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        *self.stop.borrow() || self.stop.has_changed().is_err()
+        self.parts.control.stopping() || *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 }
 

@@ -63,6 +63,11 @@ pub trait Control: Send + Sync {
     /// Each part of the host and whether it can do its work; the text says why not.
     fn ready(&self) -> Vec<(&'static str, Result<(), String>)>;
 
+    /// Whether the host takes no more events: it finishes what it has, and answers questions until then.
+    fn stopping(&self) -> bool {
+        false
+    }
+
     /// Attempts of a consumer that run now.
     fn running(&self, consumer: &ConsumerName) -> u64;
 

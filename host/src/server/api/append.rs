@@ -56,6 +56,9 @@ struct AcceptedEvent<'a> {
 }
 
 pub(super) async fn append(app: &Arc<App>, parts: &Parts, body: Body) -> Answer {
+    if app.is_stopping() {
+        return Err(log::Error::Closed.into());
+    }
     let opening = match super::query::<super::Nothing>(&parts.uri) {
         Ok(super::Nothing {}) => format(&parts.headers),
         Err(problem) => Err(problem),
