@@ -7,8 +7,8 @@ use tidegate_tests::{Host, Project, root};
 
 /// The sandbox's memory ceiling in the manifest below.
 const CEILING: u64 = 256 << 20;
-const HEALTHY: u64 = 300;
-const ROUNDS: u64 = 3;
+const HEALTHY: u64 = 1_500;
+const ROUNDS: u64 = 4;
 
 /// The modes of the hostile guest, from the table that its README keeps.
 fn modes() -> Vec<String> {

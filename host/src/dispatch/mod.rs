@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::attempt::Tools;
 use self::core::{Action, Core, Ended, PAGE_EVENTS, PAGE_WAITING, Wake};
-use self::pace::Pace;
+use self::pace::{Pace, Polite};
 use crate::clock::Clock;
 use crate::log::{Commit, EventLog};
 use crate::model::{ConsumerName, DeliveryId, Seq};
@@ -106,15 +106,6 @@ pub struct Guests {
     pub quick: tokio::runtime::Handle,
     /// On threads of lower priority.
     pub slow: tokio::runtime::Handle,
-}
-
-impl Guests {
-    fn of(&self, pace: Pace) -> &tokio::runtime::Handle {
-        match pace {
-            Pace::Quick => &self.quick,
-            Pace::Slow => &self.slow,
-        }
-    }
 }
 
 /// The dispatcher's loop.
@@ -203,7 +194,7 @@ impl Dispatcher {
         match action {
             Action::Attempt(claim, pace) => {
                 let (tools, back) = (self.tools.clone(), self.back.clone());
-                self.guests.of(pace).spawn(async move {
+                let attempt = Box::pin(async move {
                     let ended = AssertUnwindSafe(attempt::run(&tools, &claim)).catch_unwind().await;
                     let (ended, took) = ended.unwrap_or_else(|_| {
                         tools.metrics.host_panic();
@@ -212,6 +203,10 @@ impl Dispatcher {
                     });
                     let _gone = back.send(Wake::Ended(claim.id, ended, took)).is_err();
                 });
+                match pace {
+                    Pace::Quick => self.guests.quick.spawn(attempt),
+                    Pace::Slow => self.guests.slow.spawn(Polite::new(attempt)),
+                };
             }
             Action::Recover(name) => self.ask_log(move |log, clock| {
                 Box::pin(async move {

@@ -1,6 +1,8 @@
 //! Who is quick and who is slow. Slow consumers, whether they compute, wait or spin until their limit, must not delay quick
 //! ones: they may not take every slot, and their guests run on threads of lower priority.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// An attempt that takes longer than this is slow: a tick of the clock by which guests are interrupted.
@@ -32,6 +34,28 @@ impl Meter {
 /// How many of the slots slow attempts may take: all but a quarter, and always one.
 pub fn slots_for_slow(slots: usize) -> usize {
     (slots - slots.div_ceil(4).min(slots)).max(1)
+}
+
+/// A slow attempt that makes room at each of its pauses: a guest pauses every fraction of a millisecond of computing, and
+/// the kernel would let it finish a slice of several, whoever has become ready in the meantime.
+pub struct Polite<F>(F);
+
+impl<F> Polite<F> {
+    pub fn new(attempt: F) -> Self {
+        Self(attempt)
+    }
+}
+
+impl<F: Future + Unpin> Future for Polite<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let polled = Pin::new(&mut self.0).poll(context);
+        if polled.is_pending() {
+            std::thread::yield_now();
+        }
+        polled
+    }
 }
 
 #[cfg(test)]
