@@ -18,11 +18,14 @@ pub const REASON_BYTES_MAX: usize = 4 << 10;
 pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Events one attempt may publish, and their payloads' bytes in all.
 pub const PUBLISHED_MAX: u32 = 256;
-pub const PUBLISHED_BYTES_MAX: usize = 8 << 20;
+pub const PUBLISHED_BYTES_MAX: usize = 2 << 20;
 /// State: a key and a value in bytes, and writes of one attempt.
 pub const STATE_KEY_BYTES_MAX: usize = 512;
 pub const STATE_VALUE_BYTES_MAX: usize = 256 << 10;
 pub const STATE_WRITES_MAX: usize = 1_024;
+/// Bytes of keys and values that one attempt may write to state. A settlement is one transaction of the one writer, so a
+/// large one would keep everybody else's waiting.
+pub const STATE_WRITES_BYTES_MAX: usize = 2 << 20;
 /// What one consumer may keep in state, in bytes, unless the manifest says otherwise.
 pub const STATE_QUOTA_BYTES: u64 = 64 << 20;
 /// Calls from one attempt into the host.

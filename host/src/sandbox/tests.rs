@@ -34,7 +34,7 @@ fn all_grants() -> Grants {
     Grants {
         publish: vec![TypePattern::new("order.**").unwrap()],
         http: vec![OriginSpec { https: true, host: "mail.example.com".into(), port: 443, private: false }],
-        state: Some(8 << 20),
+        state: Some(1 << 20),
         config: Some([("sender".into(), "shop".into())].into()),
         secrets: Some([("hidden".into(), secret("hush", false)), ("shown".into(), secret("seen", true))].into()),
     }

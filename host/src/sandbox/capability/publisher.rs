@@ -88,8 +88,10 @@ impl Host {
         if bytes > self.consumer.event_bytes_max {
             return Err(PublishError::TooLarge(self.consumer.event_bytes_max as u64));
         }
-        if self.held.bytes + bytes > PUBLISHED_BYTES_MAX {
-            return Err(PublishError::TooLarge(PUBLISHED_BYTES_MAX as u64));
+        // One event of the largest size allowed must fit, however large the manifest allows it to be.
+        let most = PUBLISHED_BYTES_MAX.max(self.consumer.event_bytes_max);
+        if self.held.bytes + bytes > most {
+            return Err(PublishError::TooLarge(most as u64));
         }
         Ok(())
     }

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use super::super::bindings::state::{self, Page, StateError};
 use super::super::instance::Host;
 use super::super::limits::Stop;
-use crate::model::limit::{DELAY_MS_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, STATE_WRITES_MAX};
+use crate::model::limit::{
+    DELAY_MS_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, STATE_WRITES_BYTES_MAX, STATE_WRITES_MAX,
+};
 use crate::model::outcome::{StateChanges, StateWrite};
 use crate::model::{ConsumerName, Timestamp};
 
@@ -102,6 +104,10 @@ impl Host {
             if let Err(error) = self.within_quota(&key, value.len()) {
                 return Ok(Err(error));
             }
+        }
+        if self.state.written > STATE_WRITES_BYTES_MAX as u64 {
+            let asked = usize::try_from(self.state.written).unwrap_or(usize::MAX);
+            return Err(Stop::Cap { what: "bytes written to state", asked, max: STATE_WRITES_BYTES_MAX }.into());
         }
         let writes = &mut self.state.changes.writes;
         if writes.len() >= STATE_WRITES_MAX && !writes.contains_key(&key) {
