@@ -98,6 +98,8 @@ fn what_outlasts_the_grace_is_given_back_and_not_charged() {
     asked.done();
     let interrupted = |attempt| (attempt, "interrupted".to_owned(), "pending".to_owned());
     assert_eq!(project.calls("worker"), [interrupted(1)]);
+    let known = project.count("SELECT count(*) FROM outcomes WHERE outcome = 'interrupted' AND duration_ms > 0");
+    assert_eq!(known, 1, "how long it ran is known");
 
     // Its only attempt is still its own, however often this happens.
     let host = project.start();

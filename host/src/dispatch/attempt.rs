@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::log::{EventLog, Settled, Settlement};
 use crate::model::delivery::Input;
 use crate::model::record::OutcomeRecord;
-use crate::model::{Event, Outcome, Report};
+use crate::model::{Event, Outcome, Report, Usage};
 use crate::random::Random;
 use crate::sandbox::Call;
 use crate::telemetry::Metrics;
@@ -62,7 +62,7 @@ async fn make_durable(tools: &Tools, claim: &Claim, report: Report) -> Ended {
 
 /// Calls the handler. Its failure, the host's own panic and a stop are all reports.
 async fn call(tools: &Tools, claim: &Claim) -> Report {
-    let started_at = tools.clock.now();
+    let (started_at, began) = (tools.clock.now(), tools.clock.monotonic());
     let call = Call {
         event: claim.event.clone(),
         round: claim.id.round,
@@ -86,7 +86,11 @@ async fn call(tools: &Tools, claim: &Claim) -> Report {
             tracing::error!(delivery = %claim.id, "the host panicked in an attempt; please report this");
             Report::bare(Outcome::Trapped, "the host failed while it ran the handler; its log says more".to_owned(), started_at)
         }),
-        () = stopped => Report::bare(Outcome::Interrupted, "the host was stopping".to_owned(), started_at),
+        // What it used goes with it; how long it ran is known all the same.
+        () = stopped => Report {
+            usage: Usage { duration: tools.clock.monotonic().saturating_sub(began), ..Usage::default() },
+            ..Report::bare(Outcome::Interrupted, "the host was stopping".to_owned(), started_at)
+        },
     }
 }
 
