@@ -55,7 +55,7 @@ async fn make_durable(tools: &Tools, claim: &Claim, report: Report) -> Ended {
         },
         // Fenced: the outcome stands in the log already, which is all that was wanted.
         Some((settlement, Settled::Committed | Settled::Fenced)) => Ended::Settled(settlement.next),
-        Some((_, Settled::Conflict)) => given_back(tools, claim),
+        Some((_, Settled::Conflict | Settled::Duplicate)) => given_back(tools, claim),
         None => Ended::Unsettled,
     }
 }
@@ -102,7 +102,7 @@ async fn settle(tools: &Tools, claim: &Claim, report: Report) -> Option<(Settlem
             return None;
         }
     };
-    match tools.log.settle(settlement.clone()).await {
+    match tools.log.settle(vec![settlement.clone()]).await {
         Ok(settled) => {
             if settled == Settled::Committed {
                 report_settled(tools, claim, &settlement);

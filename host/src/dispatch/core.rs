@@ -161,13 +161,13 @@ impl Core {
                 self.lanes.values_mut().for_each(|lane| lane.offer(&events, now));
             }
             Commit::Redriven(waiting) => {
-                for Waiting { id, delivery } in waiting {
+                for Waiting { id, delivery, .. } in waiting {
                     self.with(&id.consumer.clone(), |lane| lane.wait(id, delivery));
                 }
             }
             Commit::Activated(activated) => self.activated(activated, actions),
             // The attempt that is settled reports by itself.
-            Commit::Settled(..) => {}
+            Commit::Settled(..) | Commit::Paused(..) | Commit::Released(..) => {}
         }
     }
 

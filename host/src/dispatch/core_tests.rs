@@ -18,6 +18,7 @@ fn deployment(attempts: u32) -> Deployment {
         ceilings: Ceilings { attempts, ..Ceilings::default() },
         events: BTreeMap::new(),
         consumers: BTreeMap::new(),
+        schedules: BTreeMap::new(),
     }
 }
 
@@ -99,7 +100,9 @@ impl World {
             Action::Load(name, after) => {
                 let later = |key: &&(Timestamp, DeliveryId)| after.as_ref().is_none_or(|after| *key > after);
                 let mine = self.waiting.keys().filter(|key| key.1.consumer == name).filter(later).take(PAGE_WAITING);
-                let page = mine.map(|key| Waiting { id: key.1.clone(), delivery: self.waiting[key] }).collect();
+                let page = mine
+                    .map(|key| Waiting { id: key.1.clone(), delivery: self.waiting[key], key: None, blocked: false })
+                    .collect();
                 Wake::Loaded(name, Some(page))
             }
             Action::Fetch(id) => {

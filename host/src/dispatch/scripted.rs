@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::spec::SubscriptionSpec;
+use crate::model::spec::{DeliverySpec, SubscriptionSpec};
 use crate::model::{
     ConsumerName, ConsumerSpec, Digest, Envelope, Event, Grants, Limits, Outcome, Payload, Report, Timestamp,
     TypePattern,
@@ -21,6 +21,10 @@ impl Invoke for Scripted {
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(async move { (self.0)(&call) })
     }
+
+    fn invoke_batch(&self, calls: Vec<Call>) -> Pin<Box<dyn Future<Output = Result<Vec<Report>, Report>> + Send + '_>> {
+        Box::pin(async move { Ok(calls.iter().map(|call| (self.0)(call)).collect()) })
+    }
 }
 
 pub(crate) fn spec(name: &str, pattern: &str) -> ConsumerSpec {
@@ -28,7 +32,12 @@ pub(crate) fn spec(name: &str, pattern: &str) -> ConsumerSpec {
         name: ConsumerName::new(name).unwrap(),
         component: "none.wasm".into(),
         digest: None,
-        subscriptions: vec![SubscriptionSpec { pattern: TypePattern::new(pattern).unwrap(), version: None }],
+        subscriptions: vec![SubscriptionSpec {
+            pattern: TypePattern::new(pattern).unwrap(),
+            version: None,
+            condition: None,
+        }],
+        delivery: DeliverySpec::default(),
         limits: Limits::default(),
         retry: crate::model::retry::RetryPolicy::default(),
         grants: Grants::default(),

@@ -58,7 +58,20 @@ pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) ->
         events.push(dead_lettered(claim, &record, cause, now));
     }
     let state_quota = spec.grants.state.unwrap_or(0);
-    Ok(Settlement { delivery: claim.id.clone(), next, record, events, state, state_quota, death })
+    Ok(Settlement {
+        delivery: claim.id.clone(),
+        next,
+        record,
+        events,
+        state,
+        state_quota,
+        death,
+        stored: claim.delivery.calls > 0 || claim.id.round > 0,
+        key: None,
+        hold: None,
+        mark: None,
+        claimed: false,
+    })
 }
 
 /// The event that a dead letter causes. Its id is derived from the delivery, so it is made once.

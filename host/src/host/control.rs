@@ -17,6 +17,7 @@ use crate::manifest::Diagnostics;
 use crate::model::delivery::DeathCause;
 use crate::model::event::{HOST_SOURCE, RELOADED};
 use crate::model::record::DeadLetterRecord;
+use crate::model::spec::{ConsumerSpec, StartFrom};
 use crate::model::{ConsumerName, Envelope, Event, Generation, Payload, Seq, Timestamp};
 use crate::registry::Registry;
 use crate::registry::load::Loaded;
@@ -54,7 +55,8 @@ impl Activate for Activator {
                 .map(|(name, consumer)| (name.clone(), consumer.spec.subscriptions.clone()))
                 .collect();
             self.dispatch.prepare(super::snapshot(&loaded, Generation(0)));
-            let activation = Activation { digest: loaded.digest, subscriptions };
+            let from = loaded.consumers.values().filter_map(|consumer| begins(&consumer.spec)).collect();
+            let activation = Activation { digest: loaded.digest, subscriptions, from };
             let activated = self.log.activate(activation).await.map_err(|error| {
                 self.dispatch.withdraw();
                 error.to_string()
@@ -65,6 +67,12 @@ impl Activate for Activator {
             Ok(activated.generation)
         })
     }
+}
+
+/// Where a consumer begins that does not begin at the end of the log.
+fn begins(spec: &ConsumerSpec) -> Option<(ConsumerName, StartFrom)> {
+    let from = spec.delivery.from;
+    (from != StartFrom::End).then(|| (spec.name.clone(), from))
 }
 
 /// Committed state, for guests.

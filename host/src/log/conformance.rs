@@ -85,6 +85,11 @@ pub(crate) fn settlement(id: DeliveryId, outcome: Outcome, state: State) -> Sett
         state: StateChanges::default(),
         state_quota: 1 << 20,
         death: dead.then(|| DeathCause::of(outcome)),
+        stored: false,
+        key: None,
+        hold: None,
+        mark: None,
+        claimed: false,
     }
 }
 
@@ -102,12 +107,13 @@ pub(crate) fn call(mut settlement: Settlement, call: u32) -> Settlement {
 }
 
 pub(crate) fn subscriptions(of: &[(&str, &[&str])]) -> Vec<(ConsumerName, Vec<SubscriptionSpec>)> {
-    let spec = |p: &&str| SubscriptionSpec { pattern: TypePattern::new(p).unwrap(), version: None };
+    let spec = |p: &&str| SubscriptionSpec { pattern: TypePattern::new(p).unwrap(), version: None, condition: None };
     of.iter().map(|(name, patterns)| (consumer(name), patterns.iter().map(spec).collect())).collect()
 }
 
 pub(crate) async fn activate(log: &impl EventLog, digest: &str, of: &[(&str, &[&str])]) -> (Generation, Seq) {
-    let activation = Activation { digest: Digest::of(digest.as_bytes()), subscriptions: subscriptions(of) };
+    let activation =
+        Activation { digest: Digest::of(digest.as_bytes()), subscriptions: subscriptions(of), from: Vec::new() };
     let activated = log.activate(activation).await.unwrap();
     (activated.generation, activated.from)
 }
@@ -248,7 +254,7 @@ pub(crate) async fn everything_survives_a_crash<S: Subject>() {
     let mut settlement = done(1, "mail");
     settlement.events.push(event("p1", "order.confirmed"));
     settlement.state.writes.insert("k".into(), StateWrite::Set { value: Bytes::from_static(b"v"), expires_at: None });
-    assert_eq!(log.settle(settlement).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![settlement]).await.unwrap(), Settled::Committed);
     subject.crash(log);
     let (log, mut feed) = subject.open();
     assert_eq!(ids(&log.read(0, 10).await.unwrap()), [(1, "1"), (2, "2"), (3, "p1")]);
@@ -269,7 +275,7 @@ pub(crate) async fn a_settlement_is_whole<S: Subject>() {
     settlement.events = vec![event("p1", "b"), event("p2", "b"), event("p3", "b")];
     settlement.record.logs = vec![LogLine { level: "info".into(), message: "hello".into(), fields: BTreeMap::new() }];
     settlement.record.output = Some(Payload { content_type: "text/plain".into(), data: Bytes::from_static(b"out") });
-    assert_eq!(log.settle(settlement).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![settlement]).await.unwrap(), Settled::Committed);
     assert_eq!(ids(&log.read(2, 10).await.unwrap()), [(3, "p1"), (4, "p3")]);
     let commits = drain(&mut feed);
     assert!(matches!(commits.first(), Some(Commit::Settled(id, Settled::Committed)) if id.seq == 1), "{commits:?}");
@@ -287,12 +293,12 @@ pub(crate) async fn an_outcome_is_recorded_once<S: Subject>() {
     settlement.state.writes.insert("k".into(), StateWrite::Set { value: Bytes::from_static(b"v"), expires_at: None });
     let mut late = settlement.clone();
     late.events = vec![event("p2", "b")];
-    assert_eq!(log.settle(settlement).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![settlement]).await.unwrap(), Settled::Committed);
     let before = subject.state(&log, &consumer("mail"), "k");
-    assert_eq!(log.settle(late).await.unwrap(), Settled::Fenced);
+    assert_eq!(log.settle(vec![late]).await.unwrap(), Settled::Fenced);
     assert_eq!(subject.state(&log, &consumer("mail"), "k"), before);
     assert_eq!(log.read(0, 10).await.unwrap().len(), 2);
-    assert_eq!(log.settle(call(done(1, "mail"), 2)).await.unwrap(), Settled::Fenced, "it is final");
+    assert_eq!(log.settle(vec![call(done(1, "mail"), 2)]).await.unwrap(), Settled::Fenced, "it is final");
 }
 
 pub(crate) async fn a_retry_waits_and_only_its_next_call_settles_it<S: Subject>() {
@@ -302,17 +308,17 @@ pub(crate) async fn a_retry_waits_and_only_its_next_call_settles_it<S: Subject>(
     log.append(vec![event("1", "a")]).await.unwrap();
     let due_at = NOW.plus(Duration::from_secs(1));
     let retry = settlement(delivery(1, "mail", 0), Outcome::Retry, State::Pending { due_at });
-    assert_eq!(log.settle(retry.clone()).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![retry.clone()]).await.unwrap(), Settled::Committed);
     subject.crash(log);
     let (log, _feed) = subject.open();
     let waiting = log.waiting(consumer("mail"), None, 10).await.unwrap();
     assert_eq!(waiting.len(), 1);
     assert_eq!(waiting[0].delivery, Delivery { state: State::Pending { due_at }, attempts: 1, calls: 1 });
-    assert_eq!(log.settle(retry.clone()).await.unwrap(), Settled::Fenced);
-    assert_eq!(log.settle(call(done(1, "mail"), 3)).await.unwrap(), Settled::Fenced);
-    assert_eq!(log.settle(call(retry, 2)).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![retry.clone()]).await.unwrap(), Settled::Fenced);
+    assert_eq!(log.settle(vec![call(done(1, "mail"), 3)]).await.unwrap(), Settled::Fenced);
+    assert_eq!(log.settle(vec![call(retry, 2)]).await.unwrap(), Settled::Committed);
     assert_eq!(log.waiting(consumer("mail"), None, 10).await.unwrap()[0].delivery.calls, 2);
-    assert_eq!(log.settle(call(done(1, "mail"), 3)).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![call(done(1, "mail"), 3)]).await.unwrap(), Settled::Committed);
     assert!(log.waiting(consumer("mail"), None, 10).await.unwrap().is_empty());
 }
 
@@ -337,18 +343,18 @@ pub(crate) async fn stale_reads_are_a_conflict_and_leave_no_trace<S: Subject>() 
     let (log, _feed) = with_events(&mut subject, 4).await;
     let mail = consumer("mail");
     // Sent together: only one of them can have read what is so.
-    let (one, two) = (log.settle(writing(1, "k", 0, "one")), log.settle(writing(2, "k", 0, "two")));
+    let (one, two) = (log.settle(vec![writing(1, "k", 0, "one")]), log.settle(vec![writing(2, "k", 0, "two")]));
     assert_eq!((one.await.unwrap(), two.await.unwrap()), (Settled::Committed, Settled::Conflict));
     let (value, version) = subject.state(&log, &mail, "k").unwrap();
     assert_eq!(value, Bytes::from_static(b"one"));
     assert_eq!(log.recover(mail.clone()).await.unwrap().settled, [1]);
-    assert_eq!(log.settle(writing(2, "k", version, "two")).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![writing(2, "k", version, "two")]).await.unwrap(), Settled::Committed);
     let (_, newer) = subject.state(&log, &mail, "k").unwrap();
     assert!(newer > version);
     let mut delete = done(3, "mail");
     delete.state.writes.insert("k".into(), StateWrite::Delete);
-    assert_eq!(log.settle(delete).await.unwrap(), Settled::Committed);
-    assert_eq!(log.settle(writing(4, "k", 0, "four")).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![delete]).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![writing(4, "k", 0, "four")]).await.unwrap(), Settled::Committed);
     let (_, newest) = subject.state(&log, &mail, "k").unwrap();
     assert!(newest > newer, "a version never comes again");
 }
@@ -358,15 +364,15 @@ pub(crate) async fn a_listing_is_stale_once_anything_was_written<S: Subject>() {
     let (log, _feed) = with_events(&mut subject, 3).await;
     let mail = consumer("mail");
     assert_eq!(subject.keys(&log, &mail, ""), (Vec::new(), 0));
-    log.settle(writing(1, "a/1", 0, "x")).await.unwrap();
+    log.settle(vec![writing(1, "a/1", 0, "x")]).await.unwrap();
     let mut stale = done(2, "mail");
     stale.state.listed_at = Some(0);
-    assert_eq!(log.settle(stale.clone()).await.unwrap(), Settled::Conflict);
+    assert_eq!(log.settle(vec![stale.clone()]).await.unwrap(), Settled::Conflict);
     let (keys, revision) = subject.keys(&log, &mail, "a/");
     assert_eq!(keys, ["a/1"]);
     assert_eq!(subject.keys(&log, &mail, "b").0, Vec::<String>::new());
     stale.state.listed_at = Some(revision);
-    assert_eq!(log.settle(stale).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![stale]).await.unwrap(), Settled::Committed);
 }
 
 pub(crate) async fn the_quota_holds<S: Subject>() {
@@ -374,14 +380,14 @@ pub(crate) async fn the_quota_holds<S: Subject>() {
     let (log, _feed) = with_events(&mut subject, 3).await;
     let mut first = writing(1, "k", 0, "12345");
     first.state_quota = 6;
-    assert_eq!(log.settle(first).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![first]).await.unwrap(), Settled::Committed);
     let mut second = writing(2, "l", 0, "");
     second.state_quota = 6;
-    assert_eq!(log.settle(second.clone()).await.unwrap(), Settled::OverQuota);
+    assert_eq!(log.settle(vec![second.clone()]).await.unwrap(), Settled::OverQuota);
     assert_eq!(subject.state(&log, &consumer("mail"), "l"), None);
     assert_eq!(log.recover(consumer("mail")).await.unwrap().settled, [1]);
     second.state.writes.insert("k".into(), StateWrite::Delete);
-    assert_eq!(log.settle(second).await.unwrap(), Settled::Committed, "what it deletes makes room");
+    assert_eq!(log.settle(vec![second]).await.unwrap(), Settled::Committed, "what it deletes makes room");
 }
 
 pub(crate) async fn expired_state_is_absent<S: Subject>() {
@@ -391,13 +397,13 @@ pub(crate) async fn expired_state_is_absent<S: Subject>() {
     let value = Bytes::from_static(b"12345");
     first.state.writes.insert("k".into(), StateWrite::Set { value, expires_at: Some(NOW) });
     first.state_quota = 6;
-    assert_eq!(log.settle(first).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![first]).await.unwrap(), Settled::Committed);
     assert_eq!(subject.state(&log, &consumer("mail"), "k"), None);
     assert!(subject.keys(&log, &consumer("mail"), "").0.is_empty());
     let mut second = writing(2, "k", 0, "1234");
     second.state.writes.insert("l".into(), StateWrite::Set { value: Bytes::new(), expires_at: None });
     second.state_quota = 6;
-    assert_eq!(log.settle(second).await.unwrap(), Settled::Committed, "it takes no room either");
+    assert_eq!(log.settle(vec![second]).await.unwrap(), Settled::Committed, "it takes no room either");
 }
 
 pub(crate) async fn generations_are_told_apart_by_digest<S: Subject>() {
@@ -419,12 +425,12 @@ pub(crate) async fn recovery_gives_what_is_left<S: Subject>() {
     let mut subject = S::new();
     let (log, _feed) = with_events(&mut subject, 6).await;
     let mail = consumer("mail");
-    log.settle(done(1, "mail")).await.unwrap();
-    log.settle(done(2, "mail")).await.unwrap();
+    log.settle(vec![done(1, "mail")]).await.unwrap();
+    log.settle(vec![done(2, "mail")]).await.unwrap();
     let due_at = NOW.plus(Duration::from_secs(9));
-    log.settle(settlement(delivery(5, "mail", 0), Outcome::Retry, State::Pending { due_at })).await.unwrap();
-    log.settle(settlement(delivery(4, "mail", 0), Outcome::Reject, State::Dead)).await.unwrap();
-    log.settle(done(4, "other")).await.unwrap();
+    log.settle(vec![settlement(delivery(5, "mail", 0), Outcome::Retry, State::Pending { due_at })]).await.unwrap();
+    log.settle(vec![settlement(delivery(4, "mail", 0), Outcome::Reject, State::Dead)]).await.unwrap();
+    log.settle(vec![done(4, "other")]).await.unwrap();
     log.advance(vec![(mail.clone(), 1)]);
     log.advance(vec![(mail.clone(), 2)]);
     log.append(vec![event("7", "a")]).await.unwrap();
@@ -467,7 +473,7 @@ pub(crate) async fn waiting_deliveries_come_by_due_time<S: Subject>() {
     let (log, _feed) = with_events(&mut subject, 4).await;
     for (seq, due) in [(1, 30), (2, 10), (3, 10), (4, 20)] {
         let state = State::Pending { due_at: Timestamp(due) };
-        log.settle(settlement(delivery(seq, "mail", 0), Outcome::Retry, state)).await.unwrap();
+        log.settle(vec![settlement(delivery(seq, "mail", 0), Outcome::Retry, state)]).await.unwrap();
     }
     let mut seen = Vec::new();
     let mut after = None;
@@ -485,7 +491,7 @@ pub(crate) async fn waiting_deliveries_come_by_due_time<S: Subject>() {
 pub(crate) async fn dead_letters_are_redriven_once<S: Subject>() {
     let mut subject = S::new();
     let (log, mut feed) = with_events(&mut subject, 1).await;
-    log.settle(settlement(delivery(1, "mail", 0), Outcome::Reject, State::Dead)).await.unwrap();
+    log.settle(vec![settlement(delivery(1, "mail", 0), Outcome::Reject, State::Dead)]).await.unwrap();
     drain(&mut feed);
     let made = log.decide_dead(DeadSelection::default(), DeadDecision::Redrive).await.unwrap();
     assert_eq!(made, [delivery(1, "mail", 1)]);
@@ -495,7 +501,7 @@ pub(crate) async fn dead_letters_are_redriven_once<S: Subject>() {
     assert_eq!(log.waiting(consumer("mail"), None, 10).await.unwrap(), *redriven);
     assert!(log.decide_dead(DeadSelection::default(), DeadDecision::Redrive).await.unwrap().is_empty());
     let again = settlement(delivery(1, "mail", 1), Outcome::Reject, State::Dead);
-    assert_eq!(log.settle(again).await.unwrap(), Settled::Committed);
+    assert_eq!(log.settle(vec![again]).await.unwrap(), Settled::Committed);
     assert!(log.waiting(consumer("mail"), None, 10).await.unwrap().is_empty());
     let made = log.decide_dead(DeadSelection::default(), DeadDecision::Discard).await.unwrap();
     assert_eq!(made, [delivery(1, "mail", 1)]);
@@ -513,7 +519,7 @@ pub(crate) async fn dead_letters_are_chosen<S: Subject>() {
         (3, "index", Outcome::Trapped),
         (4, "mail", Outcome::Retry),
     ] {
-        log.settle(settlement(delivery(seq, name, 0), outcome, State::Dead)).await.unwrap();
+        log.settle(vec![settlement(delivery(seq, name, 0), outcome, State::Dead)]).await.unwrap();
     }
     let discard = |selection: DeadSelection| {
         let pending = log.decide_dead(selection, DeadDecision::Discard);

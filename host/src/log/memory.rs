@@ -303,7 +303,12 @@ impl Kept {
                 id.round += 1;
                 self.waiting.insert(id.clone(), Delivery::new(now));
             }
-            let made = ids.iter().map(|id| Waiting { id: id.clone(), delivery: Delivery::new(now) });
+            let made = ids.iter().map(|id| Waiting {
+                id: id.clone(),
+                delivery: Delivery::new(now),
+                key: None,
+                blocked: false,
+            });
             commits.push(Commit::Redriven(made.collect()));
         }
         ids
@@ -331,7 +336,7 @@ impl Kept {
             .collect();
         settled.dedup();
         let generations: Vec<_> = self.generations.iter().map(|(_, from, held)| (*from, held.clone())).collect();
-        Recovery { position, settled, timeline: timeline(&generations, consumer) }
+        Recovery { position, settled, timeline: timeline(&generations, consumer), ..Recovery::default() }
     }
 
     fn page(&self, consumer: &ConsumerName, after: Option<&(Timestamp, DeliveryId)>, limit: usize) -> Vec<Waiting> {
@@ -342,7 +347,7 @@ impl Kept {
         let mine = self.waiting.iter().filter(|(id, _)| id.consumer == *consumer);
         let mut page: Vec<Waiting> = mine
             .filter(|(id, delivery)| after.is_none_or(|(at, last)| (due(delivery), *id) > (*at, last)))
-            .map(|(id, delivery)| Waiting { id: id.clone(), delivery: *delivery })
+            .map(|(id, delivery)| Waiting { id: id.clone(), delivery: *delivery, key: None, blocked: false })
             .collect();
         page.sort_by_key(|waiting| (due(&waiting.delivery), waiting.id.clone()));
         page.truncate(limit);
@@ -362,8 +367,33 @@ impl EventLog for MemoryLog {
         self.commit(|kept, now, commits| kept.append(events, now, commits))
     }
 
-    fn settle(&self, settlement: Settlement) -> Pending<Settled> {
+    fn settle(&self, mut settlements: Vec<Settlement>) -> Pending<Settled> {
+        let Some(settlement) = settlements.pop() else { return Box::pin(ready(Err(Error::Closed))) };
         self.commit(|kept, now, commits| Ok(kept.settle(settlement, now, commits)))
+    }
+
+    fn park(&self, _waiting: Vec<Waiting>) -> Pending<()> {
+        Box::pin(ready(Err(Error::Closed)))
+    }
+
+    fn claim(&self, _delivery: DeliveryId) -> Pending<()> {
+        Box::pin(ready(Err(Error::Closed)))
+    }
+
+    fn pause(&self, _consumer: ConsumerName, _paused: bool) -> Pending<bool> {
+        Box::pin(ready(Err(Error::Closed)))
+    }
+
+    fn release(&self, _consumer: ConsumerName, _keys: Vec<String>) -> Pending<Vec<String>> {
+        Box::pin(ready(Err(Error::Closed)))
+    }
+
+    fn blocked(&self, _consumer: ConsumerName, _key: String, _limit: usize) -> Pending<Vec<Waiting>> {
+        Box::pin(ready(Err(Error::Closed)))
+    }
+
+    fn marked(&self, _consumer: ConsumerName, _key: String) -> Pending<Option<DeliveryId>> {
+        Box::pin(ready(Err(Error::Closed)))
     }
 
     fn activate(&self, activation: Activation) -> Pending<Activated> {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::model::delivery::DeathCause;
 use crate::model::outcome::{LogLine, StateChanges, Usage};
-use crate::model::spec::SubscriptionSpec;
+use crate::model::spec::{StartFrom, SubscriptionSpec};
 use crate::model::{
     ConsumerName, Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Seq, Timestamp,
 };
@@ -36,8 +36,21 @@ pub trait EventLog: Send + Sync {
     /// Appends all of them or none, in order. Answers after the commit is on disk.
     fn append(&self, events: Vec<Envelope>) -> Pending<Vec<Appended>>;
 
-    /// Makes an attempt's consequences durable.
-    fn settle(&self, settlement: Settlement) -> Pending<Settled>;
+    /// Makes an attempt's consequences durable: all these settlements (more than one of a batch), or none of them.
+    fn settle(&self, settlements: Vec<Settlement>) -> Pending<Settled>;
+
+    /// Gives deliveries rows, so that they wait in the log and not in memory: those that nothing has been attempted of
+    /// yet, and those that wait for their key again. Saying the same twice changes nothing.
+    fn park(&self, waiting: Vec<Waiting>) -> Pending<()>;
+
+    /// Notes that an attempt of the delivery begins, before it does; see [`Recovery::careful_to`].
+    fn claim(&self, delivery: DeliveryId) -> Pending<()>;
+
+    /// Pauses a consumer or lets it go on, for good; answers whether that was news.
+    fn pause(&self, consumer: ConsumerName, paused: bool) -> Pending<bool>;
+
+    /// Frees keys that dead letters hold: these, or all if there are none. Answers which.
+    fn release(&self, consumer: ConsumerName, keys: Vec<String>) -> Pending<Vec<String>>;
 
     /// Makes a deployment the live one for events appended from now on.
     fn activate(&self, activation: Activation) -> Pending<Activated>;
@@ -62,6 +75,12 @@ pub trait EventLog: Send + Sync {
         after: Option<(Timestamp, DeliveryId)>,
         limit: usize,
     ) -> Pending<Vec<Waiting>>;
+
+    /// Up to `limit` deliveries of a consumer that wait for their key, by sequence and round.
+    fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>>;
+
+    /// The delivery that has settled this idempotency key of the consumer, if it is remembered.
+    fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>>;
 }
 
 /// The answer to one appended event.
@@ -85,6 +104,34 @@ pub struct Settlement {
     /// Bytes that the consumer may keep in state.
     pub state_quota: u64,
     pub death: Option<DeathCause>,
+    /// Whether the delivery has a row: then the row's calls must be one fewer than the record's, or the settlement is fenced.
+    /// Without one, this is the first call of the first round.
+    pub stored: bool,
+    /// Its ordering key, kept with the row if it must wait.
+    pub key: Option<String>,
+    pub hold: Option<Hold>,
+    /// To be remembered if the outcome is *done*; if another delivery's is remembered already, the settlement is
+    /// [`Settled::Duplicate`].
+    pub mark: Option<Mark>,
+    /// Its claim was noted first and is over.
+    pub claimed: bool,
+}
+
+/// What a settlement does to its ordering key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The dead letter holds it.
+    Begin(String),
+    /// It is free again: the dead letter that held it was redriven and is done.
+    End(String),
+}
+
+/// An idempotency key that is settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub key: String,
+    /// Until when it is remembered.
+    pub until: Timestamp,
 }
 
 impl Settlement {
@@ -121,6 +168,8 @@ pub enum Settled {
     Fenced,
     /// The writes would pass the consumer's quota. Nothing was changed.
     OverQuota,
+    /// Another delivery with its idempotency key is done. Nothing was changed.
+    Duplicate,
 }
 
 /// A deployment on its way to being live.
@@ -130,6 +179,8 @@ pub struct Activation {
     pub digest: Digest,
     /// For each consumer what it subscribes to.
     pub subscriptions: Vec<(ConsumerName, Vec<SubscriptionSpec>)>,
+    /// Where consumers begin that are new and do not begin at the end of the log. Their subscriptions hold from there on.
+    pub from: Vec<(ConsumerName, StartFrom)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +200,6 @@ pub struct DeadSelection {
     /// Died at or after, and before.
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
-    /// `rejected`, `refused` or `attempts-exhausted`.
     pub cause: Option<DeathCause>,
     /// At most so many; the oldest first.
     pub limit: Option<usize>,
@@ -166,6 +216,10 @@ pub enum DeadDecision {
 pub struct Waiting {
     pub id: DeliveryId,
     pub delivery: Delivery,
+    /// Its ordering key, if it is known.
+    pub key: Option<String>,
+    /// It waits for its key, and not for its due time.
+    pub blocked: bool,
 }
 
 /// What is left to do for a consumer after a start.
@@ -178,6 +232,16 @@ pub struct Recovery {
     /// From which sequence on which subscriptions held, oldest first; an empty list of subscriptions while the
     /// consumer was not deployed.
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
+    /// Keys of deliveries that are waiting, with the highest sequence of those that wait for the key itself (none: none does).
+    pub keys: Vec<(String, Option<Seq>)>,
+    /// Keys that dead letters hold.
+    pub held: Vec<String>,
+    pub paused: bool,
+    /// The end of the log at a start after an unclean stop, otherwise 0. Deliveries of events up to here may have been in
+    /// hand when the host died: their claims are noted before they are attempted.
+    pub careful_to: Seq,
+    /// Deliveries that have been in hand when the host died, as far as is known, and how often.
+    pub crashes: Vec<(DeliveryId, u32)>,
 }
 
 /// Something that has become durable.
@@ -187,7 +251,11 @@ pub enum Commit {
     /// How a settlement was answered, in its place in the log: only [`Settled::Committed`] has changed anything. The
     /// events that it appended follow.
     Settled(DeliveryId, Settled),
+    /// New deliveries of events that were delivered before.
     Redriven(Vec<Waiting>),
+    Paused(ConsumerName, bool),
+    /// These keys of the consumer are free again.
+    Released(ConsumerName, Vec<String>),
     /// Also when the generation was live already.
     Activated(Activated),
 }

@@ -19,7 +19,7 @@ use super::elements::server;
 use super::reader::{At, Reader, absolute};
 use crate::model::retry::RetryPolicy;
 use crate::model::spec::{
-    Ceilings, ConsumerSpec, EventSpec, Retention, Secret, ServerSpec, SubscriptionSpec, TokenSpec,
+    Ceilings, ConsumerSpec, DeliverySpec, EventSpec, Retention, Secret, ServerSpec, SubscriptionSpec, TokenSpec,
 };
 use crate::model::{ConsumerName, Deployment, Digest, Grants, Limits, TypePattern};
 
@@ -50,6 +50,7 @@ pub(super) fn resolve(reader: &Reader, manifest: &Manifest, joined: Vec<Joined<'
         ceilings: ceilings(manifest),
         events: manifest.events.iter().map(|(name, event)| (name.value.clone(), event_of(event))).collect(),
         consumers,
+        schedules: BTreeMap::new(),
     };
     (deployment, spans)
 }
@@ -119,7 +120,7 @@ fn consumer(defaults: &Defaults, joined: Joined<'_>) -> ConsumerSpec {
         (Some(on), _) => on.value.into_iter().map(subscription).collect(),
         (None, Some(event_type)) => {
             let pattern = TypePattern::new(&event_type).ok();
-            pattern.map(|pattern| SubscriptionSpec { pattern, version: None }).into_iter().collect()
+            pattern.map(|pattern| SubscriptionSpec { pattern, version: None, condition: None }).into_iter().collect()
         }
         (None, None) => Vec::new(),
     };
@@ -128,6 +129,7 @@ fn consumer(defaults: &Defaults, joined: Joined<'_>) -> ConsumerSpec {
         component: joined.component,
         digest: sha256.map(|digest| digest.value),
         subscriptions,
+        delivery: DeliverySpec::default(),
         limits,
         retry,
         grants: grants.map(|grants| grants_of(grants.value)).unwrap_or_default(),
@@ -135,13 +137,18 @@ fn consumer(defaults: &Defaults, joined: Joined<'_>) -> ConsumerSpec {
 }
 
 fn subscription(authored: super::elements::subscription::Subscription) -> SubscriptionSpec {
-    SubscriptionSpec { pattern: authored.pattern.value, version: authored.version.map(|version| version.value) }
+    SubscriptionSpec {
+        pattern: authored.pattern.value,
+        version: authored.version.map(|version| version.value),
+        condition: None,
+    }
 }
 
 fn limits(own: &AuthoredLimits, defaults: &AuthoredLimits) -> Limits {
     let usual = Limits::default();
     Limits {
         timeout: first(&own.timeout, &defaults.timeout).map_or(usual.timeout, Millis::duration),
+        timeout_max: None,
         fuel: first(&own.fuel, &defaults.fuel).map_or(usual.fuel, |fuel| fuel.0),
         memory: first(&own.memory, &defaults.memory).map_or(usual.memory, |memory| memory.0),
         concurrency: first(&own.concurrency, &defaults.concurrency).map_or(usual.concurrency, |count| count.small()),

@@ -127,8 +127,10 @@ impl Delivery {
         let charged = self.attempts.saturating_add(1);
         let pending = |attempts, delay| Self { state: State::Pending { due_at: now.plus(delay) }, attempts, calls };
         match outcome {
-            Outcome::Done => Self { state: State::Succeeded, attempts: charged, calls },
-            Outcome::Reject | Outcome::Refused => Self { state: State::Dead, attempts: charged, calls },
+            Outcome::Done | Outcome::Duplicate => Self { state: State::Succeeded, attempts: charged, calls },
+            Outcome::Reject | Outcome::Refused | Outcome::Expired | Outcome::Crashed => {
+                Self { state: State::Dead, attempts: charged, calls }
+            }
             Outcome::Defer => {
                 let least = Duration::from_millis(limit::DEFER_MS_MIN);
                 pending(self.attempts, bounded(after.unwrap_or(least)).max(least))
@@ -179,6 +181,10 @@ pub enum DeathCause {
     Refused,
     /// The last attempt failed.
     AttemptsExhausted,
+    /// It was not settled within the consumer's `expires-after`.
+    Expired,
+    /// The host died three times while it was in hand.
+    Crashed,
 }
 
 impl DeathCause {
@@ -187,6 +193,8 @@ impl DeathCause {
         match outcome {
             Outcome::Reject => Self::Rejected,
             Outcome::Refused => Self::Refused,
+            Outcome::Expired => Self::Expired,
+            Outcome::Crashed => Self::Crashed,
             _ => Self::AttemptsExhausted,
         }
     }
@@ -196,6 +204,8 @@ impl DeathCause {
             Self::Rejected => "rejected",
             Self::Refused => "refused",
             Self::AttemptsExhausted => "attempts-exhausted",
+            Self::Expired => "expired",
+            Self::Crashed => "crashed",
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Values and rules, nothing else: no I/O, no async, no clock, no logging. Time, ids and randomness are given.
 
+pub mod breaker;
 pub mod delivery;
 pub mod event;
+pub mod expression;
+pub mod flow;
 pub mod id;
 pub mod limit;
 pub mod outcome;
@@ -14,6 +17,7 @@ pub mod time;
 
 pub use delivery::{Delivery, DeliveryId, State};
 pub use event::{Envelope, Event, Payload};
+pub use expression::Expression;
 pub use id::{ConsumerName, Digest, Generation, Seq};
 pub use outcome::{LogLine, Outcome, Report, StateChanges, Usage};
 pub use route::TypePattern;

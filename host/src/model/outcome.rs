@@ -26,10 +26,16 @@ pub enum Outcome {
     Refused,
     /// Stopped or given back by the host; costs no attempt.
     Interrupted,
+    /// Not run: another delivery of the same idempotency key is done.
+    Duplicate,
+    /// Not run: it was not settled within the consumer's `expires-after`.
+    Expired,
+    /// Not run: it was in hand each time that the host died.
+    Crashed,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Done,
         Self::Retry,
         Self::Defer,
@@ -41,6 +47,9 @@ impl Outcome {
         Self::OverLimit,
         Self::Refused,
         Self::Interrupted,
+        Self::Duplicate,
+        Self::Expired,
+        Self::Crashed,
     ];
 
     /// The word used in SQL, metrics, JSON and prose.
@@ -57,6 +66,9 @@ impl Outcome {
             Self::OverLimit => "over-limit",
             Self::Refused => "refused",
             Self::Interrupted => "interrupted",
+            Self::Duplicate => "duplicate",
+            Self::Expired => "expired",
+            Self::Crashed => "crashed",
         }
     }
 

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::breaker::BreakerPolicy;
+use super::flow::Rate;
 use super::retry::RetryPolicy;
-use super::{ConsumerName, Digest, Event, TypePattern, limit};
+use super::{ConsumerName, Digest, Event, Expression, Seq, Timestamp, TypePattern, limit};
 
 /// A resolved manifest. Paths are absolute. Two deployments with the same digest behave the same.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,20 @@ pub struct Deployment {
     pub ceilings: Ceilings,
     pub events: BTreeMap<String, EventSpec>,
     pub consumers: BTreeMap<ConsumerName, ConsumerSpec>,
+    pub schedules: BTreeMap<String, ScheduleSpec>,
+}
+
+/// Emits an event at the times that a cron expression names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduleSpec {
+    /// Five fields, as written.
+    pub cron: String,
+    /// IANA name; UTC if the manifest does not say.
+    pub zone: String,
+    pub event_type: String,
+    pub subject: Option<String>,
+    pub key: Option<String>,
+    pub data: Option<serde_json::Value>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -104,9 +120,106 @@ pub struct ConsumerSpec {
     /// If given, the only file that is accepted.
     pub digest: Option<Digest>,
     pub subscriptions: Vec<SubscriptionSpec>,
+    pub delivery: DeliverySpec,
     pub limits: Limits,
     pub retry: RetryPolicy,
     pub grants: Grants,
+}
+
+/// How deliveries reach a consumer: when, in which order, how fast, how many at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeliverySpec {
+    pub mode: Mode,
+    /// Where a consumer that is new begins.
+    pub from: StartFrom,
+    /// A delivery that is not settled so long after it could first have been made is a dead letter.
+    pub expires_after: Option<Duration>,
+    pub order: Option<OrderSpec>,
+    pub idempotency: Option<IdempotencySpec>,
+    /// Attempts started per time.
+    pub rate: Option<Rate>,
+    pub share: Option<ShareSpec>,
+    pub breaker: Option<BreakerPolicy>,
+    pub batch: Option<BatchSpec>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// At least once, from the log.
+    #[default]
+    Durable,
+    /// At most once, straight from accept to handler; nothing about it is kept.
+    Ephemeral,
+}
+
+/// Where in the log a new consumer begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartFrom {
+    /// With the events appended after it was deployed.
+    #[default]
+    End,
+    /// With the oldest event that the log has.
+    Start,
+    Sequence(Seq),
+    /// With the first event accepted at or after.
+    Time(Timestamp),
+}
+
+/// `order-by`: deliveries of one key run one after another, in log order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderSpec {
+    pub by: KeySpec,
+    pub on_dead: OnDead,
+}
+
+/// How a delivery's key is found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeySpec {
+    /// `"*"`: all have the same.
+    One,
+    Of(Expression),
+}
+
+impl KeySpec {
+    /// The key of an event's delivery; or why it has none, as a sentence for the dead letter.
+    pub fn of(&self, event: &Event) -> Result<String, String> {
+        match self {
+            Self::One => Ok("*".into()),
+            Self::Of(expression) => expression.key(event),
+        }
+    }
+}
+
+/// What a dead letter does to the deliveries behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDead {
+    #[default]
+    Continue,
+    /// They wait until somebody releases the key.
+    Hold,
+}
+
+/// `idempotency-key`: of all deliveries with one key, one is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdempotencySpec {
+    pub key: Expression,
+    /// How long a key is remembered after it was settled.
+    pub window: Duration,
+}
+
+/// `concurrency-per-key`: attempts at once of deliveries with one key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShareSpec {
+    pub key: Expression,
+    pub limit: u32,
+}
+
+/// Deliveries that the handler gets together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSpec {
+    pub size: u32,
+    /// How long a delivery may wait for others.
+    pub wait: Duration,
 }
 
 /// The rule that ties events to a consumer.
@@ -115,11 +228,14 @@ pub struct SubscriptionSpec {
     pub pattern: TypePattern,
     /// Versions of the payload's schema that the consumer understands; none: all.
     pub version: Option<semver::VersionReq>,
+    /// `where`: which of those events; none: all.
+    pub condition: Option<Expression>,
 }
 
 impl SubscriptionSpec {
     pub fn matches(&self, event: &Event) -> bool {
         self.matches_type(&event.envelope.event_type, &event.envelope.data_version)
+            && self.condition.as_ref().is_none_or(|condition| condition.holds(event))
     }
 
     /// Whether every event of this type and schema version is meant.
@@ -137,6 +253,8 @@ impl SubscriptionSpec {
 pub struct Limits {
     /// Wall clock of an attempt.
     pub timeout: Duration,
+    /// How far *in progress* may extend it; none: not at all.
+    pub timeout_max: Option<Duration>,
     /// Guest instructions of an attempt.
     pub fuel: u64,
     /// Linear memory of an attempt, in bytes.
@@ -151,6 +269,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(30),
+            timeout_max: None,
             fuel: 1_000_000_000,
             memory: 64 << 20,
             concurrency: 16,

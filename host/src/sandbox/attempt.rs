@@ -56,6 +56,12 @@ impl std::fmt::Debug for LoadedComponent {
 }
 
 impl Invoke for LoadedComponent {
+    fn invoke_batch(&self, _: Vec<Call>) -> Pin<Box<dyn Future<Output = Result<Vec<Report>, Report>> + Send + '_>> {
+        let reason = "the component takes no batches".to_owned();
+        let report = Report::bare(Outcome::Trapped, reason, crate::model::Timestamp(0));
+        Box::pin(std::future::ready(Err(report)))
+    }
+
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(self.attempt(call))
     }

@@ -79,4 +79,8 @@ pub trait Invoke: Send + Sync {
     /// Runs one attempt in a fresh instance. Never fails: what went wrong is the report's outcome. Dropping the
     /// future ends the attempt at once and leaves nothing behind.
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
+
+    /// Runs one attempt of each of these deliveries in one call: a report for each, in order, of which the first that is *done*
+    /// carries what the call published and wrote to state. Or, if the call as a whole failed, one report about that.
+    fn invoke_batch(&self, calls: Vec<Call>) -> Pin<Box<dyn Future<Output = Result<Vec<Report>, Report>> + Send + '_>>;
 }

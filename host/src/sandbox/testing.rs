@@ -11,7 +11,7 @@ use super::limits::MemoryBudget;
 use super::{Call, Compiler, Dependencies, Invoke, LoadError, LoadedComponent, Options, Sandbox};
 use crate::clock::SystemClock;
 use crate::model::retry::RetryPolicy;
-use crate::model::spec::{Ceilings, ConsumerSpec};
+use crate::model::spec::{Ceilings, ConsumerSpec, DeliverySpec};
 use crate::model::{ConsumerName, Envelope, Event, Grants, Limits, Payload, Report, Timestamp};
 
 /// A guest of `tests/guests`, built.
@@ -38,6 +38,7 @@ pub(super) fn spec(limits: Limits, grants: Grants) -> ConsumerSpec {
         component: PathBuf::new(),
         digest: None,
         subscriptions: Vec::new(),
+        delivery: DeliverySpec::default(),
         limits,
         retry: RetryPolicy::default(),
         grants,

@@ -35,7 +35,7 @@ fn to_json(subscriptions: &[(ConsumerName, Vec<SubscriptionSpec>)]) -> String {
 
 fn from_json(text: &str) -> Result<Subscriptions, serde_json::Error> {
     let stored: BTreeMap<ConsumerName, Vec<Stored>> = serde_json::from_str(text)?;
-    let spec = |s: Stored| SubscriptionSpec { pattern: s.pattern, version: s.version };
+    let spec = |s: Stored| SubscriptionSpec { pattern: s.pattern, version: s.version, condition: None };
     Ok(stored.into_iter().map(|(consumer, specs)| (consumer, specs.into_iter().map(spec).collect())).collect())
 }
 

@@ -38,6 +38,9 @@ pub(super) fn outcome_code(outcome: Outcome) -> u8 {
         Outcome::OverLimit => 8,
         Outcome::Refused => 9,
         Outcome::Interrupted => 10,
+        Outcome::Duplicate => 11,
+        Outcome::Expired => 12,
+        Outcome::Crashed => 13,
     }
 }
 

@@ -58,12 +58,12 @@ async fn shop() -> Fixture {
     first.events = vec![caused("p1", "mail.sent", &orders[0], "/consumers/mail")];
     let value = Bytes::from_static(b"1");
     first.state.writes.insert("sent/1".into(), StateWrite::Set { value, expires_at: None });
-    log.settle(first).await.unwrap();
+    log.settle(vec![first]).await.unwrap();
     let mut dead = settlement(delivery(2, "mail", 0), Outcome::Reject, State::Dead);
     dead.events = vec![caused("d1", "tidegate.dead-lettered", &orders[1], "/tidegate")];
-    log.settle(dead).await.unwrap();
+    log.settle(vec![dead]).await.unwrap();
     let due_at = Timestamp::MAX;
-    log.settle(settlement(delivery(1, "index", 0), Outcome::Retry, State::Pending { due_at })).await.unwrap();
+    log.settle(vec![settlement(delivery(1, "index", 0), Outcome::Retry, State::Pending { due_at })]).await.unwrap();
     log.append(vec![event("five", "stock.changed")]).await.unwrap();
     fixture
 }
@@ -181,18 +181,18 @@ async fn what_is_left_is_counted_honestly() {
     let counted: Vec<(String, u64, u64)> = depths();
     assert_eq!(counted, expected);
     assert_eq!((reader.unsettled(0).unwrap(), reader.unsettled(1).unwrap(), reader.unsettled(5).unwrap()), (0, 1, 4));
-    log.settle(done(2, "index")).await.unwrap();
-    log.settle(done(3, "index")).await.unwrap();
+    log.settle(vec![done(2, "index")]).await.unwrap();
+    log.settle(vec![done(3, "index")]).await.unwrap();
     // Not deployed any more: what was meant for it still waits, what comes now is not for it.
     activate(log, "two", &[("mail", &["order.*"])]).await;
     log.append(vec![event("six", "stock.changed")]).await.unwrap();
     assert_eq!(reader.unsettled(6).unwrap(), 2);
     let index = reader.consumers().unwrap().remove(0);
     assert_eq!((index.status.as_str(), index.depth, index.on), ("removed", 2, vec!["**".to_owned()]));
-    log.settle(done(5, "index")).await.unwrap();
+    log.settle(vec![done(5, "index")]).await.unwrap();
     let mut last = done(1, "index");
     (last.record.call, last.record.attempt) = (2, 2);
-    log.settle(last).await.unwrap();
+    log.settle(vec![last]).await.unwrap();
     assert_eq!(reader.unsettled(6).unwrap(), 0);
     let stats = reader.stats().unwrap().unwrap();
     let counted: BTreeMap<Outcome, u64> = [(Outcome::Done, 5), (Outcome::Retry, 1), (Outcome::Reject, 1)].into();

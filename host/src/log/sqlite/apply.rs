@@ -186,7 +186,7 @@ pub(super) fn decide_dead(
         store.decide(&id, "redriven", now)?;
         let id = DeliveryId { round: id.round + 1, ..id };
         store.wait(&id, now, 0, 0)?;
-        made.push(Waiting { id, delivery: Delivery::new(now) });
+        made.push(Waiting { id, delivery: Delivery::new(now), key: None, blocked: false });
     }
     let ids = made.iter().map(|waiting| waiting.id.clone()).collect();
     if !made.is_empty() {

@@ -198,8 +198,33 @@ impl EventLog for SqliteLog {
         self.ask(|reply| Command::Append { events, pass, reply })
     }
 
-    fn settle(&self, settlement: Settlement) -> Pending<Settled> {
+    fn settle(&self, mut settlements: Vec<Settlement>) -> Pending<Settled> {
+        let Some(settlement) = settlements.pop() else { return Box::pin(std::future::ready(Err(Error::Closed))) };
         self.ask(|reply| Command::Settle { settlement: Box::new(settlement), reply })
+    }
+
+    fn park(&self, _waiting: Vec<Waiting>) -> Pending<()> {
+        Box::pin(std::future::ready(Err(Error::Closed)))
+    }
+
+    fn claim(&self, _delivery: DeliveryId) -> Pending<()> {
+        Box::pin(std::future::ready(Err(Error::Closed)))
+    }
+
+    fn pause(&self, _consumer: ConsumerName, _paused: bool) -> Pending<bool> {
+        Box::pin(std::future::ready(Err(Error::Closed)))
+    }
+
+    fn release(&self, _consumer: ConsumerName, _keys: Vec<String>) -> Pending<Vec<String>> {
+        Box::pin(std::future::ready(Err(Error::Closed)))
+    }
+
+    fn blocked(&self, _consumer: ConsumerName, _key: String, _limit: usize) -> Pending<Vec<Waiting>> {
+        Box::pin(std::future::ready(Err(Error::Closed)))
+    }
+
+    fn marked(&self, _consumer: ConsumerName, _key: String) -> Pending<Option<DeliveryId>> {
+        Box::pin(std::future::ready(Err(Error::Closed)))
     }
 
     fn activate(&self, activation: Activation) -> Pending<Activated> {

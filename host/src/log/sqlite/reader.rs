@@ -29,12 +29,16 @@ pub(super) fn run(store: &LogReader, mut questions: mpsc::UnboundedReceiver<Ques
                     position: s.position,
                     settled: s.settled,
                     timeline: s.timeline,
+                    ..Recovery::default()
                 });
                 drop(reply.send(standing.map_err(error)));
             }
             Question::Waiting { consumer, after, limit, reply } => {
                 let page = store.waiting(&consumer, after.as_ref(), limit);
-                let page = page.map(|page| page.into_iter().map(|(id, delivery)| Waiting { id, delivery }).collect());
+                let page = page.map(|page| {
+                    let row = |(id, delivery)| Waiting { id, delivery, key: None, blocked: false };
+                    page.into_iter().map(row).collect()
+                });
                 drop(reply.send(page.map_err(error)));
             }
             Question::Stop => return,

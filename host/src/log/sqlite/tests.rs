@@ -151,8 +151,8 @@ async fn the_happy_path_writes_one_row_for_the_event_and_one_for_each_outcome() 
     let (log, _feed) = disk.open();
     activate(&*log, "one", &[("mail", &["a"]), ("index", &["a"])]).await;
     log.append(events(1..=1)).await.unwrap();
-    log.settle(done(1, "mail")).await.unwrap();
-    log.settle(done(1, "index")).await.unwrap();
+    log.settle(vec![done(1, "mail")]).await.unwrap();
+    log.settle(vec![done(1, "index")]).await.unwrap();
     let rows = || {
         let conn = disk.stranger();
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
@@ -164,8 +164,8 @@ async fn the_happy_path_writes_one_row_for_the_event_and_one_for_each_outcome() 
     let before = rows();
     log.append(events(2..=11)).await.unwrap();
     for seq in 2..=11 {
-        log.settle(done(seq, "mail")).await.unwrap();
-        log.settle(done(seq, "index")).await.unwrap();
+        log.settle(vec![done(seq, "mail")]).await.unwrap();
+        log.settle(vec![done(seq, "index")]).await.unwrap();
     }
     let grown: Vec<(i64, String)> = rows()
         .into_iter()
@@ -363,7 +363,7 @@ async fn a_full_disk_refuses_events_and_keeps_settlements_until_there_is_space()
     assert!(matches!(log.append(vec![large(6)]).await, Err(Error::Full)));
     let mut settlement = done(1, "mail");
     settlement.events = vec![large(7)];
-    let mut pending = log.settle(settlement);
+    let mut pending = log.settle(vec![settlement]);
     assert!(matches!(log.append(vec![large(8)]).await, Err(Error::Full)), "the settlement was before it");
     tokio::select! {
         biased;
@@ -421,9 +421,9 @@ async fn retention_takes_what_nobody_needs_and_the_chain_still_verifies() {
     activate(&log, "one", &[("mail", &["a"])]).await;
     log.append(events(1..=10)).await.unwrap();
     for seq in [1, 2, 4, 5, 6] {
-        log.settle(done(seq, "mail")).await.unwrap();
+        log.settle(vec![done(seq, "mail")]).await.unwrap();
     }
-    log.settle(settlement(delivery(3, "mail", 0), Outcome::Reject, State::Dead)).await.unwrap();
+    log.settle(vec![settlement(delivery(3, "mail", 0), Outcome::Reject, State::Dead)]).await.unwrap();
     log.advance(vec![(consumer("mail"), 6)]);
     clock.advance(hour * 2);
     log.append(events(11..=11)).await.unwrap();

@@ -77,7 +77,31 @@ impl EventLog for FakeLog {
         Box::pin(async move { result })
     }
 
-    fn settle(&self, _: Settlement) -> Pending<Settled> {
+    fn settle(&self, _: Vec<Settlement>) -> Pending<Settled> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn park(&self, _: Vec<Waiting>) -> Pending<()> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn claim(&self, _: DeliveryId) -> Pending<()> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn pause(&self, _: ConsumerName, _: bool) -> Pending<bool> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn release(&self, _: ConsumerName, _: Vec<String>) -> Pending<Vec<String>> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn blocked(&self, _: ConsumerName, _: String, _: usize) -> Pending<Vec<Waiting>> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn marked(&self, _: ConsumerName, _: String) -> Pending<Option<DeliveryId>> {
         Box::pin(async { Err(Error::Closed) })
     }
 
@@ -197,6 +221,7 @@ fn deployment(server: ServerSpec) -> Deployment {
         ceilings: Ceilings::default(),
         events: [("order.checked".to_owned(), declared)].into(),
         consumers: std::collections::BTreeMap::new(),
+        schedules: std::collections::BTreeMap::new(),
     }
 }
 
