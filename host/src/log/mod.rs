@@ -232,8 +232,8 @@ pub struct Recovery {
     /// From which sequence on which subscriptions held, oldest first; an empty list of subscriptions while the
     /// consumer was not deployed.
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
-    /// Keys of deliveries that are waiting, with the highest sequence of those that wait for the key itself (none: none does).
-    pub keys: Vec<(String, Option<Seq>)>,
+    /// Ordering keys of deliveries that are waiting.
+    pub keys: Vec<KeyStanding>,
     /// Keys that dead letters hold.
     pub held: Vec<String>,
     pub paused: bool,
@@ -242,6 +242,16 @@ pub struct Recovery {
     pub careful_to: Seq,
     /// Deliveries that have been in hand when the host died, as far as is known, and how often.
     pub crashes: Vec<(DeliveryId, u32)>,
+}
+
+/// How the deliveries with one ordering key wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStanding {
+    pub key: String,
+    /// One of them waits for its due time and has the turn: it has been called already, or is the first of its event.
+    pub taken: bool,
+    /// The highest sequence of those that wait for the key itself, if any do.
+    pub blocked_to: Option<Seq>,
 }
 
 /// Something that has become durable.

@@ -59,6 +59,7 @@ struct ConsumerNumbers {
     fuel: AtomicU64,
     dead_letters: AtomicU64,
     conflicts: AtomicU64,
+    ephemeral_lost: AtomicU64,
 }
 
 impl Default for ConsumerNumbers {
@@ -69,6 +70,7 @@ impl Default for ConsumerNumbers {
             fuel: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
+            ephemeral_lost: AtomicU64::new(0),
         }
     }
 }
@@ -154,6 +156,11 @@ impl Metrics {
     /// A settlement came to nothing because what the attempt had read was no longer true.
     pub fn conflict(&self, consumer: &ConsumerName) {
         self.consumer(consumer).conflicts.fetch_add(1, Relaxed);
+    }
+
+    /// Events did not reach an ephemeral consumer, because it did not keep up.
+    pub fn ephemeral_lost(&self, consumer: &ConsumerName, events: u64) {
+        self.consumer(consumer).ephemeral_lost.fetch_add(events, Relaxed);
     }
 
     /// The host itself panicked, and caught it.
