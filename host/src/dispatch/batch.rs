@@ -63,11 +63,15 @@ async fn call(tools: &Tools, claims: &[Claim]) -> Result<Vec<Report>, Report> {
     let called = AssertUnwindSafe(consumer.handler.invoke_batch(calls)).catch_unwind();
     tokio::select! {
         biased;
-        reports = called => reports.unwrap_or_else(|_| {
-            tools.metrics.host_panic();
-            tracing::error!(consumer = %consumer.spec.name, "the host panicked in an attempt; please report this");
-            Err(Report::bare(Outcome::Trapped, "the host failed while it ran the handler; its log says more".to_owned(), started_at))
-        }),
+        reports = called => match reports {
+            Ok(reports) => reports,
+            Err(_) => {
+                tools.metrics.host_panic();
+                tracing::error!(consumer = %consumer.spec.name, "the host panicked in an attempt; please report this");
+                let reason = "the host failed while it ran the handler; its log says more".to_owned();
+                Err(Report::bare(Outcome::Trapped, reason, started_at))
+            }
+        },
         () = stopped => Err(Report {
             usage: Usage { duration: tools.clock.monotonic().saturating_sub(began), ..Usage::default() },
             ..Report::bare(Outcome::Interrupted, "the host was stopping".to_owned(), started_at)

@@ -342,8 +342,8 @@ fn a_paused_consumer_finishes_what_is_in_hand_and_starts_nothing() {
 
 #[test]
 fn what_was_in_hand_at_crashes_runs_carefully_then_alone_then_not_at_all() {
-    let mut disk = Disk::default();
-    disk.events = (1..=5).map(|seq| Arc::new(scripted::event(seq, "order.created"))).collect();
+    let events = (1..=5).map(|seq| Arc::new(scripted::event(seq, "order.created"))).collect();
+    let disk = Disk { events, ..Disk::default() };
     let id = |seq| DeliveryId { seq, consumer: ConsumerName::new("greet").unwrap(), round: 0 };
     let mut world = World::on(disk);
     (world.position, world.careful_to) = (0, 4);
