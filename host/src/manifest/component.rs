@@ -159,6 +159,30 @@ impl Subject<'_> {
         self.at_component(codes::EXPORT_MISSING, message).help(help)
     }
 
+    /// The manifest says `batch`, and the component takes one delivery at a time.
+    pub fn no_batch_handler(&self) -> Diagnostic {
+        let message = format!("the component of `{}` takes one delivery at a time, not batches", self.consumer);
+        let help = "remove `batch`, or export `tidegate:consumer/batch-handler` instead, as `#[batch_consumer]` of the SDK does";
+        self.at_component(codes::BATCH_MISMATCH, message).help(help)
+    }
+
+    /// The manifest does not say `batch`, and the component takes nothing else.
+    pub fn no_batches(&self) -> Diagnostic {
+        let message = format!("the component of `{}` takes batches, and gets one delivery at a time", self.consumer);
+        let help = format!(
+            "add `batch: {{ size: 100, wait: 200ms }}` to `{}`, or export `tidegate:consumer/handler` instead, as \
+             `#[consumer]` of the SDK does",
+            self.consumer
+        );
+        self.at_component(codes::BATCH_MISMATCH, message).help(help)
+    }
+
+    pub fn both_handlers(&self) -> Diagnostic {
+        let message = format!("the component of `{}` exports a handler and a batch handler", self.consumer);
+        let help = "a component exports one of the two; make two components of it, a consumer for each";
+        self.at_component(codes::BATCH_MISMATCH, message).help(help)
+    }
+
     pub fn digest_mismatch(&self, found: Digest) -> Diagnostic {
         let message = format!("the component of `{}` is not the one that `sha256` names", self.consumer);
         let help = format!("{} has the digest {found}; write that if it is the file you mean", self.file());
