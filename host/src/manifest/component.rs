@@ -59,7 +59,10 @@ impl Subject<'_> {
 
     pub fn not_a_file(&self) -> Diagnostic {
         let message = format!("the component of `{}` is not a regular file", self.consumer);
-        let help = format!("{} is a folder, a device or a pipe; name the .wasm file itself", self.file());
+        let help = format!(
+            "{} is a folder, a device, a pipe or a file of the kernel's; name the .wasm file itself",
+            self.file()
+        );
         self.at_component(codes::COMPONENT_NOT_A_FILE, message).help(help)
     }
 
