@@ -42,3 +42,7 @@ pub mod telemetry;
 
 /// Mistakes on purpose, that the tests must find.
 mod planted;
+
+/// Seeded schedules of everything that may happen to a host.
+#[cfg(test)]
+mod simulation;
