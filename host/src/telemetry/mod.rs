@@ -163,6 +163,11 @@ impl Metrics {
         self.consumer(consumer).ephemeral_lost.fetch_add(events, Relaxed);
     }
 
+    #[cfg(test)]
+    pub(crate) fn host_panics(&self) -> u64 {
+        self.host_panics.load(Relaxed)
+    }
+
     /// The host itself panicked, and caught it.
     pub fn host_panic(&self) {
         self.host_panics.fetch_add(1, Relaxed);
