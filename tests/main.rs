@@ -13,6 +13,7 @@ mod delivery;
 mod disk;
 mod greedy;
 mod hostile;
+mod https;
 mod metrics;
 mod reload;
 mod stop;
