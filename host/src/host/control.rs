@@ -15,10 +15,10 @@ use crate::log::sqlite::SqliteLog;
 use crate::log::{Activation, EventLog, Settlement};
 use crate::manifest::Diagnostics;
 use crate::model::delivery::DeathCause;
-use crate::model::event::{HOST_SOURCE, RELOADED};
+use crate::model::event::RELOADED;
 use crate::model::record::DeadLetterRecord;
 use crate::model::spec::{ConsumerSpec, StartFrom};
-use crate::model::{ConsumerName, Envelope, Event, Generation, Payload, Seq, Timestamp};
+use crate::model::{ConsumerName, Envelope, Event, Generation, Seq, Timestamp};
 use crate::registry::Registry;
 use crate::registry::load::Loaded;
 use crate::registry::reload::{self, Activate, NotReloaded, Reloaded};
@@ -180,7 +180,8 @@ impl server::Control for HostControl {
     }
 
     fn running(&self, consumer: &ConsumerName) -> u64 {
-        self.dispatch.running(consumer)
+        let running = self.dispatch.standing(consumer).map_or(0, |standing| standing.running);
+        u64::try_from(running).unwrap_or(u64::MAX)
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<server::Reloaded, server::Diagnostics>> + Send>> {
@@ -267,20 +268,6 @@ pub(super) fn witness(
 fn reloaded_event(reloaded: &Reloaded, now: Timestamp) -> Envelope {
     let id = derived_id(&[RELOADED, &reloaded.generation.to_string()]);
     let data = serde_json::json!({ "generation": reloaded.generation, "changes": reloaded.changes });
-    Envelope {
-        correlation_id: id.clone(),
-        id,
-        event_type: RELOADED.into(),
-        source: HOST_SOURCE.into(),
-        subject: Some(format!("generation-{}", reloaded.generation)),
-        key: None,
-        data_version: "1.0.0".into(),
-        timestamp: now,
-        causation_id: None,
-        traceparent: None,
-        not_before: None,
-        attributes: serde_json::Map::new(),
-        payload: Some(Payload { content_type: "application/json".into(), data: Bytes::from(data.to_string()) }),
-        depth: 0,
-    }
+    let subject = Some(format!("generation-{}", reloaded.generation));
+    Envelope { subject, ..Envelope::of_host(RELOADED, id, now, &data) }
 }

@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::model::delivery::DeathCause;
-use crate::model::outcome::{LogLine, StateChanges, Usage};
+use crate::model::outcome::{LogLine, StateChanges, StateWrite, Usage};
 use crate::model::spec::{StartFrom, SubscriptionSpec};
 use crate::model::{
     ConsumerName, Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Seq, Timestamp,
@@ -107,7 +107,7 @@ pub struct Settlement {
     /// Whether the delivery has a row: then the row's calls must be one fewer than the record's, or the settlement is fenced.
     /// Without one, this is the first call of the first round.
     pub stored: bool,
-    /// Its ordering key, kept with the row if it must wait.
+    /// Its ordering key, kept with the row if it must wait, and with the dead letter.
     pub key: Option<String>,
     pub hold: Option<Hold>,
     /// To be remembered if the outcome is *done*; if another delivery's is remembered already, the settlement is
@@ -138,6 +138,29 @@ impl Settlement {
     /// How many events the attempt itself published.
     pub fn published(&self) -> usize {
         self.events.len().saturating_sub(usize::from(self.death.is_some()))
+    }
+
+    /// The ordering key that stays with its row or its dead letter.
+    pub fn kept_key(&self) -> Option<&str> {
+        let held = if let Some(Hold::Begin(key)) = &self.hold { Some(key) } else { None };
+        self.key.as_ref().or(held).map(String::as_str)
+    }
+
+    /// The idempotency key that it settles.
+    pub fn marks(&self) -> Option<&Mark> {
+        self.mark.as_ref().filter(|_| self.record.outcome == Outcome::Done)
+    }
+
+    /// About what it adds to the log.
+    pub fn bytes(&self) -> usize {
+        let events = self.events.iter().map(Envelope::data_len).sum::<usize>();
+        let writes = self.state.writes.iter().map(|(key, write)| match write {
+            StateWrite::Set { value, .. } => key.len() + value.len(),
+            StateWrite::Delete => key.len(),
+        });
+        let record = &self.record;
+        let output = record.output.as_ref().map_or(0, |output| output.data.len());
+        events + writes.sum::<usize>() + output + record.logs.iter().map(LogLine::bytes).sum::<usize>()
     }
 }
 
@@ -232,8 +255,8 @@ pub struct Recovery {
     /// From which sequence on which subscriptions held, oldest first; an empty list of subscriptions while the
     /// consumer was not deployed.
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
-    /// Keys of deliveries that are waiting, with the highest sequence of those that wait for the key itself (none: none does).
-    pub keys: Vec<(String, Option<Seq>)>,
+    /// Ordering keys of deliveries that are waiting.
+    pub keys: Vec<KeyStanding>,
     /// Keys that dead letters hold.
     pub held: Vec<String>,
     pub paused: bool,
@@ -242,6 +265,16 @@ pub struct Recovery {
     pub careful_to: Seq,
     /// Deliveries that have been in hand when the host died, as far as is known, and how often.
     pub crashes: Vec<(DeliveryId, u32)>,
+}
+
+/// How the deliveries with one ordering key wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStanding {
+    pub key: String,
+    /// One of them waits for its due time and has the turn: it has been called already, or is the first of its event.
+    pub taken: bool,
+    /// The highest sequence of those that wait for the key itself, if any do.
+    pub blocked_to: Option<Seq>,
 }
 
 /// Something that has become durable.

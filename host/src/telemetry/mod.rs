@@ -59,6 +59,7 @@ struct ConsumerNumbers {
     fuel: AtomicU64,
     dead_letters: AtomicU64,
     conflicts: AtomicU64,
+    ephemeral_lost: AtomicU64,
 }
 
 impl Default for ConsumerNumbers {
@@ -69,6 +70,7 @@ impl Default for ConsumerNumbers {
             fuel: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
+            ephemeral_lost: AtomicU64::new(0),
         }
     }
 }
@@ -159,6 +161,11 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn host_panics(&self) -> u64 {
         self.host_panics.load(Relaxed)
+    }
+
+    /// Events did not reach an ephemeral consumer, because it did not keep up.
+    pub fn ephemeral_lost(&self, consumer: &ConsumerName, events: u64) {
+        self.consumer(consumer).ephemeral_lost.fetch_add(events, Relaxed);
     }
 
     /// The host itself panicked, and caught it.

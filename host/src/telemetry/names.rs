@@ -88,6 +88,13 @@ pub const CONFLICTS: Family = family(
     CONSUMER,
     "Settlements given up because state had changed meanwhile; the attempt runs again.",
 );
+pub const EPHEMERAL_LOST: Family = family(
+    "tidegate_ephemeral_lost",
+    Counter,
+    None,
+    CONSUMER,
+    "Events that an ephemeral consumer did not get, because it did not keep up.",
+);
 pub const PANICS: Family =
     family("tidegate_host_panics", Counter, None, &[], "Panics of the host itself that it caught; each is a bug.");
 pub const SETTLE_BATCH: Family =
@@ -125,7 +132,7 @@ pub const START_TIME: Family = family(
 );
 
 /// In the order in which they are shown.
-pub const ALL: [Family; 25] = [
+pub const ALL: [Family; 26] = [
     BUILD,
     ACCEPTED,
     DUPLICATE,
@@ -139,6 +146,7 @@ pub const ALL: [Family; 25] = [
     DEAD,
     DIED,
     CONFLICTS,
+    EPHEMERAL_LOST,
     SETTLE_BATCH,
     SETTLE_DURATION,
     LOG_BYTES,

@@ -92,8 +92,11 @@ impl Page {
             }
         }
         let consumers = metrics.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let rows: [(Family, Counted); 2] =
-            [(names::DIED, |numbers| &numbers.dead_letters), (names::CONFLICTS, |numbers| &numbers.conflicts)];
+        let rows: [(Family, Counted); 3] = [
+            (names::DIED, |numbers| &numbers.dead_letters),
+            (names::CONFLICTS, |numbers| &numbers.conflicts),
+            (names::EPHEMERAL_LOST, |numbers| &numbers.ephemeral_lost),
+        ];
         for (family, count) in rows {
             self.head(family);
             for (name, numbers) in &consumers {
