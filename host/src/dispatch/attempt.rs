@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::log::{EventLog, Hold, Settled, Settlement};
 use crate::model::delivery::Input;
 use crate::model::record::OutcomeRecord;
+use crate::model::spec::Mode;
 use crate::model::{Event, Outcome, Report, Usage};
 use crate::random::Random;
 use crate::sandbox::Call;
@@ -151,6 +152,7 @@ pub(super) fn called(tools: &Tools, claim: &Claim) -> Call {
         attempt: claim.delivery.attempts.saturating_add(1),
         attempts_max: claim.consumer.spec.retry.attempts,
         replayed: claim.id.round > 0,
+        ephemeral: claim.consumer.spec.delivery.mode == Mode::Ephemeral,
         seed: tools.random.draw(),
     }
 }

@@ -6,7 +6,8 @@ use super::*;
 use crate::dispatch::lane::{READY_MAX, WAITING_MAX};
 use crate::dispatch::scripted;
 use crate::dispatch::settle::settlement;
-use crate::log::{Hold, KeyStanding};
+use crate::log::Hold;
+use crate::model::delivery::KeyStanding;
 use crate::model::spec::{Ceilings, Deployment, Retention, ServerSpec};
 use crate::model::{Delivery, Outcome, Report, State};
 

@@ -22,7 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::model::delivery::DeathCause;
+use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::outcome::{LogLine, StateChanges, StateWrite, Usage};
 use crate::model::spec::{StartFrom, SubscriptionSpec};
 use crate::model::{
@@ -265,16 +265,6 @@ pub struct Recovery {
     pub careful_to: Seq,
     /// Deliveries that have been in hand when the host died, as far as is known, and how often.
     pub crashes: Vec<(DeliveryId, u32)>,
-}
-
-/// How the deliveries with one ordering key wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyStanding {
-    pub key: String,
-    /// One of them waits for its due time and has the turn: it has been called already, or is the first of its event.
-    pub taken: bool,
-    /// The highest sequence of those that wait for the key itself, if any do.
-    pub blocked_to: Option<Seq>,
 }
 
 /// Something that has become durable.

@@ -171,6 +171,16 @@ fn bounded(delay: Duration) -> Duration {
     delay.min(Duration::from_millis(limit::DELAY_MS_MAX))
 }
 
+/// How the deliveries with one ordering key wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStanding {
+    pub key: String,
+    /// One of them waits for its due time and has the turn: it has been called already, or is the first of its event.
+    pub taken: bool,
+    /// The highest sequence of those that wait for the key itself, if any do.
+    pub blocked_to: Option<Seq>,
+}
+
 /// Why a delivery died: the word that dead letters carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -90,6 +90,17 @@ pub struct Event {
     pub envelope: Envelope,
 }
 
+/// Whether a media type means JSON: `*/json` or `*/*+json`, parameters aside.
+pub fn is_json(content_type: &str) -> bool {
+    let essence = essence(content_type);
+    essence.split_once('/').is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))
+}
+
+/// A media type without its parameters, in lower case.
+pub fn essence(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// First segment of the host's own event types; producers outside may not use it.
 pub const HOST_SEGMENT: &str = "tidegate";
 /// Source of the host's own events. Producers outside may not use it, nor [`CONSUMER_SOURCE_PREFIX`].

@@ -158,14 +158,14 @@ impl Metrics {
         self.consumer(consumer).conflicts.fetch_add(1, Relaxed);
     }
 
-    #[cfg(test)]
-    pub(crate) fn host_panics(&self) -> u64 {
-        self.host_panics.load(Relaxed)
-    }
-
     /// Events did not reach an ephemeral consumer, because it did not keep up.
     pub fn ephemeral_lost(&self, consumer: &ConsumerName, events: u64) {
         self.consumer(consumer).ephemeral_lost.fetch_add(events, Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn host_panics(&self) -> u64 {
+        self.host_panics.load(Relaxed)
     }
 
     /// The host itself panicked, and caught it.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::queue::Ready;
-use crate::log::KeyStanding;
+use crate::model::delivery::KeyStanding;
 use crate::model::{DeliveryId, Seq};
 
 /// Deliveries behind others of their keys that are held in memory, over all lines of a lane, and their payload bytes.
