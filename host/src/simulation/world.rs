@@ -148,7 +148,7 @@ impl World {
         let Some((log, made)) = self.kept.take() else { return Ok(()) };
         let (disk, commits) = Disk::open(log, made);
         let kept = disk.log();
-        self.compare(&kept)?;
+        self.model.compare(&kept)?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let guests = Guests::new(kept, self.clock.clone());
         let (cancel, cancelled) = watch::channel(false);
@@ -183,17 +183,8 @@ impl World {
             prompt,
         };
         self.host = Some(host);
-        self.model.crashed(self.clock.now());
         self.deploy();
         self.go_on()
-    }
-
-    fn compare(&self, log: &MemoryLog) -> Checked {
-        let mut read = log.read(0, usize::MAX);
-        let Poll::Ready(Ok(events)) = poll(&mut read) else {
-            return Err(Violation("I1: the log cannot be read".into()));
-        };
-        self.model.compare(log, &events)
     }
 
     /// What `host/control.rs` does: first the dispatcher learns of it, then the log says from which sequence on.
@@ -319,15 +310,17 @@ impl World {
         let Some(host) = &self.host else { return Ok(()) };
         host.disk.crash(survives);
         self.look()?;
-        self.end_process();
+        self.end_process(false);
         Ok(())
     }
 
-    fn end_process(&mut self) {
+    fn end_process(&mut self, cleanly: bool) {
         let Some(host) = self.host.take() else { return };
+        if cleanly {
+            host.disk.log().close();
+        }
         self.kept = Some(host.disk.log().reopen());
-        self.model.crashed(self.clock.now());
-        drop(host);
+        self.model.ended_process(cleanly, self.clock.now());
     }
 
     /// Told to stop.
@@ -356,7 +349,7 @@ impl World {
         let Some(host) = &self.host else { return Ok(()) };
         host.stop.send_replace(true);
         self.commit()?;
-        self.end_process();
+        self.end_process(true);
         Ok(())
     }
 
