@@ -358,7 +358,15 @@ impl World {
         self.settle_down()?;
 
         let head = self.model.head();
-        hold!(self.believes_settled(head)?, "I21: everything is over, and the dispatcher has more to do");
+        let mut settled = self.believes_settled(head)?;
+        for _ in 0..5 {
+            if !settled {
+                self.pass(Duration::from_secs(1))?;
+                self.until_idle()?;
+                settled = self.believes_settled(head)?;
+            }
+        }
+        hold!(settled, "I21: everything is over, and the dispatcher has more to do: {}", self.standings());
         self.drain()?;
         self.end_stop_now()?;
         self.start()?;
@@ -412,7 +420,7 @@ impl World {
             }
         }
         let left: Vec<String> = self.model.unfinished().map(|(id, known)| format!("{id} {known:?}")).take(5).collect();
-        hold!(false, "I21: no end is in sight for {}", left.join(", "));
+        hold!(false, "I21: no end is in sight for {}; {}", left.join(", "), self.standings());
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::dice::Dice;
 use super::disk::Disk;
 use super::guests::{Guests, Note};
 use super::model::{Checked, Model, Violation, hold};
-use super::plan::Plan;
+use super::plan::{Deployed, Plan};
 use super::steps::{Coverage, Mood, Step};
 use crate::clock::Clock as _;
 use crate::dispatch::attempt::{Tools, Witness};
@@ -22,7 +22,7 @@ use crate::dispatch::settle::Claim;
 use crate::dispatch::{self, Dispatcher};
 use crate::log::memory::MemoryLog;
 use crate::log::{Activated, Appended, Commit, EventLog as _, Pending, Settlement};
-use crate::model::{Envelope, Event, Seq};
+use crate::model::{ConsumerName, Envelope, Event, Seq};
 use crate::random::Random;
 use crate::telemetry::Metrics;
 
@@ -360,6 +360,15 @@ impl World {
         let asked = host.runtime.spawn(async move { dispatch.settled(through).await });
         self.go_on()?;
         Ok(asked.is_finished())
+    }
+
+    /// How each consumer stands, for people.
+    pub(super) fn standings(&self) -> String {
+        let Some(host) = &self.host else { return "no host".into() };
+        let standing = |(name, deployed): (&ConsumerName, &Deployed)| {
+            format!("{name}: {:?} {:?}", host.dispatch.standing(name), deployed.spec.delivery)
+        };
+        self.plan.consumers.iter().map(standing).collect::<Vec<_>>().join("; ")
     }
 
     pub(super) fn advance(&mut self, by: Duration) -> Checked {

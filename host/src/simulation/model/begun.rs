@@ -27,7 +27,8 @@ impl Model {
             let held = plan.consumers.get(name);
             hold!(held.is_some_and(|held| held.digest == *digest), "I13: {name} runs on what is not live");
             hold!(!self.draining, "I24: {name} begins while the host stops");
-            hold!(!self.told_paused.contains(name), "{name} is paused, and begins");
+            let ephemeral = spec.delivery.mode == Mode::Ephemeral;
+            hold!(ephemeral || !self.told_paused.contains(name), "{name} is paused, and begins");
         }
         if spec.delivery.mode == Mode::Ephemeral {
             let new = begun.ids().all(|id| self.streamed.insert(id));
@@ -82,17 +83,20 @@ impl Model {
     /// One after another, in the order of the log.
     fn order(&self, id: &DeliveryId, spec: &ConsumerSpec) -> Checked {
         let Some(order) = &spec.delivery.order else { return self.share(id, spec) };
+        let (_, since) = self.ordered_since.get(&id.consumer).cloned().unwrap_or_default();
+        if id.seq < since {
+            return Ok(());
+        }
         let Some(key) = self.key(id.seq, &order.by) else {
             return Err(Violation(format!("{id} runs, and has no key")));
         };
-        let (_, since) = self.ordered_since.get(&id.consumer).cloned().unwrap_or_default();
         let same = |seq: u64| self.key(seq, &order.by) == Some(key);
         let beside = self.running.keys().find(|other| other.consumer == id.consumer && same(other.seq));
         hold!(
             beside.is_none_or(|other| other.seq < since || id.seq < since),
             "I10: {id} runs beside {beside:?}, key {key}"
         );
-        if id.round > 0 || id.seq < since {
+        if id.round > 0 {
             return Ok(());
         }
         let before = self

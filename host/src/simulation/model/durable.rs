@@ -63,6 +63,11 @@ impl Model {
             if since.0 != by {
                 *since = (by, activated.from);
             }
+            let marks = spec.delivery.idempotency.is_some();
+            let since = self.marked_since.entry(name.clone()).or_insert((marks, 1));
+            if since.0 != marks {
+                *since = (marks, activated.from);
+            }
             let begins = match spec.delivery.from {
                 StartFrom::Start => 1,
                 StartFrom::Sequence(seq) => seq,
@@ -70,6 +75,7 @@ impl Model {
             };
             let new = !self.generations.iter().any(|(_, plan)| plan.consumers.contains_key(name));
             if new {
+                self.begins.insert(name.clone(), begins);
                 for event in self.events.clone().iter().filter(|event| event.seq >= begins) {
                     self.route(event, spec);
                 }
@@ -155,11 +161,12 @@ impl Model {
         let deep = event.envelope.source == HOST_SOURCE && event.envelope.depth > CHAIN_DEPTH;
         let wanted =
             spec.subscriptions.iter().any(|subscription| subscription.pattern.matches(&event.envelope.event_type));
-        if deep || !wanted || spec.delivery.mode == Mode::Ephemeral {
+        let begins = self.begins.get(&spec.name).copied().unwrap_or_default();
+        if deep || !wanted || event.seq < begins || spec.delivery.mode == Mode::Ephemeral {
             return;
         }
         let id = DeliveryId { seq: event.seq, consumer: spec.name.clone(), round: 0 };
-        let due = event.envelope.not_before.unwrap_or(event.accepted_at);
+        let due = event.envelope.not_before.unwrap_or(Timestamp::MIN);
         self.deliveries.insert(id, Known { due, ..Known::default() });
         self.open.entry(spec.name.clone()).or_default().insert(event.seq);
         self.unfinished.entry(spec.name.clone()).or_default().insert(event.seq);
@@ -265,7 +272,7 @@ impl Model {
             mark.as_ref().map(|mark| &mark.key) == wanted.as_ref(),
             "{id} is done and settles {mark:?}, not {wanted:?}"
         );
-        let Some(mark) = mark else { return Ok(()) };
+        let Some(mark) = mark.as_ref().filter(|_| !early) else { return Ok(()) };
         let key = (id.consumer.clone(), mark.key.clone());
         let by = self.marks.get(&key).filter(|(by, until)| by != id && *until > self.now);
         hold!(by.is_none(), "{id} is done, and so is {by:?} with {}", mark.key);
@@ -289,7 +296,8 @@ impl Model {
             }
             None => {}
         }
-        if let Some(key) = key.filter(|_| must) {
+        let early = self.ordered_since.get(&id.consumer).is_some_and(|(_, since)| id.seq < *since);
+        if let Some(key) = key.filter(|_| must && !early) {
             let is = matches!(hold, Some(Hold::Begin(held)) if *held == key);
             hold!(is, "I10: {id} is dead, and does not hold {key}");
         }

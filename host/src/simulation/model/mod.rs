@@ -69,6 +69,10 @@ pub(super) struct Model {
     pub(super) plans: BTreeMap<Digest, Plan>,
     /// Since which event a consumer has been ordered as it is now.
     ordered_since: BTreeMap<ConsumerName, (Option<KeySpec>, Seq)>,
+    /// Since which event a consumer has had an idempotency key, or none.
+    marked_since: BTreeMap<ConsumerName, (bool, Seq)>,
+    /// The first event that a consumer is for.
+    begins: BTreeMap<ConsumerName, Seq>,
     pub(super) deliveries: BTreeMap<DeliveryId, Known>,
     /// Of each consumer, first rounds that are neither over nor stored, and those that are not over.
     open: BTreeMap<ConsumerName, BTreeSet<Seq>>,
