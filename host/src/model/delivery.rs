@@ -127,7 +127,10 @@ impl Delivery {
         let charged = self.attempts.saturating_add(1);
         let pending = |attempts, delay| Self { state: State::Pending { due_at: now.plus(delay) }, attempts, calls };
         match outcome {
-            Outcome::Done | Outcome::Duplicate => Self { state: State::Succeeded, attempts: charged, calls },
+            // The handler was not called: nothing is charged.
+            Outcome::Duplicate => Self { state: State::Succeeded, calls, ..self },
+            Outcome::Expired | Outcome::Crashed => Self { state: State::Dead, calls, ..self },
+            Outcome::Done => Self { state: State::Succeeded, attempts: charged, calls },
             Outcome::Reject | Outcome::Refused | Outcome::Expired | Outcome::Crashed => {
                 Self { state: State::Dead, attempts: charged, calls }
             }

@@ -13,6 +13,8 @@ mod reader;
 mod writer;
 
 #[cfg(test)]
+mod retention_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
