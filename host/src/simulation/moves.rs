@@ -52,6 +52,9 @@ impl World {
             Step::Unstall => self.stalled,
             Step::Redrive | Step::Discard => !self.model.dead().is_empty(),
             Step::Echo => host.disk.can_echo(),
+            Step::Pause => !self.plan.consumers.is_empty(),
+            Step::Resume => !self.model.paused.is_empty(),
+            Step::Release => !self.model.held.is_empty(),
             _ => true,
         }
     }
@@ -115,6 +118,20 @@ impl World {
                 let decision = if step == Step::Redrive { DeadDecision::Redrive } else { DeadDecision::Discard };
                 drop(host.disk.decide_dead(DeadSelection { ids, ..DeadSelection::default() }, decision));
             }
+            Step::Pause => {
+                let names: Vec<_> = self.plan.consumers.keys().collect();
+                drop(host.disk.pause((*self.dice.one(&names)).clone(), true));
+            }
+            Step::Resume => {
+                let names: Vec<_> = self.model.paused.iter().collect();
+                drop(host.disk.pause((*self.dice.one(&names)).clone(), false));
+            }
+            Step::Release => {
+                let held: Vec<_> = self.model.held.keys().collect();
+                let (name, key) = (*self.dice.one(&held)).clone();
+                let keys = if self.dice.percent(70) { vec![key] } else { Vec::new() };
+                drop(host.disk.release(name, keys));
+            }
             Step::Echo => host.disk.echo(self.dice.below(64)),
             _ => {}
         }
@@ -155,8 +172,11 @@ impl World {
             envelope.not_before = Some(self.clock.now().plus(later));
         }
         let poison = self.dice.percent(8);
-        let key = self.dice.pick(&["a", "b", "c"]);
-        let data = format!(r#"{{"k":"{key}","id":{id},"poison":{poison}}}"#);
+        // A few lack what the manifest wants to know.
+        let key =
+            if self.dice.percent(4) { "null".into() } else { format!("\"{}\"", self.dice.pick(&["a", "b", "c"])) };
+        let mark = if self.dice.percent(2) { "null".into() } else { format!("\"m{}\"", self.dice.within(1..=30)) };
+        let data = format!(r#"{{"k":{key},"m":{mark},"id":{id},"poison":{poison}}}"#);
         envelope.payload = Some(Payload { content_type: "application/json".into(), data: Bytes::from(data) });
         envelope
     }
@@ -165,15 +185,21 @@ impl World {
         let Some(host) = &self.host else { return Ok(()) };
         let token = *self.dice.one(&host.guests.running());
         let Some(begun) = host.guests.begun(token) else { return Ok(()) };
-        let report = self.report(&begun);
-        self.end_guest(&begun, report)
+        let reports = self.reports(&begun);
+        self.end_guest(&begun, reports)
     }
 
-    pub(super) fn end_guest(&mut self, begun: &Begun, report: Report) -> Checked {
-        self.say(|_| format!("    call {} is {:?}", begun.token, report.outcome));
+    fn end_guest(&mut self, begun: &Begun, reports: Result<Vec<Report>, Report>) -> Checked {
+        self.say(|_| {
+            let word = |report: &Report| format!("{:?}", report.outcome);
+            let words = match &reports {
+                Ok(reports) => reports.iter().map(word).collect::<Vec<_>>().join(" "),
+                Err(report) => format!("as a whole {}", word(report)),
+            };
+            format!("    call {} is {words}", begun.token)
+        });
         let Some(host) = &self.host else { return Ok(()) };
-        let reports = Ok(vec![report]);
-        self.model.ended(begun.ids(), &reports);
+        self.model.ended(begun, &reports);
         host.guests.end(begun.token, reports);
         self.go_on()
     }
@@ -185,10 +211,28 @@ impl World {
         Ok(())
     }
 
-    /// What a call comes to.
-    fn report(&self, begun: &Begun) -> Report {
+    /// What a call comes to, for each of its deliveries.
+    fn reports(&self, begun: &Begun) -> Result<Vec<Report>, Report> {
+        let poison = |at: usize| is_poison(&begun.calls[at].event.envelope);
+        if !begun.batch {
+            return Ok(vec![self.report(begun, poison(0), true)]);
+        }
+        // A poisonous item takes the whole call down, or only fails.
+        if (0..begun.calls.len()).any(poison) && self.dice.percent(70) {
+            return Err(self.report(begun, true, false));
+        }
+        let mut effects = true;
+        let each = (0..begun.calls.len()).map(|at| {
+            let report = self.report(begun, poison(at), effects);
+            // The first that is done carries what the call published and wrote.
+            effects &= report.outcome != Outcome::Done;
+            report
+        });
+        Ok(each.collect())
+    }
+
+    fn report(&self, begun: &Begun, poison: bool, effects: bool) -> Report {
         let took = self.clock.monotonic().saturating_sub(begun.at);
-        let poison = begun.calls.iter().any(|call| is_poison(&call.event.envelope));
         let outcome = if poison {
             Outcome::Trapped
         } else {
@@ -211,10 +255,10 @@ impl World {
             report.after = Some(Duration::from_millis(u64::from(self.dice.within(0..=10_000))));
         }
         // A guest that fails has asked for effects as well: nobody must see them.
-        if self.dice.percent(50) {
+        if effects && self.dice.percent(50) {
             report.state = self.writes(begun);
         }
-        if !self.faultless && self.dice.percent(15) {
+        if effects && !self.faultless && self.dice.percent(15) {
             report.published = self.published(begun);
         }
         report
@@ -263,7 +307,7 @@ impl World {
             let Some(begun) = self.host.as_ref().and_then(|host| host.guests.begun(token)) else { continue };
             let mut report = Report::bare(Outcome::TimedOut, None, begun.started_at);
             report.usage.duration = begun.spec.limits.timeout;
-            self.end_guest(&begun, report)?;
+            self.end_guest(&begun, if begun.batch { Err(report) } else { Ok(vec![report]) })?;
         }
         Ok(())
     }
@@ -314,7 +358,15 @@ impl World {
         self.settle_down()?;
 
         let head = self.model.head();
-        hold!(self.believes_settled(head)?, "I21: everything is over, and the dispatcher has more to do");
+        let mut settled = self.believes_settled(head)?;
+        for _ in 0..5 {
+            if !settled {
+                self.pass(Duration::from_secs(1))?;
+                self.until_idle()?;
+                settled = self.believes_settled(head)?;
+            }
+        }
+        hold!(settled, "I21: everything is over, and the dispatcher has more to do: {}", self.standings());
         self.drain()?;
         self.end_stop_now()?;
         self.start()?;
@@ -353,8 +405,8 @@ impl World {
             let running = host.guests.running();
             for token in &running {
                 let Some(begun) = self.host.as_ref().and_then(|host| host.guests.begun(*token)) else { continue };
-                let report = self.report(&begun);
-                self.end_guest(&begun, report)?;
+                let reports = self.reports(&begun);
+                self.end_guest(&begun, reports)?;
             }
             let Some(host) = &self.host else { return Ok(()) };
             let busy =
@@ -363,12 +415,24 @@ impl World {
                 if !self.has_work() {
                     return Ok(());
                 }
+                self.let_go();
                 self.wait_due()?;
             }
         }
         let left: Vec<String> = self.model.unfinished().map(|(id, known)| format!("{id} {known:?}")).take(5).collect();
-        hold!(false, "I21: no end is in sight for {}", left.join(", "));
+        hold!(false, "I21: no end is in sight for {}; {}", left.join(", "), self.standings());
         Ok(())
+    }
+
+    /// What waits for a person gets one.
+    fn let_go(&self) {
+        let Some(host) = &self.host else { return };
+        for name in &self.model.paused {
+            drop(host.disk.pause(name.clone(), false));
+        }
+        for (name, key) in self.model.held.keys() {
+            drop(host.disk.release(name.clone(), vec![key.clone()]));
+        }
     }
 
     /// Whether consumers that are deployed have work left.

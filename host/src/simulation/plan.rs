@@ -1,5 +1,6 @@
 //! Deployments as a schedule makes them up.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +9,25 @@ use super::dice::Dice;
 use super::guests::{Guest, Guests};
 use crate::dispatch::scripted;
 use crate::log::Activation;
+use crate::model::breaker::BreakerPolicy;
+use crate::model::flow::Rate;
 use crate::model::retry::{Backoff, Jitter, RetryPolicy};
-use crate::model::spec::{Ceilings, Deployment, Retention, ServerSpec};
-use crate::model::{ConsumerName, ConsumerSpec, Digest, Generation, TypePattern};
+use crate::model::spec::{
+    BatchSpec, Ceilings, DeliverySpec, Deployment, IdempotencySpec, KeySpec, Mode, OnDead, OrderSpec, Retention,
+    ServerSpec, ShareSpec, StartFrom,
+};
+use crate::model::{ConsumerName, ConsumerSpec, Digest, Expression, Generation, TypePattern};
 use crate::registry::catalogue::Catalogue;
 use crate::registry::{Consumer, Snapshot};
 
-const NAMES: [&str; 5] = ["audit", "billing", "mail", "search", "stock"];
+const NAMES: [&str; 6] = ["audit", "billing", "mail", "search", "stock", EPHEMERAL];
 pub(super) const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.counted", "user.joined"];
+/// How many events may cause one another, for every consumer.
+pub(super) const CHAIN_DEPTH: u32 = 3;
 const PATTERNS: [&str; 6] = ["order.*", "order.created", "stock.*", "**", "user.joined", "tidegate.**"];
+
+/// It is ephemeral whenever it is deployed; the others never are.
+pub(super) const EPHEMERAL: &str = "tail";
 
 /// What a consumer is deployed as.
 #[derive(Clone)]
@@ -82,7 +93,12 @@ impl Plan {
             jitter: *dice.one(&[Jitter::Full, Jitter::Equal, Jitter::None]),
             ..RetryPolicy::default()
         };
+        spec.limits.chain_depth = CHAIN_DEPTH;
         spec.grants.state = Some(64);
+        spec.delivery = delivery(dice);
+        if name == EPHEMERAL {
+            spec.delivery = DeliverySpec { mode: Mode::Ephemeral, ..DeliverySpec::default() };
+        }
         let digest = Digest::of(format!("{name} {}", dice.draw()).as_bytes());
         self.consumers.insert(spec.name.clone(), Deployed { spec: Arc::new(spec), digest });
     }
@@ -93,7 +109,7 @@ impl Plan {
         Activation {
             digest: self.digest(),
             subscriptions: self.consumers.iter().map(subscribed).collect(),
-            from: Vec::new(),
+            from: self.consumers.iter().map(|(name, deployed)| (name.clone(), deployed.spec.delivery.from)).collect(),
         }
     }
 
@@ -131,4 +147,49 @@ impl Plan {
             schedules: BTreeMap::new(),
         }
     }
+}
+
+/// How deliveries reach a consumer: mostly simple, sometimes with everything.
+fn delivery(dice: &Dice) -> DeliverySpec {
+    let rich = if dice.percent(30) { 40 } else { 8 };
+    let some = || dice.percent(rich);
+    let seconds = |range| Duration::from_secs(u64::from(dice.within(range)));
+    let mut spec = DeliverySpec::default();
+    if dice.percent(40) {
+        let by = if dice.percent(20) { KeySpec::One } else { KeySpec::Of(expression("data.k")) };
+        spec.order = Some(OrderSpec { by, on_dead: dice.pick(&[OnDead::Continue, OnDead::Hold]) });
+    } else if some() {
+        spec.share = Some(ShareSpec { key: expression("data.k"), limit: dice.within(1..=3) });
+    }
+    if some() {
+        spec.idempotency = Some(IdempotencySpec { key: expression("data.m"), window: seconds(10..=7_200) });
+    }
+    if some() {
+        spec.rate = Some(Rate { count: dice.within(1..=20), per: seconds(1..=10) });
+    }
+    if some() {
+        spec.breaker =
+            Some(BreakerPolicy { failures: dice.within(1..=4), window: seconds(5..=60), recovery: seconds(1..=30) });
+    }
+    if some() {
+        spec.batch = Some(BatchSpec {
+            size: dice.within(2..=5),
+            wait: Duration::from_millis(u64::from(dice.within(0..=3_000))),
+        });
+    }
+    if some() {
+        spec.expires_after = Some(seconds(30..=7_200));
+    }
+    if some() {
+        spec.from = dice.pick(&[StartFrom::Start, StartFrom::Sequence(5), StartFrom::End]);
+    }
+    spec
+}
+
+/// Read once: what is read is the same every time.
+fn expression(source: &'static str) -> Expression {
+    thread_local! {
+        static READ: RefCell<BTreeMap<&'static str, Expression>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    READ.with_borrow_mut(|read| read.entry(source).or_insert_with(|| Expression::parse(source).unwrap()).clone())
 }

@@ -62,12 +62,17 @@ steps! {
     FsyncFails,
     Redrive,
     Discard,
+    /// Somebody pauses a consumer.
+    Pause,
+    Resume,
+    /// Somebody frees the keys that dead letters hold.
+    Release,
     /// Somebody else settles a call that is settled, as a superseded host would.
     Echo,
 }
 
 /// Steps that are trouble: each schedule has its favourites.
-const TROUBLE: [Step; 14] = [
+const TROUBLE: [Step; 16] = [
     Step::Repeat,
     Step::Contradict,
     Step::GuestSpins,
@@ -82,6 +87,8 @@ const TROUBLE: [Step; 14] = [
     Step::DiskFull,
     Step::Stall,
     Step::Echo,
+    Step::Pause,
+    Step::Redrive,
 ];
 
 /// What a schedule is inclined to.
@@ -102,7 +109,7 @@ impl Mood {
             Step::Answer => 150,
             Step::Wait | Step::WaitDue => 70,
             Step::Start => 500,
-            Step::Hurry | Step::DiskFree | Step::Unstall => 40,
+            Step::Hurry | Step::DiskFree | Step::Unstall | Step::Resume | Step::Release => 40,
             Step::Reload | Step::Begin | Step::Repeat | Step::Redrive => 16,
             Step::FsyncFails | Step::Contradict => 4,
             _ => 8,

@@ -1,6 +1,6 @@
 //! Runs schedules, and says which one failed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::steps::Coverage;
@@ -9,32 +9,44 @@ use super::{Failure, STEPS, replay, schedule, shorten};
 const SCHEDULES: u64 = 10_000;
 const THREADS: u64 = 2;
 const TRACE_MAX: usize = 80;
+/// Failures after which a run ends.
+const FAILURES_MAX: usize = 40;
 
 fn given(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// Schedules from seed 1 on, until one fails.
-fn run(schedules: u64) -> Result<Coverage, Failure> {
+/// Schedules from seed 1 on, until enough have failed.
+fn run(schedules: u64) -> (Coverage, Vec<Failure>) {
     let next = AtomicU64::new(1);
-    let stop = AtomicBool::new(false);
+    let failed = AtomicUsize::new(0);
     let work = || {
-        let mut coverage = Coverage::default();
-        loop {
+        let (mut coverage, mut failures) = (Coverage::default(), Vec::new());
+        while failed.load(Ordering::Relaxed) < FAILURES_MAX {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed > schedules || stop.load(Ordering::Relaxed) {
-                return Ok(coverage);
+            if seed > schedules {
+                break;
             }
-            coverage.add(schedule(seed, STEPS).inspect_err(|_| stop.store(true, Ordering::Relaxed))?);
+            match schedule(seed, STEPS) {
+                Ok(seen) => coverage.add(seen),
+                Err(failure) => {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    failures.push(failure);
+                }
+            }
         }
+        (coverage, failures)
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-        let mut all = Coverage::default();
+        let (mut coverage, mut failures) = (Coverage::default(), Vec::new());
         for thread in threads {
-            all.add(thread.join().unwrap()?);
+            let (seen, failed) = thread.join().unwrap();
+            coverage.add(seen);
+            failures.extend(failed);
         }
-        Ok(all)
+        failures.sort_by_key(|failure: &Failure| failure.seed);
+        (coverage, failures)
     })
 }
 
@@ -55,12 +67,12 @@ fn schedules() {
     }
     let schedules = given("TIDEGATE_SCHEDULES").unwrap_or(SCHEDULES);
     let began = Instant::now();
-    match run(schedules) {
-        Ok(coverage) => {
-            coverage.print();
-            println!("in {:.1} s", began.elapsed().as_secs_f64());
-            assert_eq!(coverage.missing(), Vec::<String>::new(), "never happened");
-        }
-        Err(Failure { seed, what }) => panic!("{}\n({what})", explain(seed)),
+    let (coverage, failures) = run(schedules);
+    coverage.print();
+    println!("in {:.1} s", began.elapsed().as_secs_f64());
+    if let Some(first) = failures.first() {
+        let seen: Vec<String> = failures.iter().map(|Failure { seed, what }| format!("seed {seed}: {what}")).collect();
+        panic!("{}\n\n{}", explain(first.seed), seen.join("\n"));
     }
+    assert_eq!(coverage.missing(), Vec::<String>::new(), "never happened");
 }

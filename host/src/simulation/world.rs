@@ -14,7 +14,7 @@ use super::dice::Dice;
 use super::disk::Disk;
 use super::guests::{Guests, Note};
 use super::model::{Checked, Model, Violation, hold};
-use super::plan::Plan;
+use super::plan::{Deployed, Plan};
 use super::steps::{Coverage, Mood, Step};
 use crate::clock::Clock as _;
 use crate::dispatch::attempt::{Tools, Witness};
@@ -22,7 +22,7 @@ use crate::dispatch::settle::Claim;
 use crate::dispatch::{self, Dispatcher};
 use crate::log::memory::MemoryLog;
 use crate::log::{Activated, Appended, Commit, EventLog as _, Pending, Settlement};
-use crate::model::{Envelope, Event, Seq};
+use crate::model::{ConsumerName, Envelope, Event, Seq};
 use crate::random::Random;
 use crate::telemetry::Metrics;
 
@@ -148,7 +148,7 @@ impl World {
         let Some((log, made)) = self.kept.take() else { return Ok(()) };
         let (disk, commits) = Disk::open(log, made);
         let kept = disk.log();
-        self.compare(&kept)?;
+        self.model.compare(&kept)?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let guests = Guests::new(kept, self.clock.clone());
         let (cancel, cancelled) = watch::channel(false);
@@ -183,17 +183,8 @@ impl World {
             prompt,
         };
         self.host = Some(host);
-        self.model.crashed(self.clock.now());
         self.deploy();
         self.go_on()
-    }
-
-    fn compare(&self, log: &MemoryLog) -> Checked {
-        let mut read = log.read(0, usize::MAX);
-        let Poll::Ready(Ok(events)) = poll(&mut read) else {
-            return Err(Violation("I1: the log cannot be read".into()));
-        };
-        self.model.compare(log, &events)
     }
 
     /// What `host/control.rs` does: first the dispatcher learns of it, then the log says from which sequence on.
@@ -319,15 +310,17 @@ impl World {
         let Some(host) = &self.host else { return Ok(()) };
         host.disk.crash(survives);
         self.look()?;
-        self.end_process();
+        self.end_process(false);
         Ok(())
     }
 
-    fn end_process(&mut self) {
+    fn end_process(&mut self, cleanly: bool) {
         let Some(host) = self.host.take() else { return };
+        if cleanly {
+            host.disk.log().close();
+        }
         self.kept = Some(host.disk.log().reopen());
-        self.model.crashed(self.clock.now());
-        drop(host);
+        self.model.ended_process(cleanly, self.clock.now());
     }
 
     /// Told to stop.
@@ -356,7 +349,7 @@ impl World {
         let Some(host) = &self.host else { return Ok(()) };
         host.stop.send_replace(true);
         self.commit()?;
-        self.end_process();
+        self.end_process(true);
         Ok(())
     }
 
@@ -367,6 +360,15 @@ impl World {
         let asked = host.runtime.spawn(async move { dispatch.settled(through).await });
         self.go_on()?;
         Ok(asked.is_finished())
+    }
+
+    /// How each consumer stands, for people.
+    pub(super) fn standings(&self) -> String {
+        let Some(host) = &self.host else { return "no host".into() };
+        let standing = |(name, deployed): (&ConsumerName, &Deployed)| {
+            format!("{name}: {:?} {:?}", host.dispatch.standing(name), deployed.spec.delivery)
+        };
+        self.plan.consumers.iter().map(standing).collect::<Vec<_>>().join("; ")
     }
 
     pub(super) fn advance(&mut self, by: Duration) -> Checked {

@@ -1,134 +1,101 @@
-//! What must be true, as a few lists: fed with everything that became durable, began, ended or was told, it says at once what is wrong.
-//! The numbers are those of the invariants in `docs/guarantees.md`.
+//! Whether what becomes durable may.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::disk::{Applied, Change};
-use super::guests::{Begun, number};
-use super::plan::{Deployed, Plan};
-use crate::log::memory::MemoryLog;
-use crate::log::{Appended, AttemptRecord, Commit, DeadDecision, Error, Settled, Settlement, Waiting};
+use super::{Checked, Claimed, Keys, Known, Model, Violation, hold};
+use crate::log::{
+    Activated, Activation, Appended, AttemptRecord, Commit, DeadDecision, Error, Hold, Settled, Settlement, Waiting,
+};
 use crate::model::delivery::DeathCause;
 use crate::model::event::{DEAD_LETTERED, HOST_SOURCE};
 use crate::model::outcome::StateWrite;
-use crate::model::{
-    ConsumerName, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Report, Seq, State, Timestamp,
-};
-
-/// What is wrong: the invariant and what was seen.
-#[derive(Debug)]
-pub(super) struct Violation(pub(super) String);
-
-pub(super) type Checked = Result<(), Violation>;
-
-macro_rules! hold {
-    ($true:expr, $($what:tt)+) => {
-        if !$true {
-            return Err($crate::simulation::model::Violation(format!($($what)+)));
-        }
-    };
-}
-pub(super) use hold;
-
-/// A delivery as the log must have it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Known {
-    pub(super) attempts: u32,
-    pub(super) calls: u32,
-    /// Not before.
-    pub(super) due: Timestamp,
-    /// It has a row of its own.
-    pub(super) stored: bool,
-    pub(super) end: Option<Outcome>,
-    pub(super) dead: bool,
-    /// Somebody has redriven or discarded it.
-    pub(super) decided: bool,
-}
-
-#[derive(Default)]
-pub(super) struct Model {
-    events: Vec<Arc<Event>>,
-    by_id: HashMap<(String, String), Seq>,
-    /// From which sequence on what is deployed, by generation from 1.
-    pub(super) generations: Vec<(Seq, Plan)>,
-    /// Plans on their way, by digest.
-    pub(super) plans: BTreeMap<Digest, Plan>,
-    pub(super) deliveries: BTreeMap<DeliveryId, Known>,
-    /// Of each consumer, first rounds that are neither over nor stored.
-    open: BTreeMap<ConsumerName, BTreeSet<Seq>>,
-    records: BTreeMap<(DeliveryId, u32), Outcome>,
-    state: BTreeMap<(ConsumerName, String), u64>,
-    /// In the hands of guests.
-    running: BTreeMap<DeliveryId, (ConsumerName, u64)>,
-    /// What the latest call of each came to, until it is settled.
-    staged: BTreeMap<DeliveryId, Report>,
-    /// The generation that the dispatcher knows of, and whether it may begin anything.
-    live: Option<Generation>,
-    pub(super) draining: bool,
-    /// The log has failed: what the process believes is worth nothing any more, and it can do no harm.
-    pub(super) failed: bool,
-    /// The latest that the wall clock has shown in this process's life.
-    latest: Timestamp,
-    /// What was counted, for the table of coverage.
-    pub(super) outcomes: BTreeMap<Outcome, u64>,
-    pub(super) answers: BTreeMap<String, u64>,
-}
+use crate::model::spec::{DeliverySpec, Mode, OnDead, StartFrom};
+use crate::model::{ConsumerName, ConsumerSpec, DeliveryId, Envelope, Event, Outcome, Seq, State, Timestamp};
+use crate::simulation::disk::{Applied, Change};
+use crate::simulation::guests::number;
+use crate::simulation::plan::{CHAIN_DEPTH, Deployed};
 
 impl Model {
-    pub(super) fn head(&self) -> Seq {
-        self.events.len() as Seq
-    }
-
-    pub(super) fn event(&self, seq: Seq) -> &Arc<Event> {
-        &self.events[usize::try_from(seq).unwrap() - 1]
-    }
-
-    fn deployed(&self, generation: Generation) -> Option<&Plan> {
-        let at = usize::try_from(generation.0).ok()?.checked_sub(1)?;
-        self.generations.get(at).map(|(_, plan)| plan)
-    }
-
-    pub(super) fn time(&mut self, now: Timestamp) {
-        self.latest = self.latest.max(now);
-    }
-
-    /// A process is gone, and all that only it knew.
-    pub(super) fn crashed(&mut self, now: Timestamp) {
-        self.running.clear();
-        self.staged.clear();
-        self.live = None;
-        self.draining = false;
-        self.failed = false;
-        self.latest = now;
-    }
-
     /// Something has become durable.
-    pub(super) fn apply(&mut self, applied: Applied) -> Checked {
+    pub(in crate::simulation) fn apply(&mut self, applied: Applied) -> Checked {
         let Applied { change, commits } = applied;
         match change {
             Change::Appended(envelopes, answer) => self.appended(&envelopes, answer, &commits),
             Change::Settled(settlements, answer) => self.settled(&settlements, answer, &commits),
-            Change::Activated(activation, activated) => {
-                let known = self.generations.len() as u64;
-                let plan = self.plans.get(&activation.digest).cloned();
-                match plan {
-                    Some(plan) if activated.generation.0 == known + 1 => {
-                        hold!(activated.from == self.head() + 1, "I20: live from {}, not from the end", activated.from);
-                        self.generations.push((activated.from, plan));
-                    }
-                    Some(plan) => {
-                        let same = self.generations.last().is_some_and(|(_, last)| last.digest() == plan.digest());
-                        hold!(same && activated.generation.0 == known, "I20: generation {known} became another");
-                    }
-                    None => return Err(Violation("I20: nobody has asked for this activation".into())),
-                }
-                Ok(())
-            }
+            Change::Activated(activation, activated) => self.activated(&activation, activated),
             Change::Decided(decision, ids) => self.decided(decision, &ids, &commits),
             Change::Advanced(positions) => self.advanced(&positions),
-            Change::Parked(_) | Change::Claimed(_) | Change::Paused(..) | Change::Released(..) => Ok(()),
+            Change::Parked(waiting) => self.parked(&waiting),
+            Change::Claimed(id) => {
+                self.claims.entry(id).or_insert(Claimed { crashes: 1, in_hand: true }).in_hand = true;
+                Ok(())
+            }
+            Change::Paused(consumer, true) => {
+                self.paused.insert(consumer);
+                Ok(())
+            }
+            Change::Paused(consumer, false) => {
+                self.paused.remove(&consumer);
+                Ok(())
+            }
+            Change::Released(consumer, keys) => {
+                keys.into_iter().for_each(|key| drop(self.held.remove(&(consumer.clone(), key))));
+                Ok(())
+            }
         }
+    }
+
+    fn activated(&mut self, activation: &Activation, activated: Activated) -> Checked {
+        let known = self.generations.len() as u64;
+        let Some(plan) = self.plans.get(&activation.digest).cloned() else {
+            return Err(Violation("I20: nobody has asked for this activation".into()));
+        };
+        if activated.generation.0 != known + 1 {
+            let same = self.generations.last().is_some_and(|(_, last)| last.digest() == plan.digest());
+            hold!(same && activated.generation.0 == known, "I20: generation {known} became another");
+            return Ok(());
+        }
+        hold!(activated.from == self.head() + 1, "I20: live from {}, not from the end", activated.from);
+        for (name, Deployed { spec, .. }) in &plan.consumers {
+            let by = spec.delivery.order.as_ref().map(|order| order.by.clone());
+            let since = self.ordered_since.entry(name.clone()).or_insert((by.clone(), 1));
+            if since.0 != by {
+                *since = (by, activated.from);
+            }
+            let marks = spec.delivery.idempotency.is_some();
+            let since = self.marked_since.entry(name.clone()).or_insert((marks, 1));
+            if since.0 != marks {
+                *since = (marks, activated.from);
+            }
+            let begins = match spec.delivery.from {
+                StartFrom::Start => 1,
+                StartFrom::Sequence(seq) => seq,
+                _ => activated.from,
+            };
+            let new = !self.generations.iter().any(|(_, plan)| plan.consumers.contains_key(name));
+            if new {
+                self.begins.insert(name.clone(), begins);
+                for event in self.events.clone().iter().filter(|event| event.seq >= begins) {
+                    self.route(event, spec);
+                }
+            }
+        }
+        self.generations.push((activated.from, plan));
+        Ok(())
+    }
+
+    fn parked(&mut self, waiting: &[Waiting]) -> Checked {
+        for Waiting { id, .. } in waiting {
+            let Some(known) = self.deliveries.get_mut(id) else {
+                return Err(Violation(format!("I4: {id} is parked, and nobody subscribed to it")));
+            };
+            if known.end.is_none() {
+                known.stored = true;
+                self.open.entry(id.consumer.clone()).or_default().remove(&id.seq);
+            }
+        }
+        Ok(())
     }
 
     fn appended(
@@ -181,23 +148,28 @@ impl Model {
                 let id = (event.envelope.source.clone(), event.envelope.id.clone());
                 hold!(self.by_id.insert(id, event.seq).is_none(), "I3: event {} was there already", event.seq);
                 self.events.push(event.clone());
-                self.route(event);
+                self.keys.push(Keys::of(event));
+                let specs = self.generations.last().map(|(_, plan)| plan.consumers.clone()).unwrap_or_default();
+                specs.values().for_each(|deployed| self.route(event, &deployed.spec));
             }
         }
         Ok(())
     }
 
-    fn route(&mut self, event: &Arc<Event>) {
-        let Some((_, plan)) = self.generations.last() else { return };
-        for (name, Deployed { spec, .. }) in &plan.consumers {
-            let deep = event.envelope.source == HOST_SOURCE && event.envelope.depth > spec.limits.chain_depth;
-            if !deep && spec.subscriptions.iter().any(|subscription| subscription.matches(event)) {
-                let id = DeliveryId { seq: event.seq, consumer: name.clone(), round: 0 };
-                let due = event.envelope.not_before.unwrap_or(event.accepted_at);
-                self.deliveries.insert(id, Known { due, ..Known::default() });
-                self.open.entry(name.clone()).or_default().insert(event.seq);
-            }
+    /// What an event causes for a consumer that is deployed so.
+    fn route(&mut self, event: &Arc<Event>, spec: &ConsumerSpec) {
+        let deep = event.envelope.source == HOST_SOURCE && event.envelope.depth > CHAIN_DEPTH;
+        let wanted =
+            spec.subscriptions.iter().any(|subscription| subscription.pattern.matches(&event.envelope.event_type));
+        let begins = self.begins.get(&spec.name).copied().unwrap_or_default();
+        if deep || !wanted || event.seq < begins || spec.delivery.mode == Mode::Ephemeral {
+            return;
         }
+        let id = DeliveryId { seq: event.seq, consumer: spec.name.clone(), round: 0 };
+        let due = event.envelope.not_before.unwrap_or(Timestamp::MIN);
+        self.deliveries.insert(id, Known { due, ..Known::default() });
+        self.open.entry(spec.name.clone()).or_default().insert(event.seq);
+        self.unfinished.entry(spec.name.clone()).or_default().insert(event.seq);
     }
 
     fn settled(&mut self, settlements: &[Settlement], answer: Settled, commits: &[Commit]) -> Checked {
@@ -259,8 +231,87 @@ impl Model {
         let is = (next.state == State::Dead, next.state.is_final());
         hold!(is == end, "I8: {id} is {:?} after {:?}, attempt {attempts}", next.state, record.outcome);
         hold!(settlement.death == is.0.then(|| cause(record.outcome)), "I9: {id} died of {:?}", settlement.death);
+        self.uncalled(id, record, &spec.delivery)?;
+        self.marked(settlement, &spec.delivery)?;
+        self.holds(settlement, &spec.delivery)?;
         self.stands(settlement, known);
         Ok(())
+    }
+
+    /// Outcomes without a call have their reasons.
+    fn uncalled(&self, id: &DeliveryId, record: &AttemptRecord, spec: &DeliverySpec) -> Checked {
+        let event = self.event(id.seq);
+        match record.outcome {
+            Outcome::Expired => {
+                let from = event.envelope.not_before.unwrap_or(event.accepted_at);
+                let over = spec.expires_after.is_some_and(|after| self.latest >= from.plus(after));
+                hold!(over && id.round == 0, "{id} expired before its time");
+            }
+            Outcome::Crashed => {
+                let crashes = self.claims.get(id).map_or(0, |claim| claim.crashes);
+                hold!(crashes >= 3, "{id} was given up after {crashes} crashes");
+            }
+            Outcome::Duplicate => {
+                let mark = self.mark(id.seq).filter(|_| spec.idempotency.is_some()).unwrap_or_default();
+                let by = self.marks.get(&(id.consumer.clone(), mark.to_owned()));
+                hold!(by.is_some_and(|(by, _)| by != id), "{id} is called a duplicate, and nobody has settled {mark}");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Of all deliveries with one idempotency key, one is done.
+    fn marked(&mut self, settlement: &Settlement, spec: &DeliverySpec) -> Checked {
+        let Settlement { delivery: id, record, mark, .. } = settlement;
+        if record.outcome != Outcome::Done {
+            return Ok(());
+        }
+        let wanted = self.mark(id.seq).filter(|_| spec.idempotency.is_some()).map(ToOwned::to_owned);
+        hold!(
+            mark.as_ref().map(|mark| &mark.key) == wanted.as_ref(),
+            "{id} is done and settles {mark:?}, not {wanted:?}"
+        );
+        let Some(mark) = mark.as_ref().filter(|_| !early) else { return Ok(()) };
+        let key = (id.consumer.clone(), mark.key.clone());
+        let by = self.marks.get(&key).filter(|(by, until)| by != id && *until > self.now);
+        hold!(by.is_none(), "{id} is done, and so is {by:?} with {}", mark.key);
+        self.marks.insert(key, (id.clone(), mark.until));
+        Ok(())
+    }
+
+    /// Dead letters hold their keys until they are done after all.
+    fn holds(&mut self, settlement: &Settlement, spec: &DeliverySpec) -> Checked {
+        let Settlement { delivery: id, hold, death, .. } = settlement;
+        let order = spec.order.as_ref();
+        let key = order.and_then(|order| self.key(id.seq, &order.by)).map(ToOwned::to_owned);
+        let must = death.is_some() && order.is_some_and(|order| order.on_dead == OnDead::Hold);
+        match hold {
+            Some(Hold::Begin(held)) => {
+                self.held.entry((id.consumer.clone(), held.clone())).or_default().insert(id.seq);
+            }
+            Some(Hold::End(freed)) => {
+                hold!(id.round > 0, "I10: {id} frees {freed}, and was never dead");
+                self.free(id, freed);
+            }
+            None => {}
+        }
+        let early = self.ordered_since.get(&id.consumer).is_some_and(|(_, since)| id.seq < *since);
+        if let Some(key) = key.filter(|_| must && !early) {
+            let is = matches!(hold, Some(Hold::Begin(held)) if *held == key);
+            hold!(is, "I10: {id} is dead, and does not hold {key}");
+        }
+        Ok(())
+    }
+
+    fn free(&mut self, id: &DeliveryId, key: &str) {
+        let key = (id.consumer.clone(), key.to_owned());
+        if let Some(seqs) = self.held.get_mut(&key) {
+            seqs.remove(&id.seq);
+            if seqs.is_empty() {
+                self.held.remove(&key);
+            }
+        }
     }
 
     /// What the settlement keeps is what the call came to.
@@ -301,6 +352,17 @@ impl Model {
         {
             open.remove(&id.seq);
         }
+        if next.state.is_final()
+            && id.round == 0
+            && let Some(unfinished) = self.unfinished.get_mut(&id.consumer)
+        {
+            unfinished.remove(&id.seq);
+        }
+        self.in_hand.remove(id);
+        self.crashes.remove(id);
+        if settlement.claimed {
+            self.claims.remove(id);
+        }
         let due = if let State::Pending { due_at } = next.state { due_at } else { known.due };
         let known = Known {
             attempts: next.attempts,
@@ -332,6 +394,10 @@ impl Model {
                 return Err(Violation(format!("I9: {dead} was decided, and is no open dead letter")));
             };
             known.decided = true;
+            if !redrive {
+                let held: Vec<_> = self.held.keys().filter(|(name, _)| *name == id.consumer).cloned().collect();
+                held.into_iter().for_each(|(_, key)| self.free(id, &key));
+            }
             if redrive {
                 let Some(due) = made.get(id).copied() else {
                     return Err(Violation(format!("I9: nobody is told of the redrive {id}")));
@@ -353,107 +419,6 @@ impl Model {
             hold!(*position <= self.head(), "I21: {consumer} is said to be at {position}, beyond the log");
         }
         Ok(())
-    }
-
-    /// The dispatcher has been told.
-    pub(super) fn told(&mut self, commits: &[Commit]) {
-        for commit in commits {
-            if let Commit::Activated(activated) = commit {
-                self.live = Some(activated.generation);
-            }
-        }
-    }
-
-    /// A handler is called.
-    pub(super) fn began(&mut self, begun: &Begun) -> Checked {
-        if self.failed {
-            return Ok(());
-        }
-        let Begun { spec, digest, calls, .. } = begun;
-        let name = &spec.name;
-        let live = self.live.and_then(|live| self.deployed(live));
-        let Some(plan) = live else { return Err(Violation(format!("I13: {name} runs before anything is live"))) };
-        let (slots, held) = (plan.slots, plan.consumers.get(name));
-        hold!(held.is_some_and(|held| held.digest == *digest), "I13: {name} runs on what is not live");
-        hold!(!self.draining, "I24: {name} begins while the host stops");
-        for (id, call) in begun.ids().zip(calls) {
-            let Some(known) = self.deliveries.get(&id) else {
-                return Err(Violation(format!("I4: {id} runs, and nobody subscribed to it")));
-            };
-            hold!(known.end.is_none(), "I4: {id} runs after its end");
-            hold!(!self.running.contains_key(&id), "I7: {id} runs twice at once");
-            hold!(
-                call.attempt == known.attempts + 1,
-                "I8: attempt {} of {id} follows {}",
-                call.attempt,
-                known.attempts
-            );
-            hold!(known.due <= self.latest, "I14: {id} runs before it is due, at {}", known.due);
-            hold!(*call.event == **self.event(id.seq), "I1: {id} got another event");
-            self.running.insert(id, (name.clone(), begun.token));
-        }
-        let calls = |of: &mut dyn Iterator<Item = &(ConsumerName, u64)>| {
-            of.map(|(_, token)| token).collect::<BTreeSet<_>>().len()
-        };
-        let mine = calls(&mut self.running.values().filter(|(consumer, _)| consumer == name));
-        let all = calls(&mut self.running.values());
-        let most = usize::try_from(spec.limits.concurrency).unwrap();
-        hold!(mine <= most, "I17: {name} runs {mine} at once, {most} are allowed");
-        hold!(all <= usize::try_from(slots).unwrap(), "I17: {all} run at once, there are {slots} slots");
-        Ok(())
-    }
-
-    /// A call came to this, for each of its deliveries.
-    pub(super) fn ended(&mut self, ids: impl Iterator<Item = DeliveryId>, reports: &Result<Vec<Report>, Report>) {
-        for (at, id) in ids.enumerate() {
-            self.running.remove(&id);
-            match reports {
-                Ok(reports) => drop(self.staged.insert(id, reports[at].clone())),
-                Err(_) => drop(self.staged.remove(&id)),
-            }
-        }
-    }
-
-    pub(super) fn dropped(&mut self, ids: &[DeliveryId]) {
-        for id in ids {
-            self.running.remove(id);
-            self.staged.remove(id);
-        }
-    }
-
-    /// What the log has kept is what it must have.
-    pub(super) fn compare(&self, log: &MemoryLog, events: &[Arc<Event>]) -> Checked {
-        hold!(events.len() == self.events.len(), "I1: {} events of {} are there", events.len(), self.events.len());
-        for (kept, known) in events.iter().zip(&self.events) {
-            hold!(**kept == **known, "I1: event {} is another one", known.seq);
-        }
-        let records = log.outcomes();
-        let kept = records.iter().map(|(id, record)| (id.clone(), record.call, record.outcome));
-        let known = self.records.iter().map(|((id, call), outcome)| (id.clone(), *call, *outcome));
-        hold!(kept.eq(known), "I5: the outcomes in the log are not those that were settled");
-        let dead = self.deliveries.iter().filter(|(_, known)| known.dead && !known.decided).map(|(id, _)| id);
-        hold!(log.dead().iter().eq(dead), "I9: the dead letters in the log are not those that died");
-        for ((consumer, key), value) in &self.state {
-            let kept = log.state_get(consumer, key).map_or(0, |(value, _)| number(&value));
-            hold!(kept == *value, "I11: {key} of {consumer} is {kept}, and should be {value}");
-        }
-        Ok(())
-    }
-
-    /// Consumers with work left.
-    pub(super) fn unfinished(&self) -> impl Iterator<Item = (&DeliveryId, &Known)> {
-        self.deliveries.iter().filter(|(_, known)| known.end.is_none())
-    }
-
-    /// Open dead letters.
-    pub(super) fn dead(&self) -> Vec<DeliveryId> {
-        let dead = self.deliveries.iter().filter(|(_, known)| known.dead && !known.decided);
-        dead.map(|(id, _)| id.clone()).collect()
-    }
-
-    /// How each consumer that was ever deployed was deployed last.
-    pub(super) fn everybody(&self) -> BTreeMap<ConsumerName, Deployed> {
-        self.generations.iter().flat_map(|(_, plan)| plan.consumers.clone()).collect()
     }
 }
 
