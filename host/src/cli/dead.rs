@@ -42,7 +42,7 @@ struct Which {
     #[arg(long = "type", value_name = "PATTERN", value_parser = show::pattern)]
     event_type: Option<String>,
     /// That died of this.
-    #[arg(long, value_parser = ["rejected", "refused", "attempts-exhausted"])]
+    #[arg(long, value_parser = ["rejected", "refused", "attempts-exhausted", "expired", "crashed"])]
     cause: Option<String>,
 }
 

@@ -123,7 +123,7 @@ pub struct DeadLetterRecord {
     pub event_type: String,
     pub consumer: ConsumerName,
     pub round: u32,
-    /// `rejected`, `refused`, `attempts-exhausted`.
+    /// `rejected`, `refused`, `attempts-exhausted`, `expired`, `crashed`.
     pub cause: String,
     pub outcome: Outcome,
     #[serde(default, skip_serializing_if = "Option::is_none")]
