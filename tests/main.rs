@@ -15,6 +15,7 @@ mod greedy;
 mod hostile;
 mod https;
 mod metrics;
+mod promises;
 mod reload;
 mod stop;
 mod tidy;
