@@ -187,6 +187,43 @@ pub struct StatsRecord {
     pub last_outcome_at: Option<Timestamp>,
 }
 
+/// What a database holds, as a thorough look at all of it found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContentRecord {
+    pub path: String,
+    pub bytes: u64,
+    pub last_sequence: Seq,
+    /// The chain's hash at its end, in hexadecimal.
+    pub hash: String,
+    pub events: u64,
+    pub outcomes: u64,
+    pub waiting: u64,
+    pub dead_letters: u64,
+}
+
+/// A copy that a running host makes of its database, or has made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRecord {
+    /// Counted from the host's start.
+    pub id: u64,
+    pub path: String,
+    /// `copying`, `checking`, `done` or `failed`.
+    pub status: String,
+    /// Of 100.
+    pub percent: u64,
+    pub started_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What the copy holds, once it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentRecord>,
+}
+
 /// One key of a consumer's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -10,6 +10,7 @@ mod accept;
 mod access;
 mod api;
 mod app;
+mod backups;
 mod body;
 pub mod event;
 mod framing;

@@ -26,7 +26,7 @@ pub struct Problem {
 }
 
 /// Kind, title: every problem that exists. docs/http.md explains each.
-pub const KINDS: [(&str, &str); 26] = [
+pub const KINDS: [(&str, &str); 27] = [
     ("malformed-event", "Not an event"),
     ("malformed-request", "Request not understood"),
     ("schema-violation", "Payload does not match its schema"),
@@ -52,6 +52,7 @@ pub const KINDS: [(&str, &str); 26] = [
     ("log-failed", "Log failed"),
     ("stopping", "Stopping"),
     ("reload-refused", "Reload refused"),
+    ("backup-running", "Backup running"),
     ("internal", "Unexpected error"),
 ];
 

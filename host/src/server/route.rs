@@ -10,6 +10,8 @@ pub enum Access {
     /// Nothing: probes.
     Open,
     Scope(Scope),
+    /// A token with the scope even where none is configured: the host's own is in a file that only its user reads.
+    Always(Scope),
 }
 
 /// What a route leads to.
@@ -26,6 +28,9 @@ pub enum Endpoint {
     Consumers,
     Stats,
     State,
+    Backup,
+    Backups,
+    BackupOne,
     Reload,
     Wait,
     Stream,
@@ -55,7 +60,7 @@ const fn post(path: &'static str, access: Access, endpoint: Endpoint) -> Route {
     Route { method: Method::POST, path, access, endpoint }
 }
 
-pub static ROUTES: [Route; 19] = [
+pub static ROUTES: [Route; 22] = [
     post("/events", PUBLISH, Endpoint::Append),
     get("/events", READ, Endpoint::Events),
     get("/events/{ref}", READ, Endpoint::Event),
@@ -68,6 +73,10 @@ pub static ROUTES: [Route; 19] = [
     get("/consumers", READ, Endpoint::Consumers),
     get("/stats", READ, Endpoint::Stats),
     get("/state/{consumer}", READ, Endpoint::State),
+    // It writes a file where the caller says.
+    post("/backups", Access::Always(Scope::Operate), Endpoint::Backup),
+    get("/backups", READ, Endpoint::Backups),
+    get("/backups/{id}", READ, Endpoint::BackupOne),
     post("/reload", OPERATE, Endpoint::Reload),
     get("/wait", READ, Endpoint::Wait),
     get("/stream", READ, Endpoint::Stream),

@@ -4,6 +4,7 @@
 //! Everyone else reads through connections that cannot write. Nothing here opens the live database files itself: a
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
+pub mod backup;
 mod chain;
 mod connect;
 mod depth;
@@ -34,7 +35,7 @@ pub use outcomes::OutcomeRow;
 pub use read::Reader;
 pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
-pub use verify::whole as verify;
+pub use verify::{Progress, whole as verify};
 pub use waiting::{DeadFilter, DeadRow};
 pub use writer::{Opening, Writer};
 
@@ -83,6 +84,8 @@ pub enum Error {
     Foreign { path: PathBuf },
     #[error("the database has schema {found} and this build knows {known}; use a newer tidegate")]
     Newer { found: i32, known: i32 },
+    #[error("stopped before it was finished")]
+    Cancelled,
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }

@@ -65,6 +65,11 @@ impl Reader {
         Self { pool: Arc::clone(&self.pool), time_max }
     }
 
+    /// The database's real path.
+    pub fn path(&self) -> &Path {
+        &self.pool.path
+    }
+
     pub fn events(&self, query: &EventQuery) -> Result<Vec<EventRecord>, Error> {
         self.run(|conn| events::list(conn, query))
     }

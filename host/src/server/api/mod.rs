@@ -1,6 +1,7 @@
 //! What each route does.
 
 mod append;
+mod backups;
 mod health;
 mod look;
 mod metrics;
@@ -29,6 +30,7 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         Endpoint::Append => return append::append(app, &parts, body).await,
         Endpoint::Redrive => return operate::redrive(app, &parts, body).await,
         Endpoint::Discard => return operate::discard(app, &parts, body).await,
+        Endpoint::Backup => return backups::start(app, &parts, body).await,
         _ => super::body::discard(body, &parts.headers).await,
     }
     let path = Path::of(&mut parts).await?;
@@ -41,13 +43,15 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         Endpoint::Consumers => look::consumers(app, &parts.uri).await,
         Endpoint::Stats => look::stats(app, &parts.uri).await,
         Endpoint::State => look::state(app, &parts.uri, &path).await,
+        Endpoint::Backups => backups::list(app, &parts.uri),
+        Endpoint::BackupOne => backups::one(app, &parts.uri, &path),
         Endpoint::Reload => operate::reload(app, &parts.uri).await,
         Endpoint::Wait => operate::wait(app, &parts.uri).await,
         Endpoint::Stream => stream::stream(app, &parts),
         Endpoint::Livez => health::livez(&parts.uri),
         Endpoint::Readyz | Endpoint::Healthz => health::readyz(app, &parts),
         Endpoint::Metrics => metrics::metrics(app, &parts).await,
-        Endpoint::Append | Endpoint::Redrive | Endpoint::Discard => Err(Problem::not_found("There is no such route.")),
+        Endpoint::Append | Endpoint::Redrive | Endpoint::Discard | Endpoint::Backup => Err(Problem::not_found("There is no such route.")),
     }
 }
 
