@@ -6,6 +6,7 @@
     reason = "a test that cannot go on must say so and end"
 )]
 
+mod backup;
 mod bad_input;
 mod commands;
 mod crash;

@@ -164,6 +164,6 @@ pub(super) fn dead_letters(host: &Client, query: &DeadLetterQuery) -> Result<Vec
     Ok(host.json::<DeadLetters>(Ask::get(&with_query("/dead-letters", query)))?.dead_letters)
 }
 
-fn unread(e: crate::store::Error) -> Error {
+pub(super) fn unread(e: crate::store::Error) -> Error {
     store_error(e, "cannot read the database".into())
 }

@@ -66,8 +66,10 @@ fn by_host(host: &Client, file: &Path, args: &Args, context: &mut Context) -> Re
             (None, None) => {}
         }
         context.out.progress(&format!("{} {} %", record.status, record.percent));
-        host.pause(context.clock.as_ref(), POLL);
-        record = host.json_patiently(Ask::get(&path))?;
+        let next = host.pause_patiently(context.clock.as_ref(), POLL);
+        record = next.and_then(|()| host.json_patiently(Ask::get(&path))).inspect_err(|_| {
+            context.out.note("the host goes on with the backup; what becomes of it is in its own log");
+        })?;
     }
 }
 

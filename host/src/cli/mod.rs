@@ -21,6 +21,7 @@ mod new;
 mod outcomes;
 mod output;
 mod reload;
+mod replay;
 mod run;
 mod scaffold;
 mod schema;
@@ -81,6 +82,7 @@ enum Command {
     Stats(stats::Args),
     Tail(tail::Args),
     State(state::Args),
+    Replay(replay::Args),
     Backup(backup::Args),
     Verify(verify::Args),
     Reload(reload::Args),
@@ -204,6 +206,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Error> {
         Command::Stats(args) => stats::run(&args, context),
         Command::Tail(args) => tail::run(&args, context),
         Command::State(args) => state::run(&args, context),
+        Command::Replay(args) => replay::run(&args, context),
         Command::Backup(args) => backup::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Reload(args) => reload::run(&args, context),

@@ -143,6 +143,13 @@ impl Output {
         }
     }
 
+    /// Says that an answer is empty, for whoever watches: a script sees an answer without lines.
+    pub(super) fn none(&mut self, line: impl AsRef<str>) {
+        if self.out.terminal {
+            self.note(line);
+        }
+    }
+
     /// A line on standard error that the next one replaces; nothing where nobody watches.
     pub(super) fn progress(&mut self, line: &str) {
         if self.err.terminal {

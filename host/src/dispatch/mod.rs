@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod core;
 pub mod lane;
 pub mod pace;
+pub mod replay;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod settle;

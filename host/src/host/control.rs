@@ -154,12 +154,18 @@ pub(super) struct HostControl {
     dispatch: dispatch::Handle,
     reload: reload::Handle,
     log: Arc<SqliteLog>,
+    replays: dispatch::replay::Handle,
     stopping: AtomicBool,
 }
 
 impl HostControl {
-    pub(super) fn new(dispatch: dispatch::Handle, reload: reload::Handle, log: Arc<SqliteLog>) -> Self {
-        Self { dispatch, reload, log, stopping: AtomicBool::new(false) }
+    pub(super) fn new(
+        dispatch: dispatch::Handle,
+        reload: reload::Handle,
+        log: Arc<SqliteLog>,
+        replays: dispatch::replay::Handle,
+    ) -> Self {
+        Self { dispatch, reload, log, replays, stopping: AtomicBool::new(false) }
     }
 
     pub(super) fn stop(&self) {
@@ -177,6 +183,10 @@ impl server::Control for HostControl {
 
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn replay_begun(&self) {
+        self.replays.begun();
     }
 
     fn running(&self, consumer: &ConsumerName) -> u64 {

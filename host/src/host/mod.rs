@@ -221,7 +221,16 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     });
     tasks.spawn(reloader.run(stopped.clone()));
 
-    let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone()));
+    let replays = dispatch::replay::Handle::default();
+    let replayer = dispatch::replay::Replayer {
+        log: log.clone(),
+        registry: registry.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        handle: replays.clone(),
+    };
+    tasks.spawn(replayer.run(closed.clone()));
+    let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone(), replays));
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
     log.announce(presence.url().to_owned());
     let parts = server::Parts {
@@ -237,14 +246,18 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     // As it is found by others, not as the manifest leads there.
     let database = deployment.database.canonicalize().unwrap_or_else(|_| deployment.database.clone());
     tracing::info!(
-        "listening on {}, generation {generation}, {} consumers, log {}",
+        "listening on {}, generation {generation}, {}, log {}",
         presence.url(),
-        registry.current().consumers.len(),
+        in_numbers(registry.current().consumers.len()),
         database.display()
     );
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;
     Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })
+}
+
+fn in_numbers(consumers: usize) -> String {
+    if consumers == 1 { "1 consumer".into() } else { format!("{consumers} consumers") }
 }
 
 fn snapshot(loaded: &Loaded, generation: Generation) -> Snapshot {

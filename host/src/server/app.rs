@@ -231,7 +231,7 @@ async fn not_found(request: Request) -> Response<Body> {
     body::discard(unread, &parts.headers).await;
     Problem::not_found(
         "There is no such route. The routes are: /events, /outcomes, /dead-letters, /consumers, /stats, \
-                        /state/{consumer}, /backups, /reload, /wait, /stream, /livez, /readyz, /healthz, /metrics.",
+                        /state/{consumer}, /replays, /backups, /reload, /wait, /stream, /livez, /readyz, /healthz, /metrics.",
     )
     .into_response()
 }

@@ -26,8 +26,16 @@ pub enum Endpoint {
     Redrive,
     Discard,
     Consumers,
+    Consumer,
+    Pause,
+    Resume,
+    Release,
     Stats,
     State,
+    Replay,
+    Replays,
+    ReplayOne,
+    ReplayCancel,
     Backup,
     Backups,
     BackupOne,
@@ -60,7 +68,7 @@ const fn post(path: &'static str, access: Access, endpoint: Endpoint) -> Route {
     Route { method: Method::POST, path, access, endpoint }
 }
 
-pub static ROUTES: [Route; 22] = [
+pub static ROUTES: [Route; 30] = [
     post("/events", PUBLISH, Endpoint::Append),
     get("/events", READ, Endpoint::Events),
     get("/events/{ref}", READ, Endpoint::Event),
@@ -71,8 +79,16 @@ pub static ROUTES: [Route; 22] = [
     post("/dead-letters/redrive", OPERATE, Endpoint::Redrive),
     post("/dead-letters/discard", OPERATE, Endpoint::Discard),
     get("/consumers", READ, Endpoint::Consumers),
+    get("/consumers/{consumer}", READ, Endpoint::Consumer),
+    post("/consumers/{consumer}/pause", OPERATE, Endpoint::Pause),
+    post("/consumers/{consumer}/resume", OPERATE, Endpoint::Resume),
+    post("/consumers/{consumer}/release", OPERATE, Endpoint::Release),
     get("/stats", READ, Endpoint::Stats),
     get("/state/{consumer}", READ, Endpoint::State),
+    post("/replays", OPERATE, Endpoint::Replay),
+    get("/replays", READ, Endpoint::Replays),
+    get("/replays/{id}", READ, Endpoint::ReplayOne),
+    post("/replays/{id}/cancel", OPERATE, Endpoint::ReplayCancel),
     // It writes a file where the caller says.
     post("/backups", Access::Always(Scope::Operate), Endpoint::Backup),
     get("/backups", READ, Endpoint::Backups),

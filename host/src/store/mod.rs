@@ -16,6 +16,7 @@ mod names;
 mod outcomes;
 pub mod read;
 mod recovery;
+mod replays;
 mod retention;
 mod row;
 mod state;

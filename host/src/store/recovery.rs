@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use crate::model::replay::Replay;
 use crate::model::spec::SubscriptionSpec;
 use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Seq, Timestamp};
 
 use super::chain::{Hash, Head};
 use super::row::{EVENT, StoredEvent, get_u64, int};
-use super::{Error, connect, generations, waiting};
+use super::{Error, connect, generations, replays, waiting};
 
 /// Payload bytes of one answer, beyond the first event.
 const READ_BYTES: usize = 8 << 20;
@@ -94,6 +95,11 @@ impl LogReader {
             tx.prepare_cached(sql)?.query_map((int(position), id), |row| get_u64(row, 0))?.collect::<Result<_, _>>()?;
         let timeline = generations::timeline(&generations::all(&tx)?, consumer);
         Ok(Standing { position, settled, timeline })
+    }
+
+    /// Those of which deliveries are still to be made.
+    pub fn running_replays(&self) -> Result<Vec<Replay>, Error> {
+        replays::running(&self.conn)
     }
 
     pub fn waiting(

@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use crate::model::record::ContentRecord;
 use crate::model::{Seq, Timestamp};
 
-use super::chain::{Hash, Head};
 use super::backup::Tell;
+use super::chain::{Hash, Head};
 use super::recovery::{self, genesis};
 use super::row::{EVENT, StoredEvent, get_u64, int};
 use super::watermark::{self, Mark};
@@ -125,12 +125,7 @@ pub fn whole(path: &Path, tell: Tell<'_>) -> Result<ContentRecord, OpenError> {
 }
 
 /// As [`whole`], in one view of the database.
-pub(super) fn thorough(
-    conn: &Connection,
-    path: &Path,
-    marks: &[Mark],
-    tell: Tell<'_>,
-) -> Result<Checked, OpenError> {
+pub(super) fn thorough(conn: &Connection, path: &Path, marks: &[Mark], tell: Tell<'_>) -> Result<Checked, OpenError> {
     migrate::inspect(conn, path)?;
     migrate::check_schema(conn, path)?;
     let moment = conn.unchecked_transaction()?;
@@ -282,6 +277,7 @@ fn accept(conn: &mut Connection, damage: Damage, now: Timestamp) -> Result<(), E
         tx.execute("DELETE FROM raw_events WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
         // Deliveries of what is gone cannot be made.
         tx.execute("DELETE FROM raw_waiting WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
+        tx.execute("UPDATE raw_replayed SET open = 0 WHERE seq BETWEEN ?1 AND ?2 AND open = 1", (first, last))?;
         let sql = "INSERT OR REPLACE INTO raw_gaps VALUES (?1, ?2, ?3, 'lost', ?4)";
         tx.execute(sql, (last, first, hash, now.0))?;
     }

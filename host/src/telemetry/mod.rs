@@ -77,6 +77,7 @@ impl Default for ConsumerNumbers {
 #[derive(Debug)]
 pub struct Metrics {
     consumers: RwLock<BTreeMap<ConsumerName, Arc<ConsumerNumbers>>>,
+    replayed: AtomicU64,
     accepted: AtomicU64,
     duplicates: AtomicU64,
     settle_batch: Histogram,
@@ -91,6 +92,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             consumers: RwLock::default(),
+            replayed: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             settle_batch: Histogram::new(&BATCH_BUCKETS),
@@ -138,6 +140,11 @@ impl Metrics {
     /// Events have become durable.
     pub fn accepted(&self, events: u64) {
         self.accepted.fetch_add(events, Relaxed);
+    }
+
+    /// A replay has made deliveries.
+    pub fn replayed(&self, deliveries: u64) {
+        self.replayed.fetch_add(deliveries, Relaxed);
     }
 
     /// Events were sent that were there already.

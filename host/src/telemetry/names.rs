@@ -88,6 +88,25 @@ pub const CONFLICTS: Family = family(
     CONSUMER,
     "Settlements given up because state had changed meanwhile; the attempt runs again.",
 );
+pub const REPLAYED: Family =
+    family("tidegate_replay_deliveries", Counter, None, &[], "Deliveries that replays have made since the start.");
+pub const BREAKER: Family = family(
+    "tidegate_breaker_state",
+    Gauge,
+    None,
+    CONSUMER,
+    "The consumer's breaker: 0 closed, 1 open, 2 probing (one attempt decides).",
+);
+pub const PAUSED: Family = family("tidegate_consumer_paused", Gauge, None, CONSUMER, "1 while the consumer is paused.");
+pub const HELD: Family =
+    family("tidegate_keys_held", Gauge, None, CONSUMER, "Ordering keys that dead letters hold, so that others wait.");
+pub const LOST: Family = family(
+    "tidegate_ephemeral_lost",
+    Counter,
+    None,
+    CONSUMER,
+    "Deliveries of an ephemeral consumer that were dropped because it was too slow.",
+);
 pub const PANICS: Family =
     family("tidegate_host_panics", Counter, None, &[], "Panics of the host itself that it caught; each is a bug.");
 pub const SETTLE_BATCH: Family =
@@ -125,7 +144,7 @@ pub const START_TIME: Family = family(
 );
 
 /// In the order in which they are shown.
-pub const ALL: [Family; 25] = [
+pub const ALL: [Family; 30] = [
     BUILD,
     ACCEPTED,
     DUPLICATE,
@@ -138,7 +157,12 @@ pub const ALL: [Family; 25] = [
     RUNNING,
     DEAD,
     DIED,
+    BREAKER,
+    PAUSED,
+    HELD,
+    LOST,
     CONFLICTS,
+    REPLAYED,
     SETTLE_BATCH,
     SETTLE_DURATION,
     LOG_BYTES,

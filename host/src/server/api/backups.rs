@@ -56,6 +56,7 @@ pub(super) fn list(app: &Arc<App>, uri: &Uri) -> Answer {
 pub(super) fn one(app: &Arc<App>, uri: &Uri, path: &Path) -> Answer {
     let Nothing {} = query(uri)?;
     let found = path.get("id").and_then(|id| id.parse().ok()).and_then(|id| app.backups.one(id));
-    let missing = || Problem::not_found("There is no such backup since this host was started. GET /backups lists them.");
+    let missing =
+        || Problem::not_found("There is no such backup since this host was started. GET /backups lists them.");
     json(StatusCode::OK, &found.ok_or_else(missing)?)
 }
