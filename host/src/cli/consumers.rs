@@ -276,8 +276,7 @@ fn agree(host: &Client, args: &Release, context: &mut Context) -> Result<(), Err
     if held == 0 {
         return Err(Error::state(format!("no key of {} is held", args.name)));
     }
-    let question =
-        format!("Release {} of {}? What waits behind them goes on.", text::count(held, "key"), args.name);
+    let question = format!("Release {} of {}? What waits behind them goes on.", text::count(held, "key"), args.name);
     context.confirm(&question, args.yes)
 }
 
@@ -369,7 +368,10 @@ mod tests {
     #[test]
     fn pausing_says_what_has_changed() {
         let (code, out, _) = tidegate(Some(&host()), &["consumers", "pause", "mail"]);
-        assert_eq!((code, out.as_str()), (0, "mail is paused: attempts in hand finish, and nothing more is attempted\n"));
+        assert_eq!(
+            (code, out.as_str()),
+            (0, "mail is paused: attempts in hand finish, and nothing more is attempted\n")
+        );
         let (code, out, _) = tidegate(Some(&host()), &["consumers", "resume", "mail"]);
         assert_eq!((code, out.as_str()), (0, "mail was not paused\n"));
     }

@@ -216,7 +216,9 @@ fn tell_plan(plan: &ReplayPlan, json: bool, context: &mut Context) -> Result<(),
         context.out.line(format!("  {consumer}  {}", text::number(*count)))?;
     }
     if plan.skipped > 0 {
-        context.out.line(format!("  of these, {} are not final yet and would be skipped", text::number(plan.skipped)))?;
+        context
+            .out
+            .line(format!("  of these, {} are not final yet and would be skipped", text::number(plan.skipped)))?;
     }
     Ok(())
 }

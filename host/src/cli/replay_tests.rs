@@ -28,7 +28,10 @@ fn a_replay_asks_first_and_is_watched_to_its_end() {
     let fake = host(0);
     let args = ["replay", "--from", "1", "--type", "order.*", "--consumer", "mail", "--rate", "100/s"];
     let (code, out, err) = with_input(Some(&fake), &args, Some(("y\n", true)));
-    assert_eq!((code, err.as_str()), (0, "Deliver 7 events (between #1 and #90) again: 12 deliveries, to audit, mail? [y/N] "));
+    assert_eq!(
+        (code, err.as_str()),
+        (0, "Deliver 7 events (between #1 and #90) again: 12 deliveries, to audit, mail? [y/N] ")
+    );
     assert_eq!(out, "replay 3 done: made 12 deliveries, 12 of them finished, 2 skipped\n");
     let sent: Vec<serde_json::Value> = fake
         .asked()

@@ -74,9 +74,9 @@ pub struct OutcomeRecord {
     pub consumer: ConsumerName,
     /// 0, or the number of the redrive or replay.
     pub round: u32,
-    /// What made the delivery: `subscription`, `redrive` or `replay`.
-    #[serde(default = "subscription")]
-    pub origin: String,
+    /// What made the delivery: `subscription`, `redrive` or `replay`. Unknown in the live stream unless it is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Call of the handler, from 1, counted over retries and deferrals of this delivery.
     pub call: u32,
     /// From 1; a deferred or interrupted call does not use it up.
@@ -101,10 +101,6 @@ pub struct OutcomeRecord {
     pub logs: Vec<LogLine>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub logs_dropped: u64,
-}
-
-fn subscription() -> String {
-    "subscription".into()
 }
 
 impl OutcomeRecord {

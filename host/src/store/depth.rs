@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use crate::model::spec::SubscriptionSpec;
 use crate::model::{ConsumerName, Seq, Timestamp};
 
+use super::generations::get_begins;
 use super::row::{get_u64, int};
 use super::waiting::get_consumer;
 use super::{Error, generations, replays};
@@ -26,12 +27,11 @@ pub(super) struct Known {
 pub(super) fn known(conn: &Connection) -> Result<Vec<Known>, Error> {
     let generations = generations::all(conn)?;
     let newest = generations.last().map(|(_, subscriptions)| subscriptions);
-    let sql =
-        "SELECT c.consumer, n.text, c.seq FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer ORDER BY n.text";
+    let sql = "SELECT c.consumer, n.text, c.seq, c.begins FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer ORDER BY n.text";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| {
         let name = get_consumer(row, 1)?;
-        let timeline = generations::timeline(&generations, &name);
+        let timeline = generations::timeline(&generations, &name, get_begins(row, 3)?);
         let now = newest.and_then(|subscriptions| subscriptions.get(&name));
         Ok(Known {
             id: row.get(0)?,
@@ -97,6 +97,7 @@ fn add(
     let sql = "SELECT n.text, count(*), min(e.accepted_at) FROM raw_events AS e INDEXED BY raw_events_by_type \
                JOIN names AS n ON n.id = e.data_version WHERE e.type = ?1 AND e.seq > ?2 AND e.seq <= ?3 \
                AND NOT EXISTS (SELECT 1 FROM raw_outcomes AS o WHERE o.seq = e.seq AND o.consumer = ?4 AND o.round = 0) \
+               AND NOT EXISTS (SELECT 1 FROM raw_waiting AS w WHERE w.seq = e.seq AND w.consumer = ?4 AND w.round = 0) \
                GROUP BY e.data_version";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query((type_id, int(after), int(last), consumer))?;

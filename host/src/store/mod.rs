@@ -6,11 +6,14 @@
 
 pub mod backup;
 mod chain;
+mod claims;
 mod connect;
+mod dead;
 mod depth;
 mod events;
 mod file;
 mod generations;
+mod keys;
 mod migrate;
 mod names;
 mod outcomes;
@@ -29,6 +32,7 @@ mod writer;
 mod tests;
 
 pub use chain::{Hash, Head};
+pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
 pub use file::{Lock, LockInfo, real_path};
 pub use generations::{Subscriptions, timeline};
@@ -37,7 +41,7 @@ pub use read::Reader;
 pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
 pub use verify::{Progress, whole as verify};
-pub use waiting::{DeadFilter, DeadRow};
+pub use waiting::WaitingRow;
 pub use writer::{Opening, Writer};
 
 /// The version of SQLite that is built in.

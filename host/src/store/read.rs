@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use crate::model::query::{DeadLetterQuery, EventQuery, LIMIT, LIMIT_MAX, OutcomeQuery, StateQuery};
 use crate::model::record::{
-    ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord, StatsRecord,
+    ConsumerDetail, ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord, StatsRecord,
 };
 use crate::model::replay::Replay;
 use crate::model::{ConsumerName, DeliveryId, Seq, Timestamp};
@@ -107,6 +107,11 @@ impl Reader {
     /// Every consumer that the database knows; `running` is 0 and is filled in by a running host.
     pub fn consumers(&self) -> Result<Vec<ConsumerRecord>, Error> {
         self.run(consumers::list)
+    }
+
+    /// As [`Reader::consumers`], one in full.
+    pub fn consumer(&self, name: &ConsumerName) -> Result<Option<ConsumerDetail>, Error> {
+        self.run(|conn| consumers::one(conn, name))
     }
 
     /// The newest first, at most so many, each with how many of its deliveries have failed and are tried again.

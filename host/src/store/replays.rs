@@ -151,9 +151,8 @@ pub(super) fn list(conn: &Connection, id: Option<u64>, limit: usize) -> Result<V
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Replay> {
-    let failed = |index, why: String| {
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, why.into())
-    };
+    let failed =
+        |index, why: String| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, why.into());
     let event_type: Option<String> = row.get(3)?;
     let consumer: Option<String> = row.get(6)?;
     let rate = row.get::<_, Option<u32>>(7)?.zip(row.get::<_, Option<i64>>(8)?);
@@ -164,10 +163,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Replay> {
         key: row.get(4)?,
         correlation: row.get(5)?,
         consumer: consumer.map(|text| ConsumerName::new(&text)).transpose().map_err(|why| failed(6, why))?,
-        rate: rate.map(|(count, ms)| Rate {
-            count,
-            per: std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0)),
-        }),
+        rate: rate
+            .map(|(count, ms)| Rate { count, per: std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0)) }),
     };
     Ok(Replay {
         id: get_u64(row, 0)?,

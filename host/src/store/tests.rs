@@ -191,7 +191,7 @@ async fn what_is_left_is_counted_honestly() {
     assert_eq!((index.status.as_str(), index.depth, index.on), ("removed", 2, vec!["**".to_owned()]));
     log.settle(vec![done(5, "index")]).await.unwrap();
     let mut last = done(1, "index");
-    (last.record.call, last.record.attempt) = (2, 2);
+    (last.stored, last.record.call, last.record.attempt) = (true, 2, 2);
     log.settle(vec![last]).await.unwrap();
     assert_eq!(reader.unsettled(6).unwrap(), 0);
     let stats = reader.stats().unwrap().unwrap();
@@ -292,8 +292,8 @@ fn codes_are_those_of_the_views() {
     for outcome in Outcome::ALL {
         assert_eq!(outcome_of(outcome_code(outcome)), Some(outcome));
         let state = match outcome {
-            Outcome::Done => 0,
-            Outcome::Reject | Outcome::Refused => 2,
+            Outcome::Done | Outcome::Duplicate => 0,
+            Outcome::Reject | Outcome::Refused | Outcome::Expired | Outcome::Crashed => 2,
             _ => 1,
         };
         let sql = "INSERT INTO raw_outcomes (seq, consumer, round, call, attempt, outcome, state, started_at, duration_us, \
@@ -304,7 +304,7 @@ fn codes_are_those_of_the_views() {
             conn.query_row("SELECT outcome FROM outcomes WHERE sequence = ?1", [seq], |row| row.get(0)).unwrap();
         assert_eq!(word, outcome.as_str());
     }
-    for wrong in [(0, 1), (1, 0), (3, 1), (9, 1), (2, 2)] {
+    for wrong in [(0, 1), (1, 0), (3, 1), (9, 1), (2, 2), (11, 1), (12, 1), (13, 0)] {
         let sql = "UPDATE raw_outcomes SET outcome = ?1, state = ?2 WHERE seq = 1";
         assert!(conn.execute(sql, wrong).is_err(), "{wrong:?}");
     }

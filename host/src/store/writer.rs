@@ -14,7 +14,7 @@ use crate::model::{Seq, Timestamp};
 use super::chain::Head;
 use super::file::{Lock, LockInfo, check_file_system, create_if_missing, real_path};
 use super::names::Names;
-use super::{Error, OpenError, connect, migrate, verify};
+use super::{Error, OpenError, claims, connect, migrate, verify};
 
 /// Pages in the write-ahead log after which they are carried over to the database, without waiting for anyone.
 const PASSIVE_PAGES: u32 = 1_000;
@@ -50,6 +50,7 @@ pub struct Writer {
     path: PathBuf,
     database_id: [u8; 16],
     epoch: i64,
+    careful_to: Seq,
     wal_pages: Arc<AtomicU32>,
     passive_at: u32,
     truncate_at: u32,
@@ -88,6 +89,7 @@ impl Writer {
             path,
             database_id: host.database_id,
             epoch: host.epoch,
+            careful_to: if host.clean { 0 } else { head.seq },
             wal_pages,
             passive_at: PASSIVE_PAGES,
             truncate_at: TRUNCATE_PAGES,
@@ -116,6 +118,11 @@ impl Writer {
     /// The end of the log, what is not committed yet included.
     pub fn head(&self) -> Head {
         self.head
+    }
+
+    /// The end of the log when it was opened after an unclean stop, otherwise 0.
+    pub fn careful_to(&self) -> Seq {
+        self.careful_to
     }
 
     /// Tells whoever finds the database in use where its host listens.
@@ -232,7 +239,7 @@ struct HostRow {
     clean: bool,
 }
 
-/// Counts the epoch up: whoever believed to own the database before finds at its next transaction that it does not.
+/// Counts the epoch up, and the crashes of what was in hand: whoever believed to own the database before finds at its next transaction that it does not.
 fn take_over(conn: &Connection, now: Timestamp) -> Result<HostRow, OpenError> {
     let (database_id, boot) = (random()?, random()?);
     conn.execute_batch("BEGIN IMMEDIATE")?;
@@ -240,6 +247,7 @@ fn take_over(conn: &Connection, now: Timestamp) -> Result<HostRow, OpenError> {
     let row = conn.query_row("SELECT database_id, epoch + 1, clean FROM host", [], |row| {
         Ok(HostRow { database_id: row.get(0)?, epoch: row.get(1)?, clean: row.get(2)? })
     })?;
+    claims::count(conn, row.clean)?;
     let pid = std::process::id();
     conn.execute(
         "UPDATE host SET epoch = ?1, boot_id = ?2, pid = ?3, started_at = ?4, clean = 0",

@@ -81,7 +81,8 @@ impl Page {
         let age = |record: &ConsumerRecord| {
             record.oldest_waiting_since.map_or(0.0, |since| gauges.now.since(since).as_secs_f64()).to_string()
         };
-        let breaker = |record: &ConsumerRecord| BREAKERS.iter().position(|word| *word == record.breaker).unwrap_or(0).to_string();
+        let breaker =
+            |record: &ConsumerRecord| BREAKERS.iter().position(|word| *word == record.breaker).unwrap_or(0).to_string();
         let rows: [(Family, Shown<'_>); 8] = [
             (names::DEPTH, &|record| record.depth.to_string()),
             (names::WAITING, &|record| record.waiting.to_string()),

@@ -14,8 +14,9 @@ use super::{OpenError, Options, SqliteLog};
 use crate::clock::{Clock, SystemClock};
 use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, delivery, done, event, settlement};
 use crate::log::{Commit, DeadDecision, DeadSelection, Error, EventLog as _, Settled};
+use crate::model::query::OutcomeQuery;
 use crate::model::spec::Retention;
-use crate::model::{ConsumerName, Envelope, Outcome, Payload, Seq, State, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Envelope, Outcome, Payload, Seq, State, Timestamp};
 use crate::store::Reader;
 
 struct OnDisk {
@@ -50,6 +51,17 @@ impl Subject for OnDisk {
 
     fn crash(&mut self, log: Arc<SqliteLog>) {
         drop(log);
+    }
+
+    async fn stop(&mut self, log: Arc<SqliteLog>) {
+        log.close().await.unwrap();
+    }
+
+    fn published(&self, _log: &SqliteLog, id: &DeliveryId, call: u32) -> Option<usize> {
+        let query = OutcomeQuery { sequence: Some(id.seq), ..OutcomeQuery::default() };
+        let outcomes = self.reader().outcomes(&query).unwrap();
+        let found = outcomes.iter().find(|o| o.consumer == id.consumer && o.round == id.round && o.call == call);
+        found.map(|outcome| outcome.published as usize)
     }
 
     fn state(&self, _log: &SqliteLog, consumer: &ConsumerName, key: &str) -> Option<(Bytes, u64)> {

@@ -66,9 +66,7 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         | Endpoint::Discard
         | Endpoint::Backup
         | Endpoint::Replay
-        | Endpoint::Release => {
-            Err(Problem::not_found("There is no such route."))
-        }
+        | Endpoint::Release => Err(Problem::not_found("There is no such route.")),
     }
 }
 

@@ -8,14 +8,14 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::StateQuery;
-use crate::model::record::{ConsumerRecord, StateRecord, StatsRecord};
+use crate::model::record::{ConsumerDetail, ConsumerRecord, HeldKeyRecord, StateRecord, StatsRecord};
 use crate::model::spec::SubscriptionSpec;
-use crate::model::{ConsumerName, Generation, Outcome, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Generation, Outcome, Timestamp};
 use crate::store::depth::{self, Known};
 use crate::store::outcomes::outcome_code;
 use crate::store::recovery::end;
 use crate::store::row::{get_u64, int};
-use crate::store::{Error, names};
+use crate::store::{Error, claims, names};
 
 use super::outcomes::get_outcome;
 
@@ -38,7 +38,8 @@ fn tallies(conn: &Connection) -> Result<HashMap<i64, Tally>, Error> {
         let tally = tallies.entry(row.get(0)?).or_default();
         match outcome {
             Outcome::Done => tally.succeeded += count,
-            Outcome::Defer | Outcome::Interrupted => {}
+            // The handler was not called, or not charged.
+            Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed => {}
             _ => tally.failed += count,
         }
         tally.last_seq = tally.last_seq.max(get_u64(row, 3)?);
@@ -49,6 +50,9 @@ fn tallies(conn: &Connection) -> Result<HashMap<i64, Tally>, Error> {
 pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
     let end = end(conn)?;
     let tallies = tallies(conn)?;
+    let number = |sql: &str, consumer: i64| -> Result<u64, Error> {
+        Ok(conn.prepare_cached(sql)?.query_row([consumer], |row| get_u64(row, 0))?)
+    };
     let mut records = Vec::new();
     for known in depth::known(conn)? {
         let tally = tallies.get(&known.id).copied().unwrap_or_default();
@@ -65,6 +69,14 @@ pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
             succeeded: tally.succeeded,
             failed_attempts: tally.failed,
             dead_letters: dead(conn, Some(known.id))?,
+            paused: claims::is_paused(conn, known.id)?,
+            breaker: String::new(),
+            blocked: number(
+                "SELECT count(*) FROM raw_waiting WHERE consumer = ?1 AND key IS NOT NULL AND blocked = 1",
+                known.id,
+            )?,
+            held_keys: number("SELECT count(DISTINCT key) FROM raw_held_keys WHERE consumer = ?1", known.id)?,
+            ephemeral_lost: 0,
             name: known.name,
         });
     }
@@ -89,6 +101,34 @@ fn component(conn: &Connection, known: &Known, tally: Tally) -> Result<String, E
 fn dead(conn: &Connection, consumer: Option<i64>) -> Result<u64, Error> {
     let sql = "SELECT count(*) FROM raw_dead_letters WHERE status = 'dead' AND (?1 IS NULL OR consumer = ?1)";
     Ok(conn.prepare_cached(sql)?.query_row([consumer], |row| get_u64(row, 0))?)
+}
+
+/// Keys of one consumer that are shown, at most.
+const HELD_MAX: usize = 1_000;
+
+/// One consumer in full.
+pub(super) fn one(conn: &Connection, name: &ConsumerName) -> Result<Option<ConsumerDetail>, Error> {
+    let Some(consumer) = list(conn)?.into_iter().find(|record| record.name == *name) else { return Ok(None) };
+    let Some(id) = names::find(conn, name.as_str())? else { return Ok(None) };
+    let since = conn
+        .prepare_cached("SELECT since FROM raw_paused WHERE consumer = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let sql = "SELECT h.key, h.seq, h.round, h.since, (SELECT count(*) FROM raw_waiting AS w \
+               WHERE w.consumer = h.consumer AND w.key = h.key AND w.blocked = 1) \
+               FROM raw_held_keys AS h WHERE h.consumer = ?1 ORDER BY h.since, h.key LIMIT ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let held = statement.query_map((id, HELD_MAX as i64), |row| {
+        let dead = DeliveryId { seq: get_u64(row, 1)?, consumer: name.clone(), round: row.get(2)? };
+        Ok(HeldKeyRecord {
+            key: row.get(0)?,
+            dead_letter: dead.to_string(),
+            since: Timestamp(row.get(3)?),
+            blocked: get_u64(row, 4)?,
+        })
+    })?;
+    let held = held.collect::<Result<_, _>>()?;
+    Ok(Some(ConsumerDetail { consumer, paused_since: since.map(Timestamp), held }))
 }
 
 pub(super) fn stats(conn: &Connection) -> Result<Option<StatsRecord>, Error> {
