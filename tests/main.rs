@@ -15,6 +15,8 @@ mod disk;
 mod greedy;
 mod hostile;
 mod metrics;
+mod pressure;
 mod reload;
+mod replay;
 mod stop;
 mod tidy;

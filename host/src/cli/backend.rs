@@ -135,7 +135,7 @@ impl Backend {
 
     pub(super) fn consumers(&self) -> Result<Vec<ConsumerRecord>, Error> {
         match self {
-            Self::Host(host) => Ok(host.json::<Consumers>(Ask::get("/consumers"))?.consumers),
+            Self::Host(host) => consumers(host),
             Self::File(file) => file.consumers().map_err(unread),
         }
     }
@@ -157,6 +157,11 @@ impl Backend {
             Self::File(file) => file.state(consumer, query).map_err(unread),
         }
     }
+}
+
+/// The consumers of a running host.
+pub(super) fn consumers(host: &Client) -> Result<Vec<ConsumerRecord>, Error> {
+    Ok(host.json::<Consumers>(Ask::get("/consumers"))?.consumers)
 }
 
 /// The dead letters of a running host.

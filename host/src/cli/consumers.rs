@@ -93,10 +93,9 @@ fn list(reading: &Reading, context: &mut Context) -> Result<(), Error> {
         return consumers.iter().try_for_each(|consumer| context.out.json(consumer));
     }
     if consumers.is_empty() {
-        context
+        return context
             .out
             .none("no consumers yet: add one under `consumers` in the manifest, or drop a component into its folder");
-        return Ok(());
     }
     let table = table(&consumers, context.now());
     context.out.table(&table)?;
@@ -387,6 +386,6 @@ mod tests {
         let (code, ..) = tidegate(Some(&fake), &["consumers", "release", "mail", "a", "b"]);
         assert_eq!(code, 0);
         let bodies: Vec<String> = fake.asked().into_iter().map(|asked| asked.body).filter(|b| !b.is_empty()).collect();
-        assert_eq!(bodies, [r#"{"all":true,"keys":[]}"#, r#"{"all":false,"keys":["a","b"]}"#]);
+        assert_eq!(bodies, [r#"{"keys":[],"all":true}"#, r#"{"keys":["a","b"],"all":false}"#]);
     }
 }

@@ -296,8 +296,7 @@ fn list(args: &List, context: &mut Context) -> Result<(), Error> {
         return replays.iter().try_for_each(|replay| context.out.json(replay));
     }
     if replays.is_empty() {
-        context.out.none("no replays: deliver events again with `tidegate replay --from SEQ`");
-        return Ok(());
+        return context.out.none("no replays: deliver events again with `tidegate replay --from SEQ`");
     }
     context.out.table(&table(&replays))
 }
