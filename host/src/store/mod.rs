@@ -23,6 +23,7 @@ mod replays;
 mod retention;
 mod row;
 mod state;
+mod tallies;
 mod verify;
 mod waiting;
 pub mod watermark;

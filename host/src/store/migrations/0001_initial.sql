@@ -355,6 +355,15 @@ SELECT
   strftime('%Y-%m-%dT%H:%M:%fZ', l.recorded_at / 1e6, 'unixepoch') AS recorded_at
 FROM raw_losses AS l;
 
+-- How often a consumer's attempts came to what, those included that are past their retention, and the last of their events.
+CREATE TABLE raw_tallies (
+  consumer INTEGER NOT NULL,
+  outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 13),
+  attempts INTEGER NOT NULL CHECK (attempts > 0),
+  last_seq INTEGER NOT NULL CHECK (last_seq > 0),
+  PRIMARY KEY (consumer, outcome)
+) STRICT, WITHOUT ROWID;
+
 -- Replays. status: deliveries are still to be made (running), all are made, no more are made. position: everything up to
 -- there is made or skipped. made, dead, skipped: deliveries.
 CREATE TABLE raw_replays (

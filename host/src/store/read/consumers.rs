@@ -1,6 +1,6 @@
 //! Consumers, their state, and the database in a few numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,64 +10,45 @@ use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::StateQuery;
 use crate::model::record::{ConsumerDetail, ConsumerRecord, HeldKeyRecord, StateRecord, StatsRecord};
 use crate::model::spec::SubscriptionSpec;
-use crate::model::{ConsumerName, DeliveryId, Generation, Outcome, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Generation, Outcome, Seq, Timestamp};
 use crate::store::depth::{self, Known};
-use crate::store::outcomes::outcome_code;
 use crate::store::recovery::end;
 use crate::store::row::{get_u64, int};
+use crate::store::tallies::{self, Tally};
 use crate::store::{Error, claims, names};
 
-use super::outcomes::get_outcome;
-
-/// What a consumer's attempts came to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    succeeded: u64,
-    failed: u64,
-    /// Of the last event among its outcomes.
-    last_seq: u64,
-}
-
-fn tallies(conn: &Connection) -> Result<HashMap<i64, Tally>, Error> {
-    let sql = "SELECT consumer, outcome, count(*), max(seq) FROM raw_outcomes GROUP BY consumer, outcome";
-    let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query([])?;
-    let mut tallies: HashMap<i64, Tally> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        let (outcome, count) = (get_outcome(row, 1)?, get_u64(row, 2)?);
-        let tally = tallies.entry(row.get(0)?).or_default();
-        match outcome {
-            Outcome::Done => tally.succeeded += count,
-            // The handler was not called, or not charged.
-            Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed => {}
-            _ => tally.failed += count,
-        }
-        tally.last_seq = tally.last_seq.max(get_u64(row, 3)?);
-    }
-    Ok(tallies)
+/// Deliveries that succeeded by a call, and attempts that were charged and failed.
+fn summed(tally: &Tally) -> (u64, u64) {
+    let failed = tally.attempts.iter().filter(|(outcome, _)| match outcome {
+        // The handler was not called, or not charged.
+        Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed => false,
+        outcome => **outcome != Outcome::Done,
+    });
+    (tally.of(Outcome::Done), failed.map(|(_, count)| count).sum())
 }
 
 pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
     let end = end(conn)?;
-    let tallies = tallies(conn)?;
+    let mut tallies = tallies::all(conn)?;
     let number = |sql: &str, consumer: i64| -> Result<u64, Error> {
         Ok(conn.prepare_cached(sql)?.query_row([consumer], |row| get_u64(row, 0))?)
     };
     let mut records = Vec::new();
     for known in depth::known(conn)? {
-        let tally = tallies.get(&known.id).copied().unwrap_or_default();
+        let tally = tallies.remove(&known.id).unwrap_or_default();
+        let (succeeded, failed_attempts) = summed(&tally);
         let lag = depth::lag(conn, &known, end)?;
         let waiting = depth::waiting(conn, known.id, end)?;
         records.push(ConsumerRecord {
             on: known.on.iter().map(shown).collect(),
             status: if known.active { "active" } else { "removed" }.to_owned(),
-            component: component(conn, &known, tally)?,
+            component: component(conn, &known, tally.last_seq)?,
             running: 0,
             depth: lag.deliveries + waiting.deliveries,
             waiting: waiting.deliveries,
             oldest_waiting_since: lag.oldest.into_iter().chain(waiting.oldest).min(),
-            succeeded: tally.succeeded,
-            failed_attempts: tally.failed,
+            succeeded,
+            failed_attempts,
             dead_letters: dead(conn, Some(known.id))?,
             paused: claims::is_paused(conn, known.id)?,
             breaker: String::new(),
@@ -91,11 +72,11 @@ fn shown(subscription: &SubscriptionSpec) -> String {
 }
 
 /// The component of its last outcome; empty if it has none.
-fn component(conn: &Connection, known: &Known, tally: Tally) -> Result<String, Error> {
+fn component(conn: &Connection, known: &Known, last_seq: Seq) -> Result<String, Error> {
     let sql = "SELECT n.text FROM raw_outcomes AS o JOIN names AS n ON n.id = o.component \
                WHERE o.seq = ?1 AND o.consumer = ?2 ORDER BY o.round DESC, o.call DESC LIMIT 1";
     let mut statement = conn.prepare_cached(sql)?;
-    Ok(statement.query_row((int(tally.last_seq), known.id), |row| row.get(0)).optional()?.unwrap_or_default())
+    Ok(statement.query_row((int(last_seq), known.id), |row| row.get(0)).optional()?.unwrap_or_default())
 }
 
 fn dead(conn: &Connection, consumer: Option<i64>) -> Result<u64, Error> {
@@ -137,19 +118,16 @@ pub(super) fn stats(conn: &Connection) -> Result<Option<StatsRecord>, Error> {
     let time = |sql: &str| -> Result<Option<Timestamp>, Error> {
         Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?.map(Timestamp))
     };
-    let total = number("SELECT count(*) FROM raw_outcomes")?;
-    let sql = "SELECT outcome, count(*) FROM raw_outcomes WHERE outcome <> 0 GROUP BY outcome";
-    let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map([], |row| Ok((get_outcome(row, 0)?, get_u64(row, 1)?)))?;
-    let mut outcomes: BTreeMap<Outcome, u64> = rows.collect::<Result<_, _>>()?;
-    let done = total.saturating_sub(outcomes.values().sum());
-    if done > 0 {
-        outcomes.insert(Outcome::Done, done);
+    let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
+    for (outcome, count) in tallies::all(conn)?.into_values().flat_map(|tally| tally.attempts) {
+        *outcomes.entry(outcome).or_default() += count;
     }
-    debug_assert_eq!(outcome_code(Outcome::Done), 0);
+    let end = end(conn)?;
+    // Every number up to the end is an event, or in one of these.
+    let gone = number("SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM raw_gaps")?;
     Ok(Some(StatsRecord {
-        events: number("SELECT count(*) FROM raw_events")?,
-        last_sequence: end(conn)?,
+        events: end.saturating_sub(gone),
+        last_sequence: end,
         outcomes,
         waiting: number("SELECT count(*) FROM raw_waiting")?,
         dead_letters: dead(conn, None)?,
