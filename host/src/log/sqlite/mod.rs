@@ -14,6 +14,8 @@ mod replays;
 mod writer;
 
 #[cfg(test)]
+mod retention_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
