@@ -46,7 +46,7 @@ fn feed(address: &str, round: u64, stop: &AtomicBool) -> BTreeSet<String> {
     accepted
 }
 
-/// Puts a copy where the project's database is, as docs/database.md says.
+/// Puts a copy where the project's database is.
 fn restore(project: &Project, copy: &Path) {
     let data = project.path("data");
     fs::create_dir_all(&data).unwrap();
@@ -56,9 +56,7 @@ fn restore(project: &Project, copy: &Path) {
             fs::remove_file(path).unwrap();
         }
     }
-    let beside = |path: &Path| format!("{}.watermark", path.display());
-    fs::copy(copy, data.join("tidegate.db")).unwrap();
-    fs::copy(beside(copy), beside(&data.join("tidegate.db"))).unwrap();
+    project.ok(&["restore", copy.to_str().unwrap()]);
 }
 
 #[test]
@@ -149,7 +147,16 @@ fn a_backup_is_refused_where_it_could_do_harm() {
     assert_eq!(output.status.code(), Some(7), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("event 3 is the first that is missing"), "{said}");
-    // Together with its watermark it is a log that ends there.
-    fs::copy(project.path("later.db.watermark"), project.path("data/tidegate.db.watermark")).unwrap();
+    // It is put there by its own command, and only where nothing is.
+    let occupied = project.run(&["restore", "later.db"]);
+    assert_eq!(occupied.status.code(), Some(4), "{occupied:?}");
+    for suffix in ["", "-wal", "-shm"] {
+        let _absent = fs::remove_file(project.path(&format!("data/tidegate.db{suffix}"))).is_err();
+    }
+    project.ok(&["restore", "later.db"]);
     project.ok(&["verify"]);
+    let host = project.start();
+    let in_use = project.run(&["restore", "later.db"]);
+    assert_eq!(in_use.status.code(), Some(5), "{in_use:?}");
+    assert_eq!(host.stop().0, 0);
 }

@@ -19,8 +19,7 @@ use crate::store::{Progress, backup};
 /// Copy the database to a file, and read the copy back.
 ///
 /// A running host makes the copy itself and goes on meanwhile. FILE gets its name only when the copy has been read back: every page,
-/// every event's place in the chain, and its end. Beside it FILE.watermark is written. To go back to a copy, stop the host, see that
-/// nothing is left where its database was, put both files there under the database's name, and start it.
+/// every event's place in the chain, and its end. Beside it FILE.watermark is written. `tidegate restore` goes back to a copy.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Where the copy goes, on the machine of the host. Its folder must be there.

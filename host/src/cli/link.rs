@@ -106,9 +106,11 @@ pub(super) fn open_error(error: store::OpenError) -> Error {
 pub(super) fn copy_error(error: CopyError) -> Error {
     let words = error.to_string();
     match error {
-        CopyError::Exists { .. } | CopyError::NotACopy { .. } | CopyError::Itself { .. } | CopyError::InUse { .. } => {
-            Error::state(words)
-        }
+        CopyError::Occupied { .. }
+        | CopyError::Exists { .. }
+        | CopyError::NotACopy { .. }
+        | CopyError::Itself { .. }
+        | CopyError::InUse { .. } => Error::state(words),
         CopyError::NoFolder { .. } | CopyError::NotAName { .. } => Error::usage(words),
         CopyError::NotWhole(_) | CopyError::AnotherEnd { .. } => Error::new(Kind::Log, words)
             .hint("Check the database itself with `tidegate verify`, and the disk that the copy was written to."),

@@ -55,6 +55,14 @@ pub(super) fn record(context: &Context, reading: &Reading) -> Result<Found, Erro
 
 /// The database file itself, whether or not a host uses it.
 pub(super) fn file(context: &Context, reading: &Reading) -> Result<PathBuf, Error> {
+    match database(place(context, reading)?)? {
+        Found::Database(path) => Ok(path),
+        Found::Host(host) => Err(Error::bug(format!("{} is no file", host.base))),
+    }
+}
+
+/// Where the database file is, or is to be.
+pub(super) fn place(context: &Context, reading: &Reading) -> Result<PathBuf, Error> {
     let elsewhere = || {
         Error::usage("the database of a host that is named by its address cannot be opened from here")
             .hint("Name the file with `--database PATH`, or the manifest with `--manifest PATH`.")
@@ -65,10 +73,10 @@ pub(super) fn file(context: &Context, reading: &Reading) -> Result<PathBuf, Erro
     let manifest = &reading.reach.manifest;
     let noted = Announcement::read(manifest).map(|note| note.database).filter(|path| path.is_file());
     let named = reading.database.clone().or(noted).or_else(|| link::database_of(manifest, context));
-    match database(named.ok_or_else(elsewhere)?)? {
-        Found::Database(path) => Ok(path),
-        Found::Host(_) => Err(elsewhere()),
-    }
+    named.ok_or_else(|| {
+        Error::state(format!("{} does not say where the database is", manifest.display()))
+            .hint("Name the manifest with `--manifest PATH`, or the file with `--database PATH`.")
+    })
 }
 
 fn database(path: PathBuf) -> Result<Found, Error> {

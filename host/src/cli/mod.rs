@@ -22,6 +22,7 @@ mod outcomes;
 mod output;
 mod reload;
 mod replay;
+mod restore;
 mod run;
 mod scaffold;
 mod schema;
@@ -84,6 +85,7 @@ enum Command {
     State(state::Args),
     Replay(replay::Args),
     Backup(backup::Args),
+    Restore(restore::Args),
     Verify(verify::Args),
     Reload(reload::Args),
     New(scaffold::Args),
@@ -208,6 +210,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Error> {
         Command::State(args) => state::run(&args, context),
         Command::Replay(args) => replay::run(&args, context),
         Command::Backup(args) => backup::run(&args, context),
+        Command::Restore(args) => restore::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Reload(args) => reload::run(&args, context),
         Command::New(args) => scaffold::run(&args, context),

@@ -172,8 +172,8 @@ pub struct ConsumerRecord {
     /// Nothing of its is attempted until it is resumed.
     #[serde(default)]
     pub paused: bool,
-    /// `closed`, `open` or `probing`; empty when no host runs.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// `closed`, `open` or `probing`; closed when no host runs.
+    #[serde(default)]
     pub breaker: String,
     /// Deliveries that wait behind their ordering key, and keys that dead letters hold.
     #[serde(default)]

@@ -30,10 +30,10 @@ impl Backups {
     }
 
     /// A place for one more; the running one's, if one runs.
-    fn begin(&self, record: BackupRecord) -> Result<BackupRecord, BackupRecord> {
+    fn begin(&self, record: BackupRecord) -> Result<BackupRecord, Box<BackupRecord>> {
         let mut kept = self.kept();
         if let Some(running) = kept.back().filter(|last| last.ended_at.is_none()) {
-            return Err(running.clone());
+            return Err(Box::new(running.clone()));
         }
         let record = BackupRecord { id: kept.back().map_or(1, |last| last.id + 1), ..record };
         kept.push_back(record.clone());
@@ -55,7 +55,7 @@ impl Backups {
 }
 
 /// Begins a copy; or gives the one that is being made.
-pub(super) fn start(app: &Arc<App>, path: PathBuf, replace: bool) -> Result<BackupRecord, BackupRecord> {
+pub(super) fn start(app: &Arc<App>, path: PathBuf, replace: bool) -> Result<BackupRecord, Box<BackupRecord>> {
     let record = BackupRecord {
         id: 0,
         path: path.display().to_string(),

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::model::Timestamp;
 use crate::model::record::ContentRecord;
 
 use super::chain::Head;
-use super::file::{Lock, LockInfo, beside, sync_directory};
+use super::file::{Lock, LockInfo, beside, real_path, sync_directory};
 use super::verify::{self, Progress};
 use super::watermark::Watermark;
 use super::{APPLICATION_ID, Error, OpenError, connect};
@@ -36,6 +37,8 @@ pub enum CopyError {
     NotACopy { path: PathBuf },
     #[error("{} is the database itself, or a file that belongs to it; name another file", path.display())]
     Itself { path: PathBuf },
+    #[error("{} is there already; move it, and every file whose name begins like its, out of the way first", path.display())]
+    Occupied { path: PathBuf },
     #[error("{} is in use by a host (process {pid}); name another file", path.display())]
     InUse { path: PathBuf, pid: u32 },
     #[error("there is no folder {}; make it, or name a file elsewhere", path.display())]
@@ -82,6 +85,18 @@ pub fn copy(source: &Path, target: &Path, replace: bool, tell: Tell<'_>) -> Resu
     fs::rename(beside(&partial.path, ".watermark"), beside(&target, ".watermark")).map_err(write)?;
     sync_directory(&target).map_err(write)?;
     Ok(ContentRecord { path: target.display().to_string(), ..checked.content })
+}
+
+/// Puts a copy where a database is to be, while nobody else can. Refuses a place where there is something already.
+pub fn restore(from: &Path, database: &Path, now: Timestamp, tell: Tell<'_>) -> Result<ContentRecord, CopyError> {
+    let path = real_path(database)?;
+    let info = LockInfo { pid: std::process::id(), since: now, listen: None };
+    let _lock = Lock::take(&path, &info)?;
+    let left = ["", "-wal", "-shm", "-journal"].map(|suffix| beside(&path, suffix));
+    if let Some(path) = left.into_iter().find(|path| path.exists()) {
+        return Err(CopyError::Occupied { path });
+    }
+    copy(from, &path, false, tell)
 }
 
 /// Where the copy goes: an absolute path in a folder that is there.

@@ -5,8 +5,11 @@ use crate::log::{EventLog as _, Settled};
 use crate::model::{Outcome, State, Timestamp};
 use crate::store::Reader;
 
+/// Consumer, outcome, attempts and last event.
+type Row = (i64, i64, i64, i64);
+
 /// What the rows themselves say, and what is kept of it.
-fn counted(path: &std::path::Path) -> (Vec<(i64, i64, i64, i64)>, Vec<(i64, i64, i64, i64)>) {
+fn counted(path: &std::path::Path) -> (Vec<Row>, Vec<Row>) {
     let conn = rusqlite::Connection::open(path).unwrap();
     let rows = |sql: &str| {
         let mut statement = conn.prepare(sql).unwrap();

@@ -51,7 +51,7 @@ pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
             failed_attempts,
             dead_letters: dead(conn, Some(known.id))?,
             paused: claims::is_paused(conn, known.id)?,
-            breaker: String::new(),
+            breaker: "closed".to_owned(),
             blocked: number(
                 "SELECT count(*) FROM raw_waiting WHERE consumer = ?1 AND key IS NOT NULL AND blocked = 1",
                 known.id,
