@@ -14,6 +14,7 @@ mod delivery;
 mod disk;
 mod greedy;
 mod hostile;
+mod https;
 mod metrics;
 mod pressure;
 mod reload;

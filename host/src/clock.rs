@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::model::Timestamp;
+use crate::model::{Moment, Timestamp};
 
 /// Now, and later. Two implementations: the machine's and a simulated one.
 pub trait Clock: Send + Sync {
@@ -13,6 +13,11 @@ pub trait Clock: Send + Sync {
 
     /// Time since some fixed moment; never goes back.
     fn monotonic(&self) -> Duration;
+
+    /// Both at once.
+    fn moment(&self) -> Moment {
+        Moment { wall: self.now(), monotonic: self.monotonic() }
+    }
 
     /// Ends when [`Clock::monotonic`] has reached `at`.
     fn sleep_until(&self, at: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;

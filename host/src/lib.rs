@@ -39,3 +39,10 @@ pub mod random;
 
 /// Names of metrics; the numbers behind them.
 pub mod telemetry;
+
+/// Mistakes on purpose, that the tests must find.
+mod planted;
+
+/// Seeded schedules of everything that may happen to a host.
+#[cfg(test)]
+mod simulation;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
-use super::core::Ended;
-use super::settle::{Claim, settlement};
+use super::lane::Left;
+use super::settle::{Claim, Instead, settlement};
 use crate::clock::Clock;
-use crate::log::{EventLog, Settled, Settlement};
+use crate::log::{EventLog, Hold, Settled, Settlement};
 use crate::model::delivery::Input;
 use crate::model::record::OutcomeRecord;
+use crate::model::spec::Mode;
 use crate::model::{Event, Outcome, Report, Usage};
 use crate::random::Random;
 use crate::sandbox::Call;
@@ -39,45 +40,95 @@ pub struct Tools {
 const OVER_QUOTA: &str = "the writes to state pass the consumer's quota; delete keys, or raise grants.state.quota";
 
 /// Runs the attempt that `claim` allows and makes durable what it caused. Also says what the call itself took.
-pub async fn run(tools: &Tools, claim: &Claim) -> (Ended, Duration) {
-    let report = call(tools, claim).await;
+pub async fn run(tools: &Tools, mut claim: Claim) -> (Left, Duration) {
+    if !prepare(tools, &mut claim).await {
+        return (Left::Unsettled, Duration::ZERO);
+    }
+    let report = match &claim.instead {
+        Some(instead) => instead.report(tools.clock.now()),
+        None => call(tools, &claim).await,
+    };
     let took = report.usage.duration;
     (make_durable(tools, claim, report).await, took)
 }
 
-async fn make_durable(tools: &Tools, claim: &Claim, report: Report) -> Ended {
+/// Calls an ephemeral consumer: whatever comes of it is counted, and only what it publishes is kept.
+pub async fn stream(tools: &Tools, claim: Claim) -> Duration {
+    let report = call(tools, &claim).await;
+    tools.metrics.attempt(&claim.id.consumer, report.outcome, report.usage);
+    let took = report.usage.duration;
+    let mut published = report.published;
+    if report.outcome == Outcome::Done && !published.is_empty() {
+        let now = tools.clock.now();
+        published.iter_mut().for_each(|event| event.timestamp = now);
+        if let Err(error) = tools.log.append(published).await {
+            tracing::warn!(delivery = %claim.id, %error, "what an ephemeral consumer published is lost");
+        }
+    }
+    took
+}
+
+/// What must be known, and noted, before a handler is called. False if the log does not answer.
+pub(super) async fn prepare(tools: &Tools, claim: &mut Claim) -> bool {
+    if claim.instead.is_some() {
+        return true;
+    }
+    if let Some(key) = claim.mark.clone() {
+        match tools.log.marked(claim.id.consumer.clone(), key).await {
+            Ok(Some(id)) if id != claim.id => claim.instead = Some(Instead::Duplicate(id)),
+            Ok(_) => {}
+            Err(error) => return unprepared(claim, &error),
+        }
+    }
+    if claim.careful
+        && claim.instead.is_none()
+        && let Err(error) = tools.log.claim(claim.id.clone()).await
+    {
+        return unprepared(claim, &error);
+    }
+    true
+}
+
+fn unprepared(claim: &Claim, error: &crate::log::Error) -> bool {
+    tracing::warn!(delivery = %claim.id, %error, "an attempt could not begin; it will be made again");
+    false
+}
+
+/// Settles what an attempt came to.
+pub(super) async fn make_durable(tools: &Tools, mut claim: Claim, report: Report) -> Left {
     let over_quota =
         Report { usage: report.usage, ..Report::bare(Outcome::OverLimit, OVER_QUOTA.to_owned(), report.started_at) };
-    match settle(tools, claim, report).await {
-        Some((_, Settled::OverQuota)) => match settle(tools, claim, over_quota).await {
-            Some((settlement, _)) => Ended::Settled(settlement.next),
-            None => Ended::Unsettled,
+    match settle(tools, &claim, report).await {
+        Some((_, Settled::OverQuota)) => match settle(tools, &claim, over_quota).await {
+            Some((settlement, _)) => left(&settlement),
+            None => Left::Unsettled,
         },
+        // Another one was faster, for which this one does not wait: a redrive of long ago, or another window.
+        Some((_, Settled::Duplicate)) => {
+            let mark = claim.mark.clone().unwrap_or_default();
+            let Ok(Some(of)) = tools.log.marked(claim.id.consumer.clone(), mark).await else { return Left::Unsettled };
+            claim.instead = Some(Instead::Duplicate(of.clone()));
+            let report = Instead::Duplicate(of).report(tools.clock.now());
+            settle(tools, &claim, report).await.map_or(Left::Unsettled, |(settlement, _)| left(&settlement))
+        }
         // Fenced: the outcome stands in the log already, which is all that was wanted.
-        Some((settlement, Settled::Committed | Settled::Fenced)) => Ended::Settled(settlement.next),
-        Some((_, Settled::Conflict | Settled::Duplicate)) => given_back(tools, claim),
-        None => Ended::Unsettled,
+        Some((settlement, Settled::Committed | Settled::Fenced)) => left(&settlement),
+        Some((_, Settled::Conflict)) => given_back(tools, &claim),
+        None => Left::Unsettled,
     }
+}
+
+/// How a settlement that stands leaves its delivery.
+pub(super) fn left(settlement: &Settlement) -> Left {
+    let hold = settlement.hold.as_ref().map(|hold| matches!(hold, Hold::Begin(_)));
+    Left::Settled { next: settlement.next, outcome: settlement.record.outcome, hold }
 }
 
 /// Calls the handler. Its failure, the host's own panic and a stop are all reports.
 async fn call(tools: &Tools, claim: &Claim) -> Report {
     let (started_at, began) = (tools.clock.now(), tools.clock.monotonic());
-    let call = Call {
-        event: claim.event.clone(),
-        round: claim.id.round,
-        attempt: claim.delivery.attempts.saturating_add(1),
-        attempts_max: claim.consumer.spec.retry.attempts,
-        replayed: claim.id.round > 0,
-        seed: tools.random.draw(),
-    };
-    let mut cancelled = tools.cancelled.clone();
-    let stopped = async move {
-        // An error means that nobody can stop us any more; then nobody does.
-        if cancelled.wait_for(|yes| *yes).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
+    let call = called(tools, claim);
+    let stopped = stopped(tools);
     let called = AssertUnwindSafe(claim.consumer.handler.invoke(call)).catch_unwind();
     tokio::select! {
         biased;
@@ -91,6 +142,29 @@ async fn call(tools: &Tools, claim: &Claim) -> Report {
             usage: Usage { duration: tools.clock.monotonic().saturating_sub(began), ..Usage::default() },
             ..Report::bare(Outcome::Interrupted, "the host was stopping".to_owned(), started_at)
         },
+    }
+}
+
+pub(super) fn called(tools: &Tools, claim: &Claim) -> Call {
+    Call {
+        event: claim.event.clone(),
+        round: claim.id.round,
+        attempt: claim.delivery.attempts.saturating_add(1),
+        attempts_max: claim.consumer.spec.retry.attempts,
+        replayed: claim.id.round > 0,
+        ephemeral: claim.consumer.spec.delivery.mode == Mode::Ephemeral,
+        seed: tools.random.draw(),
+    }
+}
+
+/// Ends when attempts must end at once.
+pub(super) fn stopped(tools: &Tools) -> impl Future<Output = ()> + Send + use<> {
+    let mut cancelled = tools.cancelled.clone();
+    async move {
+        // An error means that nobody can stop us any more; then nobody does.
+        if cancelled.wait_for(|yes| *yes).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -116,7 +190,7 @@ async fn settle(tools: &Tools, claim: &Claim, report: Report) -> Option<(Settlem
     }
 }
 
-fn report_settled(tools: &Tools, claim: &Claim, settlement: &Settlement) {
+pub(super) fn report_settled(tools: &Tools, claim: &Claim, settlement: &Settlement) {
     let record = &settlement.record;
     tools.metrics.attempt(&claim.id.consumer, record.outcome, record.usage);
     if settlement.death.is_some() {
@@ -160,10 +234,10 @@ fn milliseconds(duration: Duration) -> f64 {
     micros / 1e3
 }
 
-fn given_back(tools: &Tools, claim: &Claim) -> Ended {
+pub(super) fn given_back(tools: &Tools, claim: &Claim) -> Left {
     tools.metrics.conflict(&claim.id.consumer);
     match claim.delivery.step(Input::GiveBack, &claim.consumer.spec.retry, tools.clock.now(), 0) {
-        Ok(delivery) => Ended::Conflict(delivery),
-        Err(_) => Ended::Unsettled,
+        Ok(delivery) => Left::Conflict(delivery),
+        Err(_) => Left::Unsettled,
     }
 }

@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::{Lane, Ready, WaitKey};
+use super::lane::{Lane, Left, Ready, Standing, WaitKey};
 use super::pace::{Pace, slots_for_slow};
 use super::settle::Claim;
+use super::stream::Streams;
 use crate::log::{Activated, Commit, Recovery, Waiting};
+use crate::model::breaker::Change;
 use crate::model::delivery::Input;
-use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Generation, Seq, Timestamp};
+use crate::model::spec::Mode;
+use crate::model::{ConsumerName, DeliveryId, Event, Generation, Moment, Seq, Timestamp};
 use crate::registry::{Consumer, Snapshot};
 
 /// Events read from the log at once for a lane that is behind.
@@ -33,33 +36,51 @@ pub enum Wake {
     Page(ConsumerName, Option<Vec<Arc<Event>>>),
     Loaded(ConsumerName, Option<Vec<Waiting>>),
     Fetched(DeliveryId, Option<Arc<Event>>),
-    /// An attempt and its settlement are over.
-    /// With what the call of the handler took.
-    Ended(DeliveryId, Ended, Duration),
+    /// They have their rows.
+    Parked(ConsumerName, Vec<DeliveryId>),
+    /// Of a line, so many of its parked deliveries as were asked for, or all; none where reading failed.
+    Unparked {
+        consumer: ConsumerName,
+        key: String,
+        limit: usize,
+        page: Option<Vec<(Waiting, Arc<Event>)>>,
+    },
+    /// A call and its settlements are over. With what the call of the handler took.
+    Ended {
+        consumer: ConsumerName,
+        left: Vec<(DeliveryId, Left)>,
+        took: Duration,
+    },
+    /// A call for an ephemeral consumer is over.
+    Streamed {
+        consumer: ConsumerName,
+        took: Duration,
+    },
     /// Time has passed.
     Tick,
     /// Claim nothing more.
     Drain,
 }
 
-/// How an attempt left its delivery.
-#[derive(Clone, Copy, Debug)]
-pub enum Ended {
-    Settled(Delivery),
-    /// A lost race for state: nothing was kept.
-    Conflict(Delivery),
-    /// The log did not take the settlement: the delivery stays as the log knows it, and is tried again.
-    Unsettled,
-}
-
 /// Something to do.
 pub enum Action {
     Attempt(Box<Claim>, Pace),
+    /// In one call.
+    Batch(Vec<Claim>, Pace),
+    /// Calls an ephemeral consumer.
+    Stream(Box<Claim>, Pace),
     Recover(ConsumerName),
     Read(ConsumerName, Seq),
     Load(ConsumerName, Option<WaitKey>),
     Fetch(DeliveryId),
+    Park(ConsumerName, Vec<Waiting>),
+    /// So many of the parked deliveries of a line.
+    Unpark(ConsumerName, String, usize),
     Advance(Vec<(ConsumerName, Seq)>),
+    /// The breaker of a consumer has changed.
+    Tell(ConsumerName, Change),
+    /// So many events were lost to an ephemeral consumer that does not keep up.
+    Lost(ConsumerName, u64),
 }
 
 pub struct Core {
@@ -73,8 +94,11 @@ pub struct Core {
     /// Attempts that may run at once, over all lanes.
     slots: usize,
     running: usize,
-    /// Those of them that belong to slow consumers.
+    /// Those of them that belong to slow consumers, by the first delivery of the call.
     slow: BTreeSet<DeliveryId>,
+    /// The one in hand of those that were in hand at crashes.
+    suspect: Option<DeliveryId>,
+    streams: Streams,
     /// The lane served last: the next one is served first, so that every lane gets its turn.
     served: Option<ConsumerName>,
     draining: bool,
@@ -95,6 +119,8 @@ impl Core {
             slots: 0,
             running: 0,
             slow: BTreeSet::new(),
+            suspect: None,
+            streams: Streams::default(),
             served: None,
             draining: false,
             advanced_at: Timestamp(0),
@@ -102,20 +128,21 @@ impl Core {
     }
 
     /// Takes in what happened until `now`, in order, and says what to do. Many at once cost little more than one.
-    pub fn handle(&mut self, wakes: impl IntoIterator<Item = Wake>, now: Timestamp) -> Vec<Action> {
+    pub fn handle(&mut self, wakes: impl IntoIterator<Item = Wake>, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
         for wake in wakes {
             self.note(wake, now, &mut actions);
         }
         if !self.draining {
             self.fill(now, &mut actions);
-            self.start(&mut actions);
+            self.start(now, &mut actions);
+            self.stream(&mut actions);
         }
         self.advance(ADVANCE_STEP, &mut actions);
         actions
     }
 
-    fn note(&mut self, wake: Wake, now: Timestamp, actions: &mut Vec<Action>) {
+    fn note(&mut self, wake: Wake, now: Moment, actions: &mut Vec<Action>) {
         match wake {
             Wake::Commit(commit) => self.committed(commit, now, actions),
             Wake::Prepared(snapshot) => self.prepared = snapshot,
@@ -132,10 +159,15 @@ impl Core {
                 None => lane.load_failed(),
             }),
             Wake::Fetched(id, event) => self.with(&id.consumer.clone(), |lane| lane.fetched(&id, event, now)),
-            Wake::Ended(id, ended, took) => self.ended(&id, ended, took, now),
+            Wake::Parked(name, ids) => self.with(&name, |lane| lane.parked(&ids, now)),
+            Wake::Unparked { consumer, key, limit, page } => {
+                self.with(&consumer, |lane| lane.unparked(&key, page, limit, now));
+            }
+            Wake::Ended { consumer, left, took } => self.ended(&consumer, left, took, now, actions),
+            Wake::Streamed { consumer, took } => self.streams.ended(&consumer, took),
             Wake::Tick => {
-                if now.since(self.advanced_at) >= ADVANCE_EVERY || now < self.advanced_at {
-                    self.advanced_at = now;
+                if now.wall.since(self.advanced_at) >= ADVANCE_EVERY || now.wall < self.advanced_at {
+                    self.advanced_at = now.wall;
                     self.advance(1, actions);
                 }
             }
@@ -152,22 +184,26 @@ impl Core {
         }
     }
 
-    fn committed(&mut self, commit: Commit, now: Timestamp, actions: &mut Vec<Action>) {
+    fn committed(&mut self, commit: Commit, now: Moment, actions: &mut Vec<Action>) {
         match commit {
             Commit::Events(events) => {
                 if let Some(last) = events.last() {
                     self.head = self.head.max(last.seq);
                 }
                 self.lanes.values_mut().for_each(|lane| lane.offer(&events, now));
+                let lost = self.streams.offer(&events);
+                actions.extend(lost.into_iter().map(|(name, lost)| Action::Lost(name, lost)));
             }
             Commit::Redriven(waiting) => {
-                for Waiting { id, delivery, .. } in waiting {
-                    self.with(&id.consumer.clone(), |lane| lane.wait(id, delivery));
+                for waiting in waiting {
+                    self.with(&waiting.id.consumer.clone(), |lane| lane.wait(waiting));
                 }
             }
+            Commit::Paused(name, paused) => self.with(&name, |lane| lane.pause(paused)),
+            Commit::Released(name, keys) => self.with(&name, |lane| lane.released(&keys, now)),
             Commit::Activated(activated) => self.activated(activated, actions),
             // The attempt that is settled reports by itself.
-            Commit::Settled(..) | Commit::Paused(..) | Commit::Released(..) => {}
+            Commit::Settled(..) => {}
         }
     }
 
@@ -175,17 +211,24 @@ impl Core {
         let Some(snapshot) = self.prepared.take() else { return };
         self.generation = activated.generation;
         self.live_from = activated.from;
-        self.slots = usize::try_from(snapshot.deployment.ceilings.attempts).unwrap_or(usize::MAX);
+        let slots = usize::try_from(snapshot.deployment.ceilings.attempts).unwrap_or(usize::MAX);
+        let (streams, durable): (Vec<&Consumer>, Vec<&Consumer>) =
+            snapshot.consumers.values().partition(|consumer| consumer.spec.delivery.mode == Mode::Ephemeral);
+        let lost = self.streams.deploy(streams, slots);
+        actions.extend(lost.into_iter().map(|(name, lost)| Action::Lost(name, lost)));
+        self.slots = slots.saturating_sub(self.streams.slots()).max(1);
+        let durable: BTreeMap<_, _> =
+            durable.into_iter().map(|consumer| (consumer.spec.name.clone(), consumer)).collect();
         for (name, lane) in &mut self.lanes {
-            lane.deploy(activated.from, snapshot.consumers.get(name).cloned());
+            lane.deploy(activated.from, durable.get(name).copied().cloned());
         }
         for (name, joining) in &mut self.joining {
-            *joining = snapshot.consumers.get(name).cloned();
+            *joining = durable.get(name).copied().cloned();
         }
-        for (name, consumer) in snapshot.consumers.iter() {
-            if !self.lanes.contains_key(name) && !self.joining.contains_key(name) {
+        for (name, consumer) in durable {
+            if !self.lanes.contains_key(&name) && !self.joining.contains_key(&name) {
                 self.joining.insert(name.clone(), Some(consumer.clone()));
-                actions.push(Action::Recover(name.clone()));
+                actions.push(Action::Recover(name));
             }
         }
     }
@@ -197,23 +240,34 @@ impl Core {
         self.lanes.insert(name, lane);
     }
 
-    fn ended(&mut self, id: &DeliveryId, ended: Ended, took: Duration, now: Timestamp) {
+    fn ended(
+        &mut self,
+        name: &ConsumerName,
+        left: Vec<(DeliveryId, Left)>,
+        took: Duration,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
         self.running = self.running.saturating_sub(1);
-        self.slow.remove(id);
-        self.with(&id.consumer, |lane| {
-            lane.meter.note(took);
-            match ended {
-                Ended::Settled(next) => lane.settled(id, next),
-                Ended::Conflict(delivery) => lane.conflicted(id, delivery),
-                Ended::Unsettled => lane.abandoned(id, now),
+        for (id, _) in &left {
+            self.slow.remove(id);
+            self.suspect.take_if(|suspect| suspect == id);
+        }
+        self.with(name, |lane| {
+            // What was not called says nothing about what a call takes.
+            if took > Duration::ZERO {
+                lane.meter.note(took);
             }
+            let changes = lane.ended(left, now);
+            actions.extend(changes.into_iter().map(|change| Action::Tell(name.clone(), change)));
         });
     }
 
     /// Sees that lanes with room get more to do.
-    fn fill(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+    fn fill(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let head = self.head;
         for (name, lane) in &mut self.lanes {
+            lane.go_on_after_recovery(now);
             if let Some(after) = lane.wants_page(head) {
                 actions.push(Action::Read(name.clone(), after));
             }
@@ -221,11 +275,17 @@ impl Core {
                 actions.push(Action::Load(name.clone(), after));
             }
             actions.extend(lane.fall_due(now).into_iter().map(Action::Fetch));
+            let parked = lane.wants_parked(now);
+            if !parked.is_empty() {
+                actions.push(Action::Park(name.clone(), parked));
+            }
+            let blocked = lane.wants_blocked().into_iter();
+            actions.extend(blocked.map(|(key, limit)| Action::Unpark(name.clone(), key, limit)));
         }
     }
 
     /// Starts attempts, one lane after the other, while there are slots.
-    fn start(&mut self, actions: &mut Vec<Action>) {
+    fn start(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let mut order: Vec<ConsumerName> = self.lanes.keys().cloned().collect();
         if let Some(served) = &self.served {
             let first = order.partition_point(|name| name <= served);
@@ -233,7 +293,7 @@ impl Core {
         }
         while self.running < self.slots && !order.is_empty() {
             order.retain(|name| {
-                let started = self.running < self.slots && self.start_one(name, actions);
+                let started = self.running < self.slots && self.start_one(name, now, actions);
                 if started {
                     self.served = Some(name.clone());
                 }
@@ -242,23 +302,39 @@ impl Core {
         }
     }
 
-    fn start_one(&mut self, name: &ConsumerName, actions: &mut Vec<Action>) -> bool {
+    fn start_one(&mut self, name: &ConsumerName, now: Moment, actions: &mut Vec<Action>) -> bool {
         let generation = self.generation;
         let Some(lane) = self.lanes.get_mut(name) else { return false };
         let pace = lane.meter.pace();
         if pace == Pace::Slow && self.slow.len() >= slots_for_slow(self.slots) {
             return false;
         }
-        let Some((ready, consumer)) = lane.claim().zip(lane.consumer().cloned()) else { return false };
-        let Ready { id, delivery, event, .. } = ready;
-        // What is ready is pending, so a claim is always legal; the time and the number do not matter to it.
-        let Ok(delivery) = delivery.step(Input::Claim, &consumer.spec.retry, Timestamp::MIN, 0) else { return false };
+        let Some((claimed, consumer)) = lane.claim(now, self.suspect.is_none()).zip(lane.consumer().cloned()) else {
+            return false;
+        };
+        let claims: Vec<Claim> = claimed.iter().map(|ready| claim(lane, ready, &consumer, generation)).collect();
+        let Some(first) = claims.first().map(|claim| claim.id.clone()) else { return false };
         self.running += 1;
         if pace == Pace::Slow {
-            self.slow.insert(id.clone());
+            self.slow.insert(first.clone());
         }
-        actions.push(Action::Attempt(Box::new(Claim { id, delivery, event, consumer, generation }), pace));
+        if lane.is_suspect(&first) && claims.iter().all(|claim| claim.instead.is_none()) {
+            self.suspect = Some(first);
+        }
+        let batch = consumer.spec.delivery.batch.is_some();
+        actions.extend(match (batch, claims) {
+            (true, claims) => Some(Action::Batch(claims, pace)),
+            (false, claims) => claims.into_iter().next().map(|claim| Action::Attempt(Box::new(claim), pace)),
+        });
         true
+    }
+
+    /// Ephemeral consumers have slots of their own: neither kind waits for the other.
+    fn stream(&mut self, actions: &mut Vec<Action>) {
+        let generation = self.generation;
+        for (claim, pace) in self.streams.start(generation) {
+            actions.push(Action::Stream(Box::new(claim), pace));
+        }
     }
 
     fn advance(&mut self, step: u64, actions: &mut Vec<Action>) {
@@ -269,9 +345,9 @@ impl Core {
         }
     }
 
-    /// When something will be due next.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        if self.draining { None } else { self.lanes.values().filter_map(Lane::next_due).min() }
+    /// How long from now until something is to be done that nobody will tell of.
+    pub fn next_wake(&mut self, now: Moment) -> Option<Duration> {
+        if self.draining { None } else { self.lanes.values_mut().filter_map(|lane| lane.next_wake(now)).min() }
     }
 
     /// Whether no deployed consumer has anything left to do about events up to `through`.
@@ -287,13 +363,33 @@ impl Core {
         self.head
     }
 
-    /// Attempts in hand, over all lanes and of each.
+    /// Calls in hand, those of ephemeral consumers included.
     pub fn running(&self) -> usize {
-        self.running
+        self.running + self.streams.running()
     }
 
-    pub fn running_of(&self) -> impl Iterator<Item = (&ConsumerName, usize)> {
-        self.lanes.iter().map(|(name, lane)| (name, lane.running()))
+    /// How each consumer stands.
+    pub fn standings(&self) -> impl Iterator<Item = (&ConsumerName, Standing)> {
+        let lanes = self.lanes.iter().map(|(name, lane)| (name, lane.standing()));
+        lanes.chain(self.streams.standings())
+    }
+}
+
+fn claim(lane: &Lane, ready: &Ready, consumer: &Consumer, generation: Generation) -> Claim {
+    // What is ready is pending, so a claim is always legal; the time and the number do not matter to it.
+    let leased = ready.delivery.step(Input::Claim, &consumer.spec.retry, Timestamp::MIN, 0);
+    Claim {
+        id: ready.id.clone(),
+        delivery: leased.unwrap_or(ready.delivery),
+        event: ready.event.clone(),
+        consumer: consumer.clone(),
+        generation,
+        stored: ready.stored,
+        key: ready.key.as_ref().map(ToString::to_string),
+        mark: ready.mark.as_ref().map(ToString::to_string),
+        frees: lane.frees(ready),
+        careful: lane.is_careful(ready),
+        instead: ready.instead.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! ([`core::Core::handle`]), and small tasks that act.
 
 pub mod attempt;
+mod batch;
 pub mod core;
 pub mod lane;
 pub mod pace;
@@ -9,6 +10,7 @@ pub mod replay;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod settle;
+pub mod stream;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -20,11 +22,15 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::attempt::Tools;
-use self::core::{Action, Core, Ended, PAGE_EVENTS, PAGE_WAITING, Wake};
+use self::core::{Action, Core, PAGE_EVENTS, PAGE_WAITING, Wake};
+use self::lane::{Left, Standing};
 use self::pace::{Pace, Polite};
+use self::settle::{Claim, derived_id};
 use crate::clock::Clock;
-use crate::log::{Commit, EventLog};
-use crate::model::{ConsumerName, DeliveryId, Seq};
+use crate::log::{Commit, EventLog, Waiting};
+use crate::model::breaker::Change;
+use crate::model::event::{BREAKER_CLOSED, BREAKER_OPENED};
+use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq};
 use crate::registry::Snapshot;
 
 /// Wakes taken in at once.
@@ -39,7 +45,7 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 pub struct Handle {
     requests: mpsc::UnboundedSender<Request>,
     wakes: mpsc::UnboundedSender<Wake>,
-    running: Arc<RwLock<BTreeMap<ConsumerName, u64>>>,
+    standings: Arc<RwLock<BTreeMap<ConsumerName, Standing>>>,
 }
 
 enum Request {
@@ -77,9 +83,9 @@ impl Handle {
         }
     }
 
-    /// Attempts of a consumer in hand.
-    pub fn running(&self, consumer: &ConsumerName) -> u64 {
-        self.running.read().map_or(0, |running| running.get(consumer).copied().unwrap_or(0))
+    /// How a consumer stands, if it is deployed or has work left.
+    pub fn standing(&self, consumer: &ConsumerName) -> Option<Standing> {
+        self.standings.read().ok()?.get(consumer).copied()
     }
 
     // The loop ends only with the host; a request after that has nobody to care for it.
@@ -119,15 +125,15 @@ pub struct Dispatcher {
     requests: mpsc::UnboundedReceiver<Request>,
     back: mpsc::UnboundedSender<Wake>,
     open: Vec<Request>,
-    running: Arc<RwLock<BTreeMap<ConsumerName, u64>>>,
+    standings: Arc<RwLock<BTreeMap<ConsumerName, Standing>>>,
 }
 
 impl Dispatcher {
     pub fn new(options: Options) -> (Self, Handle) {
         let (back, wakes) = mpsc::unbounded_channel();
         let (ask, requests) = mpsc::unbounded_channel();
-        let running = Arc::new(RwLock::new(BTreeMap::new()));
-        let handle = Handle { requests: ask, wakes: back.clone(), running: running.clone() };
+        let standings = Arc::new(RwLock::new(BTreeMap::new()));
+        let handle = Handle { requests: ask, wakes: back.clone(), standings: standings.clone() };
         let dispatcher = Self {
             core: Core::new(options.head),
             tools: options.tools,
@@ -137,7 +143,7 @@ impl Dispatcher {
             requests,
             back,
             open: Vec::new(),
-            running,
+            standings,
         };
         (dispatcher, handle)
     }
@@ -158,7 +164,7 @@ impl Dispatcher {
                 () = due => wakes.push(Wake::Tick),
             }
             self.gather(&mut wakes, &mut commits);
-            let actions = self.core.handle(wakes.drain(..), self.tools.clock.now());
+            let actions = self.core.handle(wakes.drain(..), self.tools.clock.moment());
             actions.into_iter().for_each(|action| self.act(action));
             self.publish();
             self.answer();
@@ -185,30 +191,26 @@ impl Dispatcher {
         }
     }
 
-    fn sleep(&self) -> impl Future<Output = ()> + Send + use<> {
+    fn sleep(&mut self) -> impl Future<Output = ()> + Send + use<> {
         let clock = &self.tools.clock;
-        let wait = self.core.next_due().map_or(TICK_MAX, |due| due.since(clock.now()).min(TICK_MAX));
+        let wait = self.core.next_wake(clock.moment()).map_or(TICK_MAX, |wait| wait.min(TICK_MAX));
         clock.sleep_until(clock.monotonic() + wait)
     }
 
     fn act(&self, action: Action) {
         match action {
-            Action::Attempt(claim, pace) => {
-                let (tools, back) = (self.tools.clone(), self.back.clone());
-                let attempt = Box::pin(async move {
-                    let ended = AssertUnwindSafe(attempt::run(&tools, &claim)).catch_unwind().await;
-                    let (ended, took) = ended.unwrap_or_else(|_| {
-                        tools.metrics.host_panic();
-                        tracing::error!(delivery = %claim.id, "the host panicked while it settled; please report this");
-                        (Ended::Unsettled, Duration::ZERO)
-                    });
-                    let _gone = back.send(Wake::Ended(claim.id, ended, took)).is_err();
-                });
-                match pace {
-                    Pace::Quick => self.guests.quick.spawn(attempt),
-                    Pace::Slow => self.guests.slow.spawn(Polite::new(attempt)),
-                };
+            Action::Attempt(claim, pace) => self.attempt(vec![*claim], pace, |tools, claims| {
+                Box::pin(async move {
+                    let Some(claim) = claims.into_iter().next() else { return (Vec::new(), Duration::ZERO) };
+                    let id = claim.id.clone();
+                    let (left, took) = attempt::run(&tools, claim).await;
+                    (vec![(id, left)], took)
+                })
+            }),
+            Action::Batch(claims, pace) => {
+                self.attempt(claims, pace, |tools, claims| Box::pin(async move { batch::run(&tools, claims).await }))
             }
+            Action::Stream(claim, pace) => self.stream(*claim, pace),
             Action::Recover(name) => self.ask_log(move |log, clock| {
                 Box::pin(async move {
                     loop {
@@ -228,8 +230,83 @@ impl Dispatcher {
                 })
             }),
             Action::Fetch(id) => self.fetch(id),
+            Action::Park(name, waiting) => self.ask_log(move |log, clock| {
+                Box::pin(async move {
+                    loop {
+                        if logged(log.park(waiting.clone()).await, &clock).await.is_some() {
+                            return Wake::Parked(name, waiting.into_iter().map(|waiting| waiting.id).collect());
+                        }
+                    }
+                })
+            }),
+            Action::Unpark(name, key, limit) => self.ask_log(move |log, clock| {
+                Box::pin(async move {
+                    let page = unparked(&log, &name, &key, limit).await;
+                    Wake::Unparked { consumer: name, key, limit, page: logged(page, &clock).await }
+                })
+            }),
             Action::Advance(positions) => self.tools.log.advance(positions),
+            Action::Tell(name, change) => self.tell(&name, change),
+            Action::Lost(name, lost) => self.tools.metrics.ephemeral_lost(&name, lost),
         }
+    }
+
+    /// Starts a task that makes a call and tells how it left its deliveries.
+    fn attempt(&self, claims: Vec<Claim>, pace: Pace, run: Run) {
+        let (tools, back) = (self.tools.clone(), self.back.clone());
+        let Some(consumer) = claims.first().map(|claim| claim.id.consumer.clone()) else { return };
+        let ids: Vec<DeliveryId> = claims.iter().map(|claim| claim.id.clone()).collect();
+        let attempt = async move {
+            let ended = AssertUnwindSafe(run(tools.clone(), claims)).catch_unwind().await;
+            let (left, took) = ended.unwrap_or_else(|_| {
+                tools.metrics.host_panic();
+                tracing::error!(%consumer, "the host panicked while it settled; please report this");
+                (ids.into_iter().map(|id| (id, Left::Unsettled)).collect(), Duration::ZERO)
+            });
+            let _gone = back.send(Wake::Ended { consumer, left, took }).is_err();
+        };
+        self.spawn(Box::pin(attempt), pace);
+    }
+
+    fn stream(&self, claim: Claim, pace: Pace) {
+        let (tools, back) = (self.tools.clone(), self.back.clone());
+        let attempt = async move {
+            let consumer = claim.id.consumer.clone();
+            let took = AssertUnwindSafe(attempt::stream(&tools, claim)).catch_unwind().await;
+            let took = took.unwrap_or_else(|_| {
+                tools.metrics.host_panic();
+                tracing::error!(%consumer, "the host panicked in an attempt; please report this");
+                Duration::ZERO
+            });
+            let _gone = back.send(Wake::Streamed { consumer, took }).is_err();
+        };
+        self.spawn(Box::pin(attempt), pace);
+    }
+
+    fn spawn(&self, attempt: Pin<Box<dyn Future<Output = ()> + Send>>, pace: Pace) {
+        match pace {
+            Pace::Quick => self.guests.quick.spawn(attempt),
+            Pace::Slow => self.guests.slow.spawn(Polite::new(attempt)),
+        };
+    }
+
+    /// Appends the event that says what became of a breaker.
+    fn tell(&self, consumer: &ConsumerName, change: Change) {
+        let (event_type, word) = match change {
+            Change::Opened => (BREAKER_OPENED, "opened"),
+            Change::Closed => (BREAKER_CLOSED, "closed"),
+        };
+        tracing::warn!(%consumer, "its breaker has {word}");
+        let now = self.tools.clock.now();
+        let id =
+            derived_id(&[event_type, consumer.as_str(), &now.0.to_string(), &self.tools.random.draw().to_string()]);
+        let event = Envelope::of_host(event_type, id, now, &serde_json::json!({ "consumer": consumer }));
+        let (log, consumer) = (self.tools.log.clone(), consumer.clone());
+        tokio::spawn(async move {
+            if let Err(error) = log.append(vec![event]).await {
+                tracing::warn!(%consumer, %error, "that its breaker has {word} could not be recorded");
+            }
+        });
     }
 
     fn fetch(&self, id: DeliveryId) {
@@ -254,12 +331,11 @@ impl Dispatcher {
     }
 
     fn publish(&self) {
-        if let Ok(mut running) = self.running.write() {
-            for (name, count) in self.core.running_of() {
-                let count = u64::try_from(count).unwrap_or(u64::MAX);
-                match running.get_mut(name) {
-                    Some(known) => *known = count,
-                    None => drop(running.insert(name.clone(), count)),
+        if let Ok(mut standings) = self.standings.write() {
+            for (name, standing) in self.core.standings() {
+                match standings.get_mut(name) {
+                    Some(known) => *known = standing,
+                    None => drop(standings.insert(name.clone(), standing)),
                 }
             }
         }
@@ -277,6 +353,27 @@ impl Dispatcher {
             let _gone = done.send(()).is_err();
         }
     }
+}
+
+/// Runs the attempts that claims allow; says how each delivery was left and what the call took.
+type Run = fn(Tools, Vec<Claim>) -> Pin<Box<dyn Future<Output = (Vec<(DeliveryId, Left)>, Duration)> + Send>>;
+
+/// The first parked deliveries of a line, with their events.
+async fn unparked(
+    log: &Arc<dyn EventLog>,
+    consumer: &ConsumerName,
+    key: &str,
+    limit: usize,
+) -> Result<Vec<(Waiting, Arc<Event>)>, crate::log::Error> {
+    let rows = log.blocked(consumer.clone(), key.to_owned(), limit).await?;
+    let mut page = Vec::with_capacity(rows.len());
+    for waiting in rows {
+        let events = log.read(waiting.id.seq.saturating_sub(1), 1).await?;
+        if let Some(event) = events.into_iter().find(|event| event.seq == waiting.id.seq) {
+            page.push((waiting, event));
+        }
+    }
+    Ok(page)
 }
 
 /// What the log answered; or nothing, after a pause, and the core asks again.

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use sha2::Digest as _;
 
-use crate::log::{AttemptRecord, Settlement};
+use crate::log::{AttemptRecord, Hold, Mark, Settlement};
 use crate::model::delivery::{DeathCause, Illegal, Input};
 use crate::model::event::{DEAD_LETTERED, HOST_SOURCE};
+use crate::model::spec::OnDead;
 use crate::model::{
     Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Report, State, StateChanges,
     Timestamp, limit,
 };
+use crate::planted::{self, Bug};
 use crate::registry::Consumer;
 
 /// The right to attempt a delivery, and what the attempt runs on: a reload does not change it.
@@ -21,6 +23,47 @@ pub struct Claim {
     pub event: std::sync::Arc<Event>,
     pub consumer: Consumer,
     pub generation: Generation,
+    /// It has a row in the log.
+    pub stored: bool,
+    /// Its ordering key.
+    pub key: Option<String>,
+    /// Its idempotency key.
+    pub mark: Option<String>,
+    /// If it is done, its ordering key is free again.
+    pub frees: bool,
+    /// To be noted before the attempt: it may have been in hand when the host died.
+    pub careful: bool,
+    /// What becomes of it without a call.
+    pub instead: Option<Instead>,
+}
+
+/// What becomes of a delivery whose handler is not called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// It lacks what the manifest asks for; says what.
+    Refused(String),
+    /// It was not settled within `expires-after`.
+    Expired,
+    /// It was in hand each time that the host died.
+    Crashed,
+    /// This delivery has settled its idempotency key.
+    Duplicate(DeliveryId),
+}
+
+impl Instead {
+    /// As if an attempt had come to it.
+    pub fn report(&self, now: Timestamp) -> Report {
+        let (outcome, reason) = match self {
+            Self::Refused(reason) => (Outcome::Refused, reason.clone()),
+            Self::Expired => (Outcome::Expired, "it was not settled within the consumer's expires-after".into()),
+            Self::Crashed => (
+                Outcome::Crashed,
+                "the host died three times while it was in hand; redrive it once the cause is mended".into(),
+            ),
+            Self::Duplicate(of) => (Outcome::Duplicate, format!("delivery {of} with the same idempotency key is done")),
+        };
+        Report::bare(outcome, reason, now)
+    }
 }
 
 /// Everything that the attempt on `claim` caused, at `now`. `random` spreads a retry.
@@ -31,7 +74,8 @@ pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) ->
     let death = (next.state == State::Dead).then(|| DeathCause::of(report.outcome));
     let done = report.outcome == Outcome::Done;
 
-    let mut events = if done { report.published } else { Vec::new() };
+    let keep = done || planted::is(Bug::EffectsOfFailures);
+    let mut events = if keep { report.published } else { Vec::new() };
     for event in &mut events {
         event.timestamp = now;
     }
@@ -66,12 +110,29 @@ pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) ->
         state,
         state_quota,
         death,
-        stored: claim.delivery.calls > 0 || claim.id.round > 0,
-        key: None,
-        hold: None,
-        mark: None,
-        claimed: false,
+        stored: claim.stored,
+        key: claim.key.clone(),
+        hold: hold(claim, next),
+        mark: mark(claim, next, now),
+        claimed: claim.careful,
     })
+}
+
+fn hold(claim: &Claim, next: Delivery) -> Option<Hold> {
+    let key = claim.key.clone()?;
+    let order = claim.consumer.spec.delivery.order.as_ref();
+    match next.state {
+        State::Dead if order.is_some_and(|order| order.on_dead == OnDead::Hold) => Some(Hold::Begin(key)),
+        State::Succeeded if claim.frees => Some(Hold::End(key)),
+        _ => None,
+    }
+}
+
+fn mark(claim: &Claim, next: Delivery, now: Timestamp) -> Option<Mark> {
+    let window = claim.consumer.spec.delivery.idempotency.as_ref()?.window;
+    let done = next.state == State::Succeeded && !matches!(claim.instead, Some(Instead::Duplicate(_)));
+    let key = claim.mark.clone().filter(|_| done)?;
+    Some(Mark { key, until: now.plus(window) })
 }
 
 /// The event that a dead letter causes. Its id is derived from the delivery, so it is made once.

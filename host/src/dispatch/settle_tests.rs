@@ -12,7 +12,19 @@ fn claim(attempts: u32) -> Claim {
     let delivery =
         Delivery { attempts, ..Delivery::new(NOW) }.step(Input::Claim, &consumer.spec.retry, NOW, 0).unwrap();
     let id = DeliveryId { seq: 7, consumer: consumer.spec.name.clone(), round: 0 };
-    Claim { id, delivery, event: Arc::new(scripted::event(7, "order.created")), consumer, generation: Generation(2) }
+    Claim {
+        id,
+        delivery,
+        event: Arc::new(scripted::event(7, "order.created")),
+        consumer,
+        generation: Generation(2),
+        stored: delivery.calls > 0,
+        key: None,
+        mark: None,
+        frees: false,
+        careful: false,
+        instead: None,
+    }
 }
 
 fn report(outcome: Outcome) -> Report {

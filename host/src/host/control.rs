@@ -15,10 +15,10 @@ use crate::log::sqlite::SqliteLog;
 use crate::log::{Activation, EventLog, Settlement};
 use crate::manifest::Diagnostics;
 use crate::model::delivery::DeathCause;
-use crate::model::event::{HOST_SOURCE, RELOADED};
+use crate::model::event::RELOADED;
 use crate::model::record::DeadLetterRecord;
 use crate::model::spec::{ConsumerSpec, StartFrom};
-use crate::model::{ConsumerName, Envelope, Event, Generation, Payload, Seq, Timestamp};
+use crate::model::{ConsumerName, Envelope, Event, Generation, Seq, Timestamp};
 use crate::registry::Registry;
 use crate::registry::load::Loaded;
 use crate::registry::reload::{self, Activate, NotReloaded, Reloaded};
@@ -190,7 +190,17 @@ impl server::Control for HostControl {
     }
 
     fn running(&self, consumer: &ConsumerName) -> u64 {
-        self.dispatch.running(consumer)
+        self.standing(consumer).running
+    }
+
+    fn standing(&self, consumer: &ConsumerName) -> server::Standing {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        self.dispatch.standing(consumer).map_or_else(server::Standing::default, |standing| server::Standing {
+            running: count(standing.running),
+            breaker: standing.breaker.as_str(),
+            ready: count(standing.ready),
+            blocked: count(standing.blocked),
+        })
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<server::Reloaded, server::Diagnostics>> + Send>> {
@@ -277,20 +287,6 @@ pub(super) fn witness(
 fn reloaded_event(reloaded: &Reloaded, now: Timestamp) -> Envelope {
     let id = derived_id(&[RELOADED, &reloaded.generation.to_string()]);
     let data = serde_json::json!({ "generation": reloaded.generation, "changes": reloaded.changes });
-    Envelope {
-        correlation_id: id.clone(),
-        id,
-        event_type: RELOADED.into(),
-        source: HOST_SOURCE.into(),
-        subject: Some(format!("generation-{}", reloaded.generation)),
-        key: None,
-        data_version: "1.0.0".into(),
-        timestamp: now,
-        causation_id: None,
-        traceparent: None,
-        not_before: None,
-        attributes: serde_json::Map::new(),
-        payload: Some(Payload { content_type: "application/json".into(), data: Bytes::from(data.to_string()) }),
-        depth: 0,
-    }
+    let subject = Some(format!("generation-{}", reloaded.generation));
+    Envelope { subject, ..Envelope::of_host(RELOADED, id, now, &data) }
 }

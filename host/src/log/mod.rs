@@ -22,7 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::model::delivery::DeathCause;
+use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::outcome::{LogLine, StateChanges, StateWrite, Usage};
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::{StartFrom, SubscriptionSpec};
@@ -269,8 +269,8 @@ pub struct Recovery {
     /// From which sequence on which subscriptions held, oldest first; an empty list of subscriptions while the
     /// consumer was not deployed.
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
-    /// Keys of deliveries that are waiting, with the highest sequence of those that wait for the key itself (none: none does).
-    pub keys: Vec<(String, Option<Seq>)>,
+    /// Ordering keys of deliveries that are waiting.
+    pub keys: Vec<KeyStanding>,
     /// Keys that dead letters hold.
     pub held: Vec<String>,
     pub paused: bool,

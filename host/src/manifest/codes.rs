@@ -80,6 +80,7 @@ codes! {
     COMPONENT_RESOURCES = "TG416";
     COMPONENT_COMPILER = "TG417";
     COMPONENT_UNSTABLE = "TG418";
+    BATCH_MISMATCH = "TG419";
 }
 
 const PAGES: &str = include_str!("explain.md");

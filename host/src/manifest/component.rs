@@ -59,7 +59,10 @@ impl Subject<'_> {
 
     pub fn not_a_file(&self) -> Diagnostic {
         let message = format!("the component of `{}` is not a regular file", self.consumer);
-        let help = format!("{} is a folder, a device or a pipe; name the .wasm file itself", self.file());
+        let help = format!(
+            "{} is a folder, a device, a pipe or a file of the kernel's; name the .wasm file itself",
+            self.file()
+        );
         self.at_component(codes::COMPONENT_NOT_A_FILE, message).help(help)
     }
 
@@ -157,6 +160,30 @@ impl Subject<'_> {
         let found = if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
         let help = format!("it exports {found}; export `tidegate:consumer/handler`, as `#[consumer]` of the SDK does");
         self.at_component(codes::EXPORT_MISSING, message).help(help)
+    }
+
+    /// The manifest says `batch`, and the component takes one delivery at a time.
+    pub fn no_batch_handler(&self) -> Diagnostic {
+        let message = format!("the component of `{}` takes one delivery at a time, not batches", self.consumer);
+        let help = "remove `batch`, or export `tidegate:consumer/batch-handler` instead, as `#[batch_consumer]` of the SDK does";
+        self.at_component(codes::BATCH_MISMATCH, message).help(help)
+    }
+
+    /// The manifest does not say `batch`, and the component takes nothing else.
+    pub fn no_batches(&self) -> Diagnostic {
+        let message = format!("the component of `{}` takes batches, and gets one delivery at a time", self.consumer);
+        let help = format!(
+            "add `batch: {{ size: 100, wait: 200ms }}` to `{}`, or export `tidegate:consumer/handler` instead, as \
+             `#[consumer]` of the SDK does",
+            self.consumer
+        );
+        self.at_component(codes::BATCH_MISMATCH, message).help(help)
+    }
+
+    pub fn both_handlers(&self) -> Diagnostic {
+        let message = format!("the component of `{}` exports a handler and a batch handler", self.consumer);
+        let help = "a component exports one of the two; make two components of it, a consumer for each";
+        self.at_component(codes::BATCH_MISMATCH, message).help(help)
     }
 
     pub fn digest_mismatch(&self, found: Digest) -> Diagnostic {

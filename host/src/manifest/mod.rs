@@ -22,6 +22,7 @@ mod reader;
 // Only a test writes the document, and compares it.
 #[cfg(test)]
 mod reference;
+pub mod regular;
 mod resolve;
 mod schema;
 mod yaml;
@@ -106,13 +107,13 @@ pub fn read(path: &Path) -> Result<Source, Diagnostics> {
         let help = "name another with `--manifest`, or begin one that says `tidegate: 1`";
         Diagnostic::error(codes::UNREADABLE, message).in_file(path).help(help)
     };
-    if !path.metadata().map_err(failed)?.is_file() {
+    let Some(file) = regular::open(path).map_err(failed)? else {
         let problem = Diagnostic::error(codes::NOT_A_FILE, "the manifest is not a regular file").in_file(path);
         return Err(problem.help("name the file itself, such as `tidegate.yaml`").into());
-    }
+    };
     let mut bytes = Vec::new();
     let limit = MANIFEST_BYTES_MAX as u64 + 1;
-    std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > MANIFEST_BYTES_MAX {
         let message = format!("the manifest is larger than {MANIFEST_BYTES_MAX} bytes");
         let help = "move schemas, examples and data into files of their own";

@@ -134,6 +134,9 @@ fn problems_of_components_are_told_at_their_place() {
         mail.import_not_served("tidegate:consumer/streams"),
         mail.export_missing(&[]),
         subject(&audit).export_missing(&["wasi:cli/run".to_owned()]),
+        mail.no_batch_handler(),
+        mail.no_batches(),
+        subject(&audit).both_handlers(),
         mail.digest_mismatch(Digest::of(b"")),
         subject(&audit).digest_mismatch(Digest::of(b"")),
     ]);

@@ -127,10 +127,11 @@ impl Delivery {
         let charged = self.attempts.saturating_add(1);
         let pending = |attempts, delay| Self { state: State::Pending { due_at: now.plus(delay) }, attempts, calls };
         match outcome {
-            Outcome::Done | Outcome::Duplicate => Self { state: State::Succeeded, attempts: charged, calls },
-            Outcome::Reject | Outcome::Refused | Outcome::Expired | Outcome::Crashed => {
-                Self { state: State::Dead, attempts: charged, calls }
-            }
+            // The handler was not called: nothing is charged.
+            Outcome::Duplicate => Self { state: State::Succeeded, calls, ..self },
+            Outcome::Expired | Outcome::Crashed => Self { state: State::Dead, calls, ..self },
+            Outcome::Done => Self { state: State::Succeeded, attempts: charged, calls },
+            Outcome::Reject | Outcome::Refused => Self { state: State::Dead, attempts: charged, calls },
             Outcome::Defer => {
                 let least = Duration::from_millis(limit::DEFER_MS_MIN);
                 pending(self.attempts, bounded(after.unwrap_or(least)).max(least))
@@ -169,6 +170,16 @@ fn apart(first: Duration, free_calls: u32, random: u64) -> Duration {
 
 fn bounded(delay: Duration) -> Duration {
     delay.min(Duration::from_millis(limit::DELAY_MS_MAX))
+}
+
+/// How the deliveries with one ordering key wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStanding {
+    pub key: String,
+    /// One of them waits for its due time and has the turn: it has been called already, or is the first of its event.
+    pub taken: bool,
+    /// The highest sequence of those that wait for the key itself, if any do.
+    pub blocked_to: Option<Seq>,
 }
 
 /// Why a delivery died: the word that dead letters carry.

@@ -44,6 +44,27 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// An event of the host itself that nothing in the log has caused.
+    pub fn of_host(event_type: &str, id: String, now: Timestamp, data: &Value) -> Self {
+        let data = Bytes::from(data.to_string());
+        Self {
+            event_type: event_type.into(),
+            source: HOST_SOURCE.into(),
+            subject: None,
+            key: None,
+            data_version: "1.0.0".into(),
+            timestamp: now,
+            correlation_id: id.clone(),
+            id,
+            causation_id: None,
+            traceparent: None,
+            not_before: None,
+            attributes: Map::new(),
+            payload: Some(Payload { content_type: "application/json".into(), data }),
+            depth: 0,
+        }
+    }
+
     /// Whether both are the same statement: what decides between *duplicate* and *conflict* when an id comes twice.
     /// The timestamp, and what the host fills in, may differ: a producer that repeats a request may stamp it anew.
     pub fn same_statement(&self, other: &Self) -> bool {
@@ -69,6 +90,17 @@ pub struct Event {
     pub envelope: Envelope,
 }
 
+/// Whether a media type means JSON: `*/json` or `*/*+json`, parameters aside.
+pub fn is_json(content_type: &str) -> bool {
+    let essence = essence(content_type);
+    essence.split_once('/').is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))
+}
+
+/// A media type without its parameters, in lower case.
+pub fn essence(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// First segment of the host's own event types; producers outside may not use it.
 pub const HOST_SEGMENT: &str = "tidegate";
 /// Source of the host's own events. Producers outside may not use it, nor [`CONSUMER_SOURCE_PREFIX`].
@@ -79,3 +111,6 @@ pub const CONSUMER_SOURCE_PREFIX: &str = "/consumers/";
 pub const DEAD_LETTERED: &str = "tidegate.dead-lettered";
 /// The event that a new generation causes.
 pub const RELOADED: &str = "tidegate.reloaded";
+/// The events of a breaker that opens and closes.
+pub const BREAKER_OPENED: &str = "tidegate.breaker.opened";
+pub const BREAKER_CLOSED: &str = "tidegate.breaker.closed";

@@ -23,4 +23,4 @@ pub use id::{ConsumerName, Digest, Generation, Seq};
 pub use outcome::{LogLine, Outcome, Report, StateChanges, Usage};
 pub use route::TypePattern;
 pub use spec::{ConsumerSpec, Deployment, Grants, Limits};
-pub use time::Timestamp;
+pub use time::{Moment, Timestamp};

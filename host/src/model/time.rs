@@ -9,6 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
+/// Now, on both clocks: the wall's, by which deliveries are due, and one that nobody can set, by which rates are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub wall: Timestamp,
+    /// Since some fixed moment; never goes back.
+    pub monotonic: Duration,
+}
+
 impl Timestamp {
     /// The earliest and the latest time that RFC 3339 can write.
     pub const MIN: Self = Self(-377_705_023_201_000_000);

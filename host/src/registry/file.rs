@@ -1,12 +1,13 @@
 //! Component files as they stand on disk, read so that a half-written one is noticed.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
 
+use crate::manifest::regular;
 use crate::model::{Digest, limit};
 
 /// What tells that a file may have changed. The file's content decides; this only says when to look.
@@ -60,17 +61,18 @@ pub enum ReadError {
 
 /// Reads a component's file. What changes under the reading is not taken.
 pub fn read(path: &Path) -> Result<ComponentFile, ReadError> {
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+    let opened = regular::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => ReadError::Missing,
         _ => ReadError::Io(error),
     })?;
-    if !metadata.is_file() {
-        return Err(ReadError::NotRegular);
-    }
+    let file = opened.ok_or(ReadError::NotRegular)?;
+    let metadata = file.metadata()?;
     if usize::try_from(metadata.len()).map_or(true, |size| size > limit::COMPONENT_BYTES_MAX) {
         return Err(ReadError::TooLarge { size: metadata.len() });
     }
-    let bytes = fs::read(path)?;
+    let mut bytes = Vec::new();
+    // One more than it has, to see whether it grows.
+    file.take(metadata.len().saturating_add(1)).read_to_end(&mut bytes)?;
     if Stamp::of(path) != Some(Stamp::from(&metadata)) || bytes.len() as u64 != metadata.len() {
         return Err(ReadError::Unstable);
     }

@@ -11,15 +11,16 @@ use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use super::bindings::types::{Failure, Payload};
-use super::bindings::{ConsumerPre, types};
+use super::bindings::{BatchConsumerPre, ConsumerPre};
+use super::cause::Cause;
 use super::classify::{self, Verdict};
+use super::deadline::Allowance;
 use super::engine::Ticker;
 use super::instance::{Consumer, Host};
 use super::limits::{MemoryBudget, Stop};
 use super::{Call, Invoke, convert};
 use crate::clock::Clock;
-use crate::model::{Limits, Outcome, Report, StateChanges, Usage};
+use crate::model::{Envelope, Limits, LogLine, Outcome, Report, StateChanges, Timestamp, Usage};
 
 /// Fuel between two moments at which a guest lets others run; about 50 µs.
 const YIELD_FUEL: u64 = 100_000;
@@ -42,10 +43,16 @@ pub(super) struct Runtime {
     pub(super) panics: AtomicU64,
 }
 
+/// What a component exports, ready to be started.
+pub(super) enum Entry {
+    Handler(ConsumerPre<Host>),
+    BatchHandler(BatchConsumerPre<Host>),
+}
+
 /// A consumer's component, compiled, linked and checked.
 pub struct LoadedComponent {
     pub(super) runtime: Arc<Runtime>,
-    pub(super) pre: ConsumerPre<Host>,
+    pub(super) entry: Entry,
     pub(super) consumer: Arc<Consumer>,
 }
 
@@ -56,14 +63,18 @@ impl std::fmt::Debug for LoadedComponent {
 }
 
 impl Invoke for LoadedComponent {
-    fn invoke_batch(&self, _: Vec<Call>) -> Pin<Box<dyn Future<Output = Result<Vec<Report>, Report>> + Send + '_>> {
-        let reason = "the component takes no batches".to_owned();
-        let report = Report::bare(Outcome::Trapped, reason, crate::model::Timestamp(0));
-        Box::pin(std::future::ready(Err(report)))
+    fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
+        match &self.entry {
+            Entry::Handler(pre) => Box::pin(self.one(pre, call)),
+            Entry::BatchHandler(pre) => Box::pin(self.alone(pre, call)),
+        }
     }
 
-    fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
-        Box::pin(self.attempt(call))
+    fn invoke_batch(&self, calls: Vec<Call>) -> Pin<Box<dyn Future<Output = Result<Vec<Report>, Report>> + Send + '_>> {
+        match &self.entry {
+            Entry::Handler(_) => Box::pin(std::future::ready(Err(self.takes_no_batches()))),
+            Entry::BatchHandler(pre) => Box::pin(self.many(pre, calls)),
+        }
     }
 }
 
@@ -75,39 +86,66 @@ enum Ended<T> {
 }
 
 impl LoadedComponent {
-    async fn attempt(&self, call: Call) -> Report {
-        // Taken before the store is made and given back after it is dropped, so that the pool always has room.
-        let Ok(_permit) = self.runtime.permits.acquire().await else {
-            return Report::bare(Outcome::Interrupted, "the sandbox is closed".to_owned(), self.runtime.clock.now());
-        };
-        let _ticking = self.runtime.ticker.tick();
-        let mut store = match self.store(&call, self.consumer.limits.timeout) {
-            Ok(store) => store,
-            Err(error) => {
-                let report = Report::bare(Outcome::Interrupted, error.to_string(), self.runtime.clock.now());
-                return Report { after: Some(NO_STORE_AGAIN), ..report };
-            }
-        };
+    async fn one(&self, pre: &ConsumerPre<Host>, call: Call) -> Report {
         let delivery = convert::delivery(&call, self.consumer.name.as_str());
-        let ended = self.bounded(&mut store, async |store| self.handle(store, &delivery).await).await;
-        self.report(store, ended)
-    }
-
-    /// Instantiates and drops: what would fail in every attempt fails here.
-    pub(super) async fn dry_run(&self, call: Call, timeout: Duration) -> Result<(), Verdict> {
-        let Ok(_permit) = self.runtime.permits.acquire().await else { return Ok(()) };
-        let _ticking = self.runtime.ticker.tick();
-        let mut store = self.store(&call, timeout).map_err(|e| Verdict::new(Outcome::Trapped, e.to_string()))?;
-        let start = async |store: &mut Store<Host>| self.pre.instantiate_async(store).await.map(drop);
-        match self.bounded(&mut store, start).await {
-            Ended::Returned(()) => Ok(()),
-            ended => Err(self.verdict(&mut store, ended).1),
+        let handle = async |store: &mut Store<Host>| {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            instance.tidegate_consumer_handler().call_handle(store, &delivery).await
+        };
+        match self.attempt(Cause::new(&call, &[]), handle).await {
+            Ok((word, mut remains)) => {
+                let verdict = classify::word(word, remains.refused.take());
+                remains.report(verdict)
+            }
+            Err(failed) => failed,
         }
     }
 
-    fn store(&self, call: &Call, timeout: Duration) -> wasmtime::Result<Store<Host>> {
+    /// One attempt of everything in `cause`: what the handler returned, or the report of its failure.
+    pub(super) async fn attempt<T>(
+        &self,
+        cause: Cause,
+        work: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Remains), Report> {
+        let bare = |reason: String| Report::bare(Outcome::Interrupted, reason, self.runtime.clock.now());
+        // Taken before the store is made and given back after it is dropped, so that the pool always has room.
+        let Ok(_permit) = self.runtime.permits.acquire().await else {
+            return Err(bare("the sandbox is closed".to_owned()));
+        };
+        let _ticking = self.runtime.ticker.tick();
+        let mut store = self
+            .store(cause, Allowance::of(&self.consumer.limits))
+            .map_err(|error| Report { after: Some(NO_STORE_AGAIN), ..bare(error.to_string()) })?;
+        let ended = self.bounded(&mut store, work).await;
+        let ended = self.judged(&mut store, ended);
+        let remains = self.remains(store);
+        match ended {
+            // What the host did for it counts as well, and may be known only now.
+            Ok(_) if remains.usage.fuel > self.consumer.limits.fuel => {
+                Err(remains.report(classify::stopped(&Stop::Fuel, &self.consumer.limits)))
+            }
+            Ok(value) => Ok((value, remains)),
+            Err(verdict) => Err(remains.report(verdict)),
+        }
+    }
+
+    /// Instantiates and drops: what would fail in every attempt fails here.
+    pub(super) async fn dry_run(&self, cause: Cause, timeout: Duration) -> Result<(), Verdict> {
+        let Ok(_permit) = self.runtime.permits.acquire().await else { return Ok(()) };
+        let _ticking = self.runtime.ticker.tick();
+        let store = self.store(cause, Allowance::fixed(timeout));
+        let mut store = store.map_err(|e| Verdict::new(Outcome::Trapped, e.to_string()))?;
+        let start = async |store: &mut Store<Host>| match &self.entry {
+            Entry::Handler(pre) => pre.instantiate_async(store).await.map(drop),
+            Entry::BatchHandler(pre) => pre.instantiate_async(store).await.map(drop),
+        };
+        let ended = self.bounded(&mut store, start).await;
+        self.judged(&mut store, ended)
+    }
+
+    fn store(&self, cause: Cause, allowance: Allowance) -> wasmtime::Result<Store<Host>> {
         let Runtime { engine, clock, memory, event_bytes_max, .. } = &*self.runtime;
-        let host = Host::new(&self.consumer, call, clock, memory, timeout);
+        let host = Host::new(&self.consumer, cause, clock, memory, allowance);
         let mut store = Store::try_new(engine, host)?;
         store.limiter(|host| &mut host.limiter);
         store.set_fuel(self.consumer.limits.fuel)?;
@@ -134,7 +172,13 @@ impl LoadedComponent {
         store: &mut Store<Host>,
         work: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
     ) -> Ended<T> {
-        let deadline = self.runtime.clock.sleep_until(store.data().deadline);
+        let (clock, deadline) = (&self.runtime.clock, store.data().deadline.clone());
+        // The guest may have moved it by the time that it is reached.
+        let late = async {
+            while !deadline.is_over(clock.monotonic()) {
+                clock.sleep_until(deadline.at()).await
+            }
+        };
         let work = AssertUnwindSafe(work(store)).catch_unwind();
         tokio::select! {
             biased;
@@ -143,67 +187,74 @@ impl LoadedComponent {
                 Ok(Err(error)) => Ended::Failed(error),
                 Err(_) => Ended::Panicked,
             },
-            () = deadline => Ended::Failed(Stop::Time.into()),
+            () = late => Ended::Failed(Stop::Time.into()),
         }
     }
 
-    async fn handle(
-        &self,
-        store: &mut Store<Host>,
-        delivery: &types::Delivery,
-    ) -> wasmtime::Result<Result<Option<Payload>, Failure>> {
-        let instance = self.pre.instantiate_async(&mut *store).await?;
-        instance.tidegate_consumer_handler().call_handle(store, delivery).await
-    }
-
-    fn verdict<T>(&self, store: &mut Store<Host>, ended: Ended<T>) -> (Option<T>, Verdict) {
-        let limits = &self.consumer.limits;
+    fn judged<T>(&self, store: &mut Store<Host>, ended: Ended<T>) -> Result<T, Verdict> {
         match ended {
-            Ended::Returned(value) => (Some(value), Verdict::new(Outcome::Done, "")),
+            Ended::Returned(value) => Ok(value),
             Ended::Failed(error) => {
                 let host = store.data();
-                // A start alone has less time than an attempt.
-                let limits = &Limits { timeout: host.deadline.saturating_sub(host.started), ..*limits };
+                // What it was allowed in the end: a start has less than an attempt, *in progress* may have made it more.
+                let limits = &Limits { timeout: host.deadline.allowed(), ..self.consumer.limits };
                 let mut book = host.log.lock().unwrap_or_else(PoisonError::into_inner);
                 book.settle();
-                (None, classify::error(&error, limits, &host.limiter, book.lines()))
+                Err(classify::error(&error, limits, &host.limiter, book.lines()))
             }
             Ended::Panicked => {
                 self.runtime.panics.fetch_add(1, Ordering::Relaxed);
                 let reason = "the host failed while it served this attempt; this is a mistake in Tidegate itself";
-                (None, Verdict::new(Outcome::Trapped, reason))
+                Err(Verdict::new(Outcome::Trapped, reason))
             }
         }
     }
 
-    fn report(&self, mut store: Store<Host>, ended: Ended<Result<Option<Payload>, Failure>>) -> Report {
-        let limits = &self.consumer.limits;
-        let (returned, mut verdict) = self.verdict(&mut store, ended);
+    fn remains(&self, store: Store<Host>) -> Remains {
         let fuel_left = store.get_fuel().unwrap_or(0);
         let mut host = store.into_data();
-        let fuel = limits.fuel.saturating_sub(fuel_left).saturating_add(host.account.debt());
-        if let Some(returned) = returned {
-            verdict = classify::word(returned, host.refused());
-            if fuel > limits.fuel {
-                // What the host did for it counts as well, and may be known only now.
-                verdict = classify::stopped(&Stop::Fuel, limits);
-            }
-        }
+        let fuel = self.consumer.limits.fuel.saturating_sub(fuel_left).saturating_add(host.account.debt());
         let duration = host.clock.monotonic().saturating_sub(host.started);
-        let usage = Usage { duration, fuel, memory_peak: host.limiter.peak() };
         let (logs, logs_dropped) = host.log.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        Remains {
+            started_at: host.started_at,
+            usage: Usage { duration, fuel, memory_peak: host.limiter.peak() },
+            logs,
+            logs_dropped,
+            refused: host.refused(),
+            published: std::mem::take(&mut host.held.events),
+            state: host.state.into_changes(),
+        }
+    }
+}
+
+/// What an attempt leaves behind, however it ended.
+pub(super) struct Remains {
+    pub(super) started_at: Timestamp,
+    pub(super) usage: Usage,
+    pub(super) logs: Vec<LogLine>,
+    pub(super) logs_dropped: u64,
+    /// What the host had denied it for good.
+    pub(super) refused: Option<String>,
+    pub(super) published: Vec<Envelope>,
+    pub(super) state: StateChanges,
+}
+
+impl Remains {
+    /// All of it as one report. Effects are kept only with *done*.
+    pub(super) fn report(self, verdict: Verdict) -> Report {
         let kept = verdict.outcome == Outcome::Done;
         Report {
             outcome: verdict.outcome,
             reason: verdict.reason,
             after: verdict.after,
             output: verdict.output,
-            published: if kept { std::mem::take(&mut host.held.events) } else { Vec::new() },
-            state: if kept { host.state.into_changes() } else { StateChanges::default() },
-            logs,
-            logs_dropped,
-            started_at: host.started_at,
-            usage,
+            published: if kept { self.published } else { Vec::new() },
+            state: if kept { self.state } else { StateChanges::default() },
+            logs: self.logs,
+            logs_dropped: self.logs_dropped,
+            started_at: self.started_at,
+            usage: self.usage,
         }
     }
 }

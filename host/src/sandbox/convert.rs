@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::Call;
 use super::bindings::types;
-use crate::model::{Event, Payload, Timestamp};
+use crate::model::{Payload, Timestamp};
 
 /// A media type, in bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
 pub(super) fn delivery(call: &Call, consumer: &str) -> types::Delivery {
     types::Delivery {
-        event: event(&call.event),
+        event: event(call),
         consumer: consumer.to_owned(),
         attempt: call.attempt,
         attempts_max: call.attempts_max,
@@ -22,8 +22,8 @@ pub(super) fn delivery(call: &Call, consumer: &str) -> types::Delivery {
     }
 }
 
-fn event(event: &Event) -> types::Event {
-    let envelope = &event.envelope;
+fn event(call: &Call) -> types::Event {
+    let envelope = &call.event.envelope;
     types::Event {
         id: envelope.id.clone(),
         type_: envelope.event_type.clone(),
@@ -35,7 +35,7 @@ fn event(event: &Event) -> types::Event {
         correlation_id: envelope.correlation_id.clone(),
         causation_id: envelope.causation_id.clone(),
         traceparent: envelope.traceparent.clone(),
-        sequence: Some(event.seq),
+        sequence: (!call.ephemeral).then_some(call.event.seq),
         payload: envelope.payload.as_ref().map_or_else(no_data, |payload| types::Payload {
             content_type: payload.content_type.clone(),
             data: payload.data.to_vec(),
@@ -84,6 +84,13 @@ pub(super) fn payload(payload: types::Payload) -> Result<Option<Payload>, String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ephemeral_event_has_no_place_in_the_log() {
+        let call = crate::sandbox::testing::call(crate::sandbox::testing::event("{}"));
+        assert_eq!(delivery(&call, "c").event.sequence, Some(7));
+        assert_eq!(delivery(&Call { ephemeral: true, ..call }, "c").event.sequence, None);
+    }
 
     #[test]
     fn times_survive_both_ways() {

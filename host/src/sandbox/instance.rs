@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
 
+use super::Dependencies;
 use super::capability::http::Network;
 use super::capability::log::Logbook;
 use super::capability::publisher::Held;
 use super::capability::state::Overlay;
+use super::cause::Cause;
+use super::deadline::{Allowance, Deadline};
 use super::limits::{Account, Limiter, MemoryBudget};
-use super::{Call, Dependencies};
 use crate::clock::Clock;
 use crate::model::limit::HOST_CALLS_MAX;
-use crate::model::{ConsumerName, Event, Grants, Limits, Timestamp};
+use crate::model::{ConsumerName, Grants, Limits, Timestamp};
 
 /// Entries of an attempt's table of streams, pollables and the like.
 const TABLE_MAX: usize = 256;
@@ -33,13 +35,12 @@ pub(super) struct Host {
     pub(super) limiter: Limiter,
     pub(super) account: Account,
     pub(super) consumer: Arc<Consumer>,
-    pub(super) event: Arc<Event>,
-    pub(super) round: u32,
+    pub(super) cause: Cause,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started_at: Timestamp,
     /// On the monotonic clock, as is the deadline.
     pub(super) started: Duration,
-    pub(super) deadline: Duration,
+    pub(super) deadline: Deadline,
     pub(super) log: Arc<Mutex<Logbook>>,
     pub(super) held: Held,
     pub(super) state: Overlay,
@@ -50,10 +51,10 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(
         consumer: &Arc<Consumer>,
-        call: &Call,
+        cause: Cause,
         clock: &Arc<dyn Clock>,
         budget: &Arc<MemoryBudget>,
-        timeout: Duration,
+        allowance: Allowance,
     ) -> Self {
         let limits = &consumer.limits;
         let started = clock.monotonic();
@@ -64,12 +65,11 @@ impl Host {
             limiter: Limiter::new(Arc::clone(budget), limits.memory),
             account: Account::new(HOST_CALLS_MAX, limits.fuel),
             consumer: Arc::clone(consumer),
-            event: Arc::clone(&call.event),
-            round: call.round,
+            cause,
             clock: Arc::clone(clock),
             started_at: clock.now(),
             started,
-            deadline: started.saturating_add(timeout),
+            deadline: Deadline::new(started, allowance),
             log: Arc::default(),
             held: Held::default(),
             state: Overlay::default(),
@@ -79,11 +79,11 @@ impl Host {
     }
 
     pub(super) fn is_late(&self) -> bool {
-        self.clock.monotonic() >= self.deadline
+        self.deadline.is_over(self.clock.monotonic())
     }
 
     pub(super) fn remaining(&self) -> Duration {
-        self.deadline.saturating_sub(self.clock.monotonic())
+        self.deadline.at().saturating_sub(self.clock.monotonic())
     }
 
     pub(super) fn remaining_ms(&self) -> u64 {

@@ -11,14 +11,15 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Linker};
 
-use super::attempt::{LoadedComponent, Runtime};
-use super::bindings::ConsumerPre;
+use super::attempt::{Entry, LoadedComponent, Runtime};
+use super::bindings::{BatchConsumerPre, ConsumerPre};
 use super::capability::http::{Network, Resolver, system_resolver};
 use super::capability::{self, Access};
+use super::cause::Cause;
 use super::code_cache::{CacheOptions, Code, CodeCache};
 use super::compile::Compiler;
 use super::engine::{self, Ticker};
-use super::instance::{Consumer, Host};
+use super::instance::Consumer;
 use super::kind::Kind;
 use super::limits::{MEMORIES_MAX, MemoryBudget, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use super::{Call, Dependencies, text, wasi};
@@ -27,8 +28,9 @@ use crate::model::limit::COMPONENT_BYTES_MAX;
 use crate::model::spec::{Ceilings, ConsumerSpec};
 use crate::model::{Digest, Envelope, Event, Outcome};
 
-/// What a consumer has to export, and the package whose interfaces grants open.
+/// What a consumer has to export, one of the two, and the package whose interfaces grants open.
 const HANDLER: &str = "tidegate:consumer/handler@0.1.0";
+const BATCH_HANDLER: &str = "tidegate:consumer/batch-handler@0.1.0";
 const CONTRACT: &str = "tidegate:consumer/";
 const CONTRACT_VERSION: &str = "0.1.0";
 /// A component that only starts must not take longer, whatever its own time limit.
@@ -79,6 +81,14 @@ pub enum LoadError {
     Contract(String),
     #[error("does not export {HANDLER}")]
     NoHandler { exports: Vec<String> },
+    /// Deliveries come in batches, and it takes them one at a time.
+    #[error("exports {HANDLER} and not {BATCH_HANDLER}, which batches need")]
+    NoBatchHandler,
+    /// Deliveries come one at a time, and it takes them in batches.
+    #[error("exports {BATCH_HANDLER}, and its deliveries do not come in batches")]
+    NoBatches,
+    #[error("exports both {HANDLER} and {BATCH_HANDLER}")]
+    BothHandlers,
     #[error("needs {number} {what}; the limit is {limit}")]
     Resources { what: &'static str, number: u64, limit: u64 },
     /// It could not even be started, and so would fail in every attempt.
@@ -161,8 +171,8 @@ impl Sandbox {
         let engine = &self.runtime.engine;
         check_imports(engine, &component, spec)?;
         check_resources(&component, spec)?;
-        check_exports(engine, &component)?;
-        let pre =
+        check_exports(engine, &component, spec)?;
+        let entry =
             self.link(&component, spec).map_err(|error| LoadError::Contract(text::reason(&format!("{error:#}"))))?;
         let consumer = Arc::new(Consumer {
             name: spec.name.clone(),
@@ -172,8 +182,8 @@ impl Sandbox {
             dependencies,
             event_bytes_max: self.runtime.event_bytes_max,
         });
-        let loaded = LoadedComponent { runtime: Arc::clone(&self.runtime), pre, consumer };
-        let started = loaded.dry_run(no_call(), START.min(spec.limits.timeout)).await;
+        let loaded = LoadedComponent { runtime: Arc::clone(&self.runtime), entry, consumer };
+        let started = loaded.dry_run(Cause::new(&no_call(), &[]), START.min(spec.limits.timeout)).await;
         started.map_err(|verdict| LoadError::Start {
             outcome: verdict.outcome,
             reason: verdict.reason.unwrap_or_default(),
@@ -200,11 +210,15 @@ impl Sandbox {
         component.map_err(|error| LoadError::Malformed(text::reason(&format!("{error:#}"))))
     }
 
-    fn link(&self, component: &Component, spec: &ConsumerSpec) -> wasmtime::Result<ConsumerPre<Host>> {
+    fn link(&self, component: &Component, spec: &ConsumerSpec) -> wasmtime::Result<Entry> {
         let mut linker = Linker::new(&self.runtime.engine);
         wasi::link(&mut linker)?;
         capability::link(&mut linker, &spec.grants)?;
-        ConsumerPre::new(linker.instantiate_pre(component)?)
+        let pre = linker.instantiate_pre(component)?;
+        Ok(match spec.delivery.batch {
+            None => Entry::Handler(ConsumerPre::new(pre)?),
+            Some(_) => Entry::BatchHandler(BatchConsumerPre::new(pre)?),
+        })
     }
 }
 
@@ -234,13 +248,19 @@ fn is_types_only(engine: &Engine, instance: &ComponentInstance) -> bool {
     instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
 }
 
-fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+/// What it exports and how the manifest wants it called must agree: neither says alone which is meant.
+fn check_exports(engine: &Engine, component: &Component, spec: &ConsumerSpec) -> Result<(), LoadError> {
     let shape = component.component_type();
     let exports: Vec<&str> = shape.exports(engine).map(|(name, _)| name).collect();
-    if exports.contains(&HANDLER) {
-        return Ok(());
+    match (exports.contains(&HANDLER), exports.contains(&BATCH_HANDLER), spec.delivery.batch.is_some()) {
+        (true, false, false) | (false, true, true) => Ok(()),
+        (true, false, true) => Err(LoadError::NoBatchHandler),
+        (false, true, false) => Err(LoadError::NoBatches),
+        (true, true, _) => Err(LoadError::BothHandlers),
+        (false, false, _) => {
+            Err(LoadError::NoHandler { exports: exports.iter().take(16).map(|name| text::safe(name, 256)).collect() })
+        }
     }
-    Err(LoadError::NoHandler { exports: exports.iter().take(16).map(|name| text::safe(name, 256)).collect() })
 }
 
 fn check_resources(component: &Component, spec: &ConsumerSpec) -> Result<(), LoadError> {
@@ -281,5 +301,5 @@ fn no_call() -> Call {
         depth: 0,
     };
     let event = Event { seq: 0, accepted_at: Default::default(), envelope };
-    Call { event: Arc::new(event), round: 0, attempt: 1, attempts_max: 1, replayed: false, seed: 0 }
+    Call { event: Arc::new(event), round: 0, attempt: 1, attempts_max: 1, replayed: false, ephemeral: false, seed: 0 }
 }

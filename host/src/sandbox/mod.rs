@@ -4,12 +4,15 @@
 //! before the first event; calling that makes a fresh instance, runs one attempt under its limits and reports.
 
 mod attempt;
+mod batch;
 mod bindings;
 mod capability;
+mod cause;
 mod classify;
 mod code_cache;
 mod compile;
 mod convert;
+mod deadline;
 mod engine;
 mod instance;
 mod kind;
@@ -69,6 +72,8 @@ pub struct Call {
     pub attempts_max: u32,
     /// An operator has replayed or redriven it.
     pub replayed: bool,
+    /// At most once: the event has no place in the log that the handler could count on.
+    pub ephemeral: bool,
     /// A number drawn for this attempt, the seed of all its randomness.
     pub seed: u64,
 }
@@ -80,7 +85,9 @@ pub trait Invoke: Send + Sync {
     /// future ends the attempt at once and leaves nothing behind.
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
 
-    /// Runs one attempt of each of these deliveries in one call: a report for each, in order, of which the first that is *done*
-    /// carries what the call published and wrote to state. Or, if the call as a whole failed, one report about that.
+    /// Runs one attempt of each of these deliveries in one call of a component that takes batches, within the consumer's
+    /// limits for one attempt: a report for each, in order, of which the first that is *done* carries what the call published
+    /// and wrote to state, and the first of all its logs. Their fuel adds up to that of the call; duration and memory are the
+    /// call's in each. Or, if the call as a whole failed, one report about that.
     fn invoke_batch(&self, calls: Vec<Call>) -> Pin<Box<dyn Future<Output = Result<Vec<Report>, Report>> + Send + '_>>;
 }

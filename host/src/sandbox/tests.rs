@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::testing::*;
 use super::{Dependencies, Invoke, Kind, List, LoadError, LoadedComponent, StateRead};
 use crate::model::limit::{LOG_BYTES_MAX, LOG_LINES_MAX, REASON_BYTES_MAX};
-use crate::model::spec::{Ceilings, OriginSpec, Secret, SecretSpec};
-use crate::model::{ConsumerName, Grants, Limits, Outcome, Payload, Timestamp, TypePattern};
+use crate::model::spec::Ceilings;
+use crate::model::{ConsumerName, Grants, Limits, Outcome, Payload, Timestamp};
 
 /// Committed state that is empty, but for one key that brings the host down.
 struct Panicking;
@@ -26,17 +26,6 @@ impl StateRead for Panicking {
 
     fn bytes(&self, _: &ConsumerName) -> Result<u64, String> {
         Ok(0)
-    }
-}
-
-fn all_grants() -> Grants {
-    let secret = |value: &str, reveal| SecretSpec { value: Secret::new(value.into()), reveal };
-    Grants {
-        publish: vec![TypePattern::new("order.**").unwrap()],
-        http: vec![OriginSpec { https: true, host: "mail.example.com".into(), port: 443, private: false }],
-        state: Some(1 << 20),
-        config: Some([("sender".into(), "shop".into())].into()),
-        secrets: Some([("hidden".into(), secret("hush", false)), ("shown".into(), secret("seen", true))].into()),
     }
 }
 
@@ -64,16 +53,27 @@ fn patient() -> Limits {
     Limits { timeout: Duration::from_millis(300), fuel: u64::MAX / 4, ..Limits::default() }
 }
 
+/// As [`patient`], and *in progress* may double the time.
+fn extended() -> Limits {
+    Limits { timeout_max: Some(Duration::from_millis(600)), ..patient() }
+}
+
 struct Hostile {
     usual: LoadedComponent,
     patient: LoadedComponent,
     unhurried: LoadedComponent,
+    extended: LoadedComponent,
 }
 
 async fn hostile(sandbox: &super::Sandbox) -> Hostile {
     let load =
         async |limits| sandbox.load(guest("hostile"), &spec(limits, all_grants()), dependencies()).await.unwrap();
-    Hostile { usual: load(usual()).await, patient: load(patient()).await, unhurried: load(unhurried()).await }
+    Hostile {
+        usual: load(usual()).await,
+        patient: load(patient()).await,
+        unhurried: load(unhurried()).await,
+        extended: load(extended()).await,
+    }
 }
 
 fn mode(mode: &str) -> String {
@@ -102,6 +102,7 @@ async fn every_mode_ends_as_the_table_says_and_a_healthy_attempt_works_after_it(
         let component = match limits.as_str() {
             "patient" => &hostile.patient,
             "unhurried" => &hostile.unhurried,
+            "extended" => &hostile.extended,
             _ => &hostile.usual,
         };
         let report = run(component, &mode(name)).await;

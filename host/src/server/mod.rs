@@ -97,13 +97,11 @@ pub struct Standing {
     /// Deliveries that are ready to be attempted, or that wait in memory for their ordering key.
     pub ready: u64,
     pub blocked: u64,
-    /// Deliveries of an ephemeral consumer that were dropped since the start.
-    pub ephemeral_lost: u64,
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { running: 0, breaker: "closed", ready: 0, blocked: 0, ephemeral_lost: 0 }
+        Self { running: 0, breaker: "closed", ready: 0, blocked: 0 }
     }
 }
 

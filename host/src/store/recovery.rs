@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use crate::model::delivery::KeyStanding;
 use crate::model::replay::Replay;
 use crate::model::spec::SubscriptionSpec;
 use crate::model::{ConsumerName, DeliveryId, Event, Seq, Timestamp};
@@ -31,7 +32,7 @@ pub struct Standing {
     pub position: Seq,
     pub settled: Vec<Seq>,
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
-    pub keys: Vec<(String, Option<Seq>)>,
+    pub keys: Vec<KeyStanding>,
     pub held: Vec<String>,
     pub paused: bool,
     pub crashes: Vec<(DeliveryId, u32)>,

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use crate::model::delivery::KeyStanding;
 use crate::model::{ConsumerName, Delivery, DeliveryId, Seq, State, Timestamp};
 
 use super::row::{get_time, get_u64, int};
@@ -137,13 +138,14 @@ fn waiting_row(row: &Row<'_>, consumer: &ConsumerName) -> rusqlite::Result<Waiti
 }
 
 /// Keys of a consumer's deliveries that wait, with the last event of those that wait for the key itself.
-pub(super) fn keys(conn: &Connection, consumer: i64) -> Result<Vec<(String, Option<Seq>)>, Error> {
-    let sql = "SELECT key, max(CASE blocked WHEN 1 THEN seq END) FROM raw_waiting \
-               WHERE consumer = ?1 AND key IS NOT NULL GROUP BY key ORDER BY key";
+pub(super) fn keys(conn: &Connection, consumer: i64) -> Result<Vec<KeyStanding>, Error> {
+    let sql = "SELECT key, max(NOT blocked AND (calls > 0 OR round = 0)), max(CASE blocked WHEN 1 THEN seq END) \
+               FROM raw_waiting WHERE consumer = ?1 AND key IS NOT NULL GROUP BY key ORDER BY key";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([consumer], |row| {
-        let last: Option<i64> = row.get(1)?;
-        Ok((row.get(0)?, last.and_then(|seq| Seq::try_from(seq).ok())))
+        let last: Option<i64> = row.get(2)?;
+        let blocked_to = last.and_then(|seq| Seq::try_from(seq).ok());
+        Ok(KeyStanding { key: row.get(0)?, taken: row.get(1)?, blocked_to })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -59,6 +59,7 @@ struct ConsumerNumbers {
     fuel: AtomicU64,
     dead_letters: AtomicU64,
     conflicts: AtomicU64,
+    ephemeral_lost: AtomicU64,
 }
 
 impl Default for ConsumerNumbers {
@@ -69,6 +70,7 @@ impl Default for ConsumerNumbers {
             fuel: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
+            ephemeral_lost: AtomicU64::new(0),
         }
     }
 }
@@ -142,6 +144,12 @@ impl Metrics {
         self.accepted.fetch_add(events, Relaxed);
     }
 
+    /// How many events an ephemeral consumer did not get so far.
+    pub fn lost(&self, consumer: &ConsumerName) -> u64 {
+        let consumers = self.consumers.read().unwrap_or_else(PoisonError::into_inner);
+        consumers.get(consumer).map_or(0, |numbers| numbers.ephemeral_lost.load(Relaxed))
+    }
+
     /// A replay has made deliveries.
     pub fn replayed(&self, deliveries: u64) {
         self.replayed.fetch_add(deliveries, Relaxed);
@@ -161,6 +169,16 @@ impl Metrics {
     /// A settlement came to nothing because what the attempt had read was no longer true.
     pub fn conflict(&self, consumer: &ConsumerName) {
         self.consumer(consumer).conflicts.fetch_add(1, Relaxed);
+    }
+
+    /// Events did not reach an ephemeral consumer, because it did not keep up.
+    pub fn ephemeral_lost(&self, consumer: &ConsumerName, events: u64) {
+        self.consumer(consumer).ephemeral_lost.fetch_add(events, Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn host_panics(&self) -> u64 {
+        self.host_panics.load(Relaxed)
     }
 
     /// The host itself panicked, and caught it.

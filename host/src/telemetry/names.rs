@@ -100,12 +100,12 @@ pub const BREAKER: Family = family(
 pub const PAUSED: Family = family("tidegate_consumer_paused", Gauge, None, CONSUMER, "1 while the consumer is paused.");
 pub const HELD: Family =
     family("tidegate_keys_held", Gauge, None, CONSUMER, "Ordering keys that dead letters hold, so that others wait.");
-pub const LOST: Family = family(
+pub const EPHEMERAL_LOST: Family = family(
     "tidegate_ephemeral_lost",
     Counter,
     None,
     CONSUMER,
-    "Deliveries of an ephemeral consumer that were dropped because it was too slow.",
+    "Events that an ephemeral consumer did not get, because it did not keep up.",
 );
 pub const PANICS: Family =
     family("tidegate_host_panics", Counter, None, &[], "Panics of the host itself that it caught; each is a bug.");
@@ -160,7 +160,7 @@ pub const ALL: [Family; 30] = [
     BREAKER,
     PAUSED,
     HELD,
-    LOST,
+    EPHEMERAL_LOST,
     CONFLICTS,
     REPLAYED,
     SETTLE_BATCH,

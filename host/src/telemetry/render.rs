@@ -100,14 +100,12 @@ impl Page {
             }
         }
         let consumers = metrics.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.head(names::LOST);
-        for record in &gauges.consumers {
-            let labels = [("consumer", record.name.as_str())];
-            self.sample(names::LOST, "_total", &labels, &record.ephemeral_lost.to_string());
-        }
         self.counter(names::REPLAYED, &[], load(&metrics.replayed));
-        let rows: [(Family, Counted); 2] =
-            [(names::DIED, |numbers| &numbers.dead_letters), (names::CONFLICTS, |numbers| &numbers.conflicts)];
+        let rows: [(Family, Counted); 3] = [
+            (names::DIED, |numbers| &numbers.dead_letters),
+            (names::CONFLICTS, |numbers| &numbers.conflicts),
+            (names::EPHEMERAL_LOST, |numbers| &numbers.ephemeral_lost),
+        ];
         for (family, count) in rows {
             self.head(family);
             for (name, numbers) in &consumers {

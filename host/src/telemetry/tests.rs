@@ -32,6 +32,7 @@ fn page(format: Format) -> String {
     metrics.attempt(&mailer, Outcome::TimedOut, Usage { duration: Duration::from_secs(60), ..usage });
     metrics.dead_letter(&mailer);
     metrics.replayed(6);
+    metrics.ephemeral_lost(&mailer, 4);
     metrics.accepted(7);
     metrics.duplicates(1);
     metrics.settled(3, Duration::from_micros(700));
@@ -69,7 +70,7 @@ fn numbers_are_shown_under_their_names() {
         "tidegate_breaker_state{consumer=\"index\"} 0",
         "tidegate_consumer_paused{consumer=\"index\"} 1",
         "tidegate_keys_held{consumer=\"index\"} 2",
-        "tidegate_ephemeral_lost_total{consumer=\"index\"} 4",
+        "tidegate_ephemeral_lost_total{consumer=\"mailer\"} 4",
         "tidegate_replay_deliveries_total 6",
         "tidegate_generation 4",
         "tidegate_reloads_total{result=\"refused\"} 1",

@@ -7,6 +7,7 @@ use super::{
     with_events, writing,
 };
 use crate::log::{Activation, Commit, DeadDecision, DeadSelection, EventLog, Hold, Mark, Settled, Settlement, Waiting};
+use crate::model::delivery::KeyStanding;
 use crate::model::spec::StartFrom;
 use crate::model::{Delivery, DeliveryId, Digest, Expression, Outcome, Seq, State, Timestamp};
 
@@ -125,7 +126,8 @@ pub(crate) async fn deliveries_wait_for_their_key<S: Subject>() {
     let waiting = log.waiting(mail.clone(), None, 9).await.unwrap();
     assert_eq!(seqs(&waiting), [2, 1], "no due time counts for those that are blocked");
     assert_eq!(waiting.last().and_then(|w| w.key.as_deref()), Some("a"));
-    let keys = [("a", Some(5)), ("b", Some(4)), ("c", None)].map(|(key, last)| (key.to_owned(), last));
+    let keys = [("a", true, Some(5)), ("b", false, Some(4)), ("c", true, None)];
+    let keys = keys.map(|(key, taken, blocked_to)| KeyStanding { key: key.into(), taken, blocked_to });
     assert_eq!(log.recover(mail.clone()).await.unwrap().keys, keys);
     // The one in front is done, the next one is called, and then has to wait for its key once more.
     assert_eq!(log.settle(vec![call(done(1, "mail"), 2)]).await.unwrap(), Settled::Committed);

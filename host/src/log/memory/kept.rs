@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::replays::Replays;
 use crate::log::{Activated, Activation, Appended, AttemptRecord, Commit, Error, Mark, Recovery, Waiting};
-use crate::model::delivery::DeathCause;
+use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::spec::StartFrom;
 use crate::model::{ConsumerName, DeliveryId, Digest, Envelope, Event, Generation, Seq, State, Timestamp};
 use crate::store::{Subscriptions, timeline};
@@ -231,14 +231,16 @@ impl Kept {
         Recovery { position, settled: settled.into_iter().collect(), timeline, ..recovery }
     }
 
-    fn keys(&self, consumer: &ConsumerName) -> Vec<(String, Option<Seq>)> {
-        let mut keys: BTreeMap<String, Option<Seq>> = BTreeMap::new();
+    fn keys(&self, consumer: &ConsumerName) -> Vec<KeyStanding> {
+        let mut keys: BTreeMap<&str, KeyStanding> = BTreeMap::new();
         for waiting in self.waiting.values().filter(|waiting| waiting.id.consumer == *consumer) {
             let Some(key) = &waiting.key else { continue };
-            let last = keys.entry(key.clone()).or_default();
-            *last = (*last).max(waiting.blocked.then_some(waiting.id.seq));
+            let new = || KeyStanding { key: key.clone(), taken: false, blocked_to: None };
+            let standing = keys.entry(key).or_insert_with(new);
+            standing.blocked_to = standing.blocked_to.max(waiting.blocked.then_some(waiting.id.seq));
+            standing.taken |= !waiting.blocked && (waiting.delivery.calls > 0 || waiting.id.round == 0);
         }
-        keys.into_iter().collect()
+        keys.into_values().collect()
     }
 
     pub(super) fn page(

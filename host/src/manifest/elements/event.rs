@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 
 use super::super::codes;
 use super::super::reader::{At, Reader, Shape};
+use super::super::regular;
 use super::super::yaml::{Key, Kind, Node, Scalar, Value, quoted};
 use crate::model::event::HOST_SEGMENT;
 use crate::model::route;
@@ -129,13 +130,11 @@ type Unusable = (String, String);
 fn load(path: &Path) -> Result<serde_json::Value, Unusable> {
     let place = path.display();
     let looked = |error: std::io::Error| (error.to_string(), format!("it was looked for at {place}"));
-    if !path.metadata().map_err(looked)?.is_file() {
+    let Some(file) = regular::open(path).map_err(looked)? else {
         return Err(("not a file".to_owned(), format!("name a file; {place} is none")));
-    }
+    };
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(SCHEMA_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(looked)?;
+    file.take(SCHEMA_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(looked)?;
     if bytes.len() as u64 > SCHEMA_BYTES_MAX {
         return Err(("too large".to_owned(), format!("a schema has at most {SCHEMA_BYTES_MAX} bytes")));
     }

@@ -1,4 +1,4 @@
-//! The attempt as its guest sees it: what is left. Linked by hand, because the fuel that is left is known to the store
+//! The attempt as its guest sees it: what is left, and how to ask for more time. Linked by hand, because the fuel that is left is known to the store
 //! alone, which generated bindings do not hand out.
 
 use wasmtime::component::Linker;
@@ -6,6 +6,7 @@ use wasmtime::{AsContext, StoreContextMut};
 
 use super::super::bindings::attempt::Budget;
 use super::super::instance::Host;
+use super::super::limits::Stop;
 
 const INTERFACE: &str = "tidegate:consumer/attempt@0.1.0";
 
@@ -21,10 +22,24 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             remaining_memory: host.limiter.remaining(),
         },))
     })?;
-    // The manifest has no room beyond the time limit yet, so this only answers.
     interface.func_wrap("in-progress", |mut store: StoreContextMut<'_, Host>, (): ()| {
-        let host = store.data_mut();
-        host.account.enter(0)?;
-        Ok((host.remaining_ms(),))
+        Ok((store.data_mut().in_progress()?,))
     })
 }
+
+impl Host {
+    /// Extends the deadline as far as the limits allow, and gives what remains in milliseconds. It may come after the
+    /// deadline, before anybody has noticed; then it is the end.
+    pub(in crate::sandbox) fn in_progress(&mut self) -> wasmtime::Result<u64> {
+        self.account.enter(0)?;
+        if self.is_late() {
+            return Err(Stop::Time.into());
+        }
+        self.deadline.extend(self.clock.monotonic());
+        Ok(self.remaining_ms())
+    }
+}
+
+#[cfg(test)]
+#[path = "attempt_tests.rs"]
+mod tests;

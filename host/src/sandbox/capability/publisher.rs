@@ -1,15 +1,14 @@
-//! Published events, held back until the settlement. Ids are derived from the delivery, so that a second attempt
+//! Published events, held back until the settlement. Ids are derived from what was delivered, so that a second attempt
 //! publishes the same ones.
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::super::bindings::publisher::{self, Draft, PublishError};
 use super::super::instance::Host;
 use super::super::{convert, text};
 use crate::model::event::CONSUMER_SOURCE_PREFIX;
 use crate::model::limit::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_MAX};
-use crate::model::{Envelope, Event, route};
+use crate::model::{Envelope, route};
 
 /// Version of an event type that neither the guest nor the catalogue names.
 const DATA_VERSION: &str = "1.0.0";
@@ -72,7 +71,7 @@ impl Host {
             return Err(PublishError::NotGranted(event_type.to_owned()));
         }
         let depth_max = self.consumer.limits.chain_depth;
-        if self.event.envelope.depth >= depth_max {
+        if self.cause.depth() >= depth_max {
             self.refuse(format!(
                 "publishing '{event_type}' would make a chain of more than {depth_max} events causing one another"
             ));
@@ -97,14 +96,14 @@ impl Host {
     }
 
     fn envelope(&self, draft: Draft) -> Result<Envelope, PublishError> {
-        let cause = &self.event.envelope;
-        let name = self.consumer.name.as_str();
+        let cause = &self.cause.event().envelope;
+        let name = &self.consumer.name;
         let version = match draft.data_version {
             Some(version) => semver(version)?,
             None => (self.consumer.dependencies.version)(&draft.type_).unwrap_or_else(|| DATA_VERSION.to_owned()),
         };
         Ok(Envelope {
-            id: derived_id(&self.event, name, self.round, self.held.events.len()),
+            id: self.cause.published_id(name, self.held.events.len()),
             event_type: draft.type_,
             source: format!("{CONSUMER_SOURCE_PREFIX}{name}"),
             subject: bounded("subject", draft.subject)?,
@@ -117,7 +116,7 @@ impl Host {
             not_before: draft.not_before.map(convert::timestamp).transpose().map_err(PublishError::Invalid)?,
             attributes: attributes(draft.attributes)?,
             payload: convert::payload(draft.payload).map_err(PublishError::Invalid)?,
-            depth: cause.depth + 1,
+            depth: self.cause.depth() + 1,
         })
     }
 }
@@ -165,46 +164,4 @@ fn attributes(given: Vec<(String, String)>) -> Result<Map<String, Value>, Publis
         attributes.insert(name, Value::String(value));
     }
     Ok(attributes)
-}
-
-/// A UUID of version 8 made from the delivery and the event's place among those that the attempt publishes.
-fn derived_id(cause: &Event, consumer: &str, round: u32, index: usize) -> String {
-    let mut hash = Sha256::new();
-    for part in [&cause.envelope.id, &cause.envelope.source, consumer] {
-        // The length keeps ("a", "bc") and ("ab", "c") apart.
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.update(round.to_be_bytes());
-    hash.update((index as u64).to_be_bytes());
-    let digest: [u8; 32] = hash.finalize().into();
-    let [high, low] = [0, 1].map(|half| digest.iter().skip(half * 8).take(8).fold(0, |n, b| n << 8 | u64::from(*b)));
-    let high = high & !0xf000 | 0x8000;
-    let low = low & !(0b11 << 62) | 0b10 << 62;
-    uuid::Uuid::from_u64_pair(high, low).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sandbox::testing;
-
-    #[test]
-    fn ids_are_stable_uuids_that_differ_by_each_part() {
-        let event = testing::event("{}");
-        let id = derived_id(&event, "a", 0, 0);
-        assert_eq!(id, derived_id(&event, "a", 0, 0));
-        let parsed = uuid::Uuid::parse_str(&id).unwrap();
-        assert_eq!((parsed.get_version_num(), parsed.get_variant()), (8, uuid::Variant::RFC4122));
-        let mut other = event.clone();
-        other.envelope.source.push('x');
-        for different in [
-            derived_id(&event, "b", 0, 0),
-            derived_id(&event, "a", 1, 0),
-            derived_id(&event, "a", 0, 1),
-            derived_id(&other, "a", 0, 0),
-        ] {
-            assert_ne!(id, different);
-        }
-    }
 }

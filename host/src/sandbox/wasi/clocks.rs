@@ -61,8 +61,8 @@ impl Host {
 
     fn timer(&mut self, when: Instant) -> wasmtime::Result<Resource<DynPollable>> {
         // Whatever lies behind the deadline will not be seen: a year is as good as an hour.
-        let at =
-            self.started.saturating_add(Duration::from_nanos(when)).min(self.deadline + Duration::from_secs(3_600));
+        let unseen = self.deadline.latest().saturating_add(Duration::from_secs(3_600));
+        let at = self.started.saturating_add(Duration::from_nanos(when)).min(unseen);
         let timer = self.table.push(Timer { at, clock: Arc::clone(&self.clock) })?;
         subscribe(&mut self.table, timer)
     }

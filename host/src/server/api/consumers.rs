@@ -29,7 +29,7 @@ pub(super) fn live(app: &App, consumer: &mut ConsumerRecord) {
     consumer.running = standing.running;
     standing.breaker.clone_into(&mut consumer.breaker);
     consumer.blocked = consumer.blocked.max(standing.blocked);
-    consumer.ephemeral_lost = standing.ephemeral_lost;
+    consumer.ephemeral_lost = app.parts.metrics.lost(&consumer.name);
 }
 
 pub(super) async fn list(app: &Arc<App>, uri: &Uri) -> Answer {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::model::{Envelope, Timestamp};
 
+pub use crate::model::event::{essence, is_json};
 pub use binary::binary;
 pub use cloudevents::{batch, structured};
 pub use native::{native, native_batch};
@@ -102,17 +103,6 @@ fn each(
         one(raw.get().as_bytes(), defaults).map_err(|error| error.within(index))
     };
     elements.iter().enumerate().map(read).collect()
-}
-
-/// Whether a media type means JSON: `*/json` or `*/*+json`, parameters aside.
-pub fn is_json(content_type: &str) -> bool {
-    let essence = essence(content_type);
-    essence.split_once('/').is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))
-}
-
-/// A media type without its parameters, in lower case.
-pub fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// An own copy of a payload's bytes, so that one event of a batch does not keep the others in memory.

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::raw::Pollable;
+use crate::tidegate::consumer::attempt::in_progress;
 use crate::{Answer, Delivery, check, done, memory, tidegate};
 
 pub fn run(mode: &str, _: &Delivery) -> Option<Answer> {
@@ -72,9 +73,27 @@ pub fn run(mode: &str, _: &Delivery) -> Option<Answer> {
         }
         "budget" => {
             let budget = tidegate::consumer::attempt::remaining();
-            let left = tidegate::consumer::attempt::in_progress();
+            let left = in_progress();
             let sound = budget.remaining_ms <= 60_000 && budget.remaining_fuel > 0 && budget.remaining_memory > 0;
             check(sound && left <= budget.remaining_ms, "the budget makes no sense")
+        }
+        "in-progress-for-ever" => loop {
+            in_progress();
+        },
+        "in-progress-and-spin" => loop {
+            (0..1_000_000).for_each(|n| _ = black_box(n));
+            in_progress();
+        },
+        "in-progress-and-sleep" => loop {
+            std::thread::sleep(Duration::from_millis(200));
+            in_progress();
+        },
+        "in-progress-in-steps" => {
+            let step = |_| {
+                std::thread::sleep(Duration::from_millis(200));
+                in_progress().to_string()
+            };
+            crate::output((0..4).map(step).collect::<Vec<_>>().join(" ").into_bytes())
         }
         _ => return None,
     })

@@ -167,16 +167,15 @@ impl Host {
     }
 
     fn add_own(&self, target: &Target, headers: &mut HeaderMap) {
-        let envelope = &self.event.envelope;
         // The handler's first request has the plain key; were a second one to have the same, its receiver would take
         // it for a repetition of the first.
         let nth = if self.requests > 1 { format!("/{}", self.requests) } else { String::new() };
-        let key = format!("{}/{}{nth}", envelope.id, self.consumer.name);
+        let key = format!("{}/{}{nth}", self.cause.key(), self.consumer.name);
         let own = [
             (HOST, Some(target.authority())),
             (USER_AGENT, Some(concat!("tidegate/", env!("CARGO_PKG_VERSION")).to_owned())),
             (IDEMPOTENCY_KEY, Some(key)),
-            (TRACEPARENT, envelope.traceparent.clone()),
+            (TRACEPARENT, self.cause.event().envelope.traceparent.clone()),
         ];
         for (name, value) in own {
             if let Some(Ok(value)) = value.map(|value| HeaderValue::from_bytes(value.as_bytes())) {

@@ -196,3 +196,28 @@ async fn headers_cannot_smuggle() {
     assert!(matches!(send(&mut host, request).await, Err(HttpError::NotGranted(_))));
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test]
+async fn a_request_may_take_what_in_progress_has_given() {
+    let server = serve(Vec::new()).await;
+    let clock = testing::ManualClock::new();
+    let ms = Duration::from_millis;
+    let limits = Limits { timeout: ms(300), timeout_max: Some(ms(1_000)), ..Limits::default() };
+    let grants = Grants { http: vec![origin("127.0.0.1", server.port, false)], ..Grants::default() };
+    let none = crate::sandbox::Dependencies::none();
+    let mut host = testing::host_at(clock.clone(), none, limits, grants, system_resolver());
+    let start = host.clock.monotonic();
+    drop(host.clock.sleep_until(start + ms(200)));
+    clock.reach(start + ms(200)).await;
+    host.in_progress().unwrap();
+    let over = async {
+        clock.reach(start + ms(500)).await;
+        std::future::pending().await
+    };
+    let answer = tokio::select! {
+        answer = send(&mut host, get(format!("http://127.0.0.1:{}/", server.port))) => answer,
+        () = over => unreachable!(),
+    };
+    assert!(matches!(answer, Err(HttpError::TimedOut)));
+    assert!(host.is_late(), "the request had all of the attempt's time");
+}

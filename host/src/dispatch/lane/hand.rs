@@ -1,0 +1,310 @@
+//! What is in hand: which delivery is claimed next, and what becomes of those whose attempt is over.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::queue::{Kind, Ready};
+use super::waiting::Held;
+use super::{AGAIN_AFTER, CONFLICTS_MAX, Lane, Left, Standing};
+use crate::dispatch::settle::Instead;
+use crate::model::breaker::Change;
+use crate::model::spec::BatchSpec;
+use crate::model::{DeliveryId, Moment, Outcome, Seq, State};
+
+/// An idempotency key in hand.
+#[derive(Debug)]
+pub(super) struct MarkLine {
+    /// The delivery that may be attempted.
+    owner: DeliveryId,
+    /// Those that wait to see what comes of it.
+    aside: VecDeque<Ready>,
+}
+
+impl Lane {
+    /// The next deliveries to attempt in one call, if the lane may start one more: one of them, but for a batch. They are in
+    /// hand from now on. `suspects`: whether one that was in hand at crashes may run.
+    pub fn claim(&mut self, now: Moment, suspects: bool) -> Option<Vec<Ready>> {
+        let consumer = self.consumer.clone()?;
+        let (spec, concurrency) = (&consumer.spec.delivery, consumer.spec.limits.concurrency);
+        if self.running_alone || self.calls >= usize::try_from(concurrency).unwrap_or(usize::MAX) {
+            return None;
+        }
+        let idle = self.in_hand.is_empty();
+        if self.gate.free_at(spec, idle, now.monotonic).is_none_or(|at| at > now.monotonic) {
+            return None;
+        }
+        let mut claimed = if !self.alone.is_empty() {
+            // It runs when nothing else does, and nothing else starts before it has.
+            let next = if idle { self.pick_alone() } else { None };
+            self.running_alone = next.is_some();
+            vec![next?]
+        } else if let Some(suspect) = suspects.then(|| self.suspects.pop_front()).flatten() {
+            vec![suspect]
+        } else if let Some(batch) = spec.batch {
+            self.gather(batch, now)?
+        } else {
+            vec![self.pick(now)?]
+        };
+        let retry = claimed.iter().any(|ready| ready.delivery.attempts > 0);
+        self.gate.start(spec, retry, now.monotonic);
+        self.calls += 1;
+        for ready in &mut claimed {
+            self.expire(ready, spec.expires_after, now);
+            self.in_hand.insert(ready.id.clone(), ready.clone());
+        }
+        Some(claimed)
+    }
+
+    fn pick_alone(&mut self) -> Option<Ready> {
+        while let Some(ready) = self.alone.pop_front() {
+            if let Some(ready) = self.exclude(ready) {
+                return Some(ready);
+            }
+        }
+        None
+    }
+
+    fn pick(&mut self, now: Moment) -> Option<Ready> {
+        let retries = self.gate.retries_at(now.monotonic) <= now.monotonic;
+        while let Some(ready) = self.queues.pop(retries) {
+            if let Some(ready) = self.exclude(ready) {
+                return Some(ready);
+            }
+        }
+        None
+    }
+
+    /// Sets the delivery aside if another one with its idempotency key is in hand: that may make it a duplicate.
+    fn exclude(&mut self, ready: Ready) -> Option<Ready> {
+        let Some(mark) = ready.mark.clone().filter(|_| ready.instead.is_none()) else { return Some(ready) };
+        let owner = || MarkLine { owner: ready.id.clone(), aside: VecDeque::new() };
+        let line = self.marks.entry(mark).or_insert_with(owner);
+        if line.owner == ready.id {
+            return Some(ready);
+        }
+        line.aside.push_back(ready);
+        None
+    }
+
+    /// A batch, once it is full or has waited long enough.
+    fn gather(&mut self, batch: BatchSpec, now: Moment) -> Option<Vec<Ready>> {
+        let size = usize::try_from(batch.size).unwrap_or(usize::MAX).max(1);
+        let waited = self.gathering_since.is_some_and(|since| now.monotonic >= since + batch.wait);
+        let single = self.queues.iter().any(|ready| ready.single);
+        if !waited && !single && self.gatherable(now) < size {
+            return None;
+        }
+        let mut gathered = Vec::new();
+        while gathered.len() < size
+            && let Some(ready) = self.pick(now)
+        {
+            if !ready.single {
+                gathered.push(ready);
+            } else if gathered.is_empty() {
+                gathered.push(ready);
+                break;
+            } else {
+                self.queues.push_front(ready);
+                break;
+            }
+        }
+        self.gathering_since = (self.gatherable(now) > 0).then_some(now.monotonic);
+        (!gathered.is_empty()).then_some(gathered)
+    }
+
+    fn gatherable(&mut self, now: Moment) -> usize {
+        let retries = self.gate.retries_at(now.monotonic) <= now.monotonic;
+        let kinds: &[Kind] = if retries { &[Kind::First, Kind::Turn, Kind::Retry] } else { &[Kind::First, Kind::Turn] };
+        self.queues.len(kinds)
+    }
+
+    /// A delivery that an operator has asked for again does not expire: its event is old by nature.
+    fn expire(&self, ready: &mut Ready, after: Option<Duration>, now: Moment) {
+        let from = ready.event.envelope.not_before.unwrap_or(ready.event.accepted_at);
+        let over = after.is_some_and(|after| now.wall >= from.plus(after));
+        if over && ready.id.round == 0 && ready.instead.is_none() {
+            ready.instead = Some(Instead::Expired);
+        }
+    }
+
+    /// Whether the delivery is redriven out of a dead letter that holds its key.
+    pub fn frees(&self, ready: &Ready) -> bool {
+        ready.id.round > 0 && ready.key.as_ref().is_some_and(|key| self.lines.is_held(key))
+    }
+
+    /// Whether its claim must be noted before it is attempted.
+    pub fn is_careful(&self, ready: &Ready) -> bool {
+        ready.id.seq <= self.careful_to && ready.instead.is_none()
+    }
+
+    /// Whether it was in hand at so many crashes that no other such one may run beside it.
+    pub fn is_suspect(&self, id: &DeliveryId) -> bool {
+        self.crashes.get(id).is_some_and(|crashes| *crashes >= super::CRASHES_ALONE)
+    }
+
+    /// A call is over, and this is how it left its deliveries.
+    pub fn ended(&mut self, left: Vec<(DeliveryId, Left)>, now: Moment) -> Vec<Change> {
+        self.calls = self.calls.saturating_sub(1);
+        self.running_alone = false;
+        let mut changes = Vec::new();
+        let mut judged = false;
+        for (id, left) in left {
+            let Some(ready) = self.in_hand.remove(&id) else { continue };
+            // A call that failed as a whole is one failure.
+            let outcome = match left {
+                Left::Settled { outcome, .. } => Some(outcome),
+                Left::Apart(_, outcome) => (!judged).then_some(outcome),
+                Left::Conflict(_) | Left::Unsettled => Some(Outcome::Interrupted),
+            };
+            judged = true;
+            if let Some((outcome, consumer)) = outcome.zip(self.consumer.as_ref()) {
+                let retry = ready.delivery.attempts > 0;
+                changes.extend(self.gate.end(&consumer.spec.delivery, outcome, retry, now.monotonic));
+            }
+            let mark = ready.mark.clone();
+            self.left(ready, left, now);
+            self.unmark(mark, &id, now);
+        }
+        changes
+    }
+
+    fn left(&mut self, ready: Ready, left: Left, now: Moment) {
+        match left {
+            Left::Settled { next, hold, .. } => self.settled(ready, next, hold, now),
+            Left::Conflict(delivery) => {
+                let ready = Ready { delivery, conflicts: ready.conflicts + 1, ..ready };
+                if ready.conflicts >= CONFLICTS_MAX {
+                    self.alone.push_back(ready);
+                } else {
+                    self.gathering_since.get_or_insert(now.monotonic);
+                    self.queues.push_front(ready);
+                }
+            }
+            Left::Apart(delivery, _) => {
+                self.gathering_since.get_or_insert(now.monotonic);
+                self.queues.push(Ready { delivery, single: true, ..ready });
+            }
+            Left::Unsettled => {
+                let Ready { id, delivery, key, stored, single, .. } = ready;
+                self.window.delay(now.wall.plus(AGAIN_AFTER), id, Held { delivery, key, stored, single });
+            }
+        }
+    }
+
+    fn settled(&mut self, ready: Ready, next: crate::model::Delivery, hold: Option<bool>, now: Moment) {
+        self.closed(&ready.id);
+        let waits = matches!(next.state, State::Pending { .. });
+        let (_, keeps) = self.turns();
+        if let Some(key) = &ready.key {
+            if let Some(held) = hold {
+                self.lines.hold(key, held);
+            }
+            if waits && keeps || hold == Some(true) {
+                if !waits {
+                    self.lines.leave(key, &ready.id);
+                }
+                let behind = self.lines.rest(key);
+                self.to_park.extend(behind.into_iter().map(|ready| (ready, true)));
+            } else {
+                self.lines.leave(key, &ready.id);
+            }
+            self.go_on(key, now);
+        }
+        if waits {
+            let Ready { id, key, single, .. } = ready;
+            self.window.wait(id, Held { delivery: next, key, stored: true, single });
+        } else {
+            self.crashes.remove(&ready.id);
+        }
+    }
+
+    /// Whoever waits for the idempotency key may find out what it is now.
+    fn unmark(&mut self, mark: Option<Arc<str>>, id: &DeliveryId, now: Moment) {
+        let Some(mark) = mark else { return };
+        let Some(line) = self.marks.get_mut(&mark).filter(|line| line.owner == *id) else { return };
+        match line.aside.pop_front() {
+            Some(next) => {
+                line.owner = next.id.clone();
+                self.gathering_since.get_or_insert(now.monotonic);
+                self.queues.push_front(next);
+            }
+            None => drop(self.marks.remove(&mark)),
+        }
+    }
+
+    pub(super) fn closed(&mut self, id: &DeliveryId) {
+        if id.round == 0 {
+            self.open.remove(&id.seq);
+        }
+    }
+
+    /// How long from now until the lane has something to do that nobody will tell it of.
+    pub fn next_wake(&mut self, now: Moment) -> Option<Duration> {
+        let consumer = self.consumer.clone()?;
+        let spec = &consumer.spec.delivery;
+        let due = self.has_fetch_room().then(|| self.window.next_due()).flatten().map(|due| due.since(now.wall));
+        let concurrency = usize::try_from(consumer.spec.limits.concurrency).unwrap_or(usize::MAX);
+        let gate = if self.calls < concurrency { self.next_start(spec, now) } else { None };
+        due.into_iter().chain(gate).min()
+    }
+
+    /// How long until what is ready may start, if it may not yet.
+    fn next_start(&mut self, spec: &crate::model::spec::DeliverySpec, now: Moment) -> Option<Duration> {
+        let others = self.queues.len(&[Kind::First, Kind::Turn]) + self.alone.len() + self.suspects.len();
+        if others + self.queues.len(&[Kind::Retry]) == 0 {
+            return None;
+        }
+        let mut at = self.gate.free_at(spec, self.in_hand.is_empty(), now.monotonic)?;
+        if others == 0 {
+            at = at.max(self.gate.retries_at(now.monotonic));
+        }
+        if let Some((batch, since)) = spec.batch.zip(self.gathering_since) {
+            at = at.max(since + batch.wait);
+        }
+        // What may start already waits for a place, and will be told when there is one.
+        (at > now.monotonic).then(|| at.saturating_sub(now.monotonic))
+    }
+
+    pub fn standing(&self) -> Standing {
+        Standing {
+            running: self.in_hand.len(),
+            ready: self.queues.iter().count() + self.alone.len() + self.suspects.len(),
+            blocked: self.lines.blocked(),
+            breaker: self.gate.breaker(),
+            paused: self.gate.paused,
+        }
+    }
+
+    /// Whether nothing of the events up to `through` is left to do. What waits for a person is not asked: a removed or paused
+    /// consumer's work, and what a dead letter holds.
+    pub fn is_settled(&self, through: Seq) -> bool {
+        if self.consumer.is_none() || self.gate.paused {
+            return true;
+        }
+        let within = |id: &DeliveryId| id.seq <= through;
+        let ready = self.queues.iter().chain(&self.alone).chain(&self.suspects);
+        let aside = self.marks.values().flat_map(|line| &line.aside);
+        self.read_at >= through
+            && self.open.first().is_none_or(|seq| *seq > through)
+            && !self.in_hand.keys().any(within)
+            && !ready.chain(aside).any(|ready| within(&ready.id))
+            && self.window.is_settled(through)
+            && self.lines.is_settled(through)
+    }
+
+    /// How far everything is settled or stored.
+    pub fn position(&self) -> Seq {
+        self.open.first().map_or(self.read_at, |first| first - 1)
+    }
+
+    /// The position, if it is at least `step` further than the log was last told.
+    pub fn advanced(&mut self, step: u64) -> Option<Seq> {
+        let position = self.position();
+        let further = position >= self.told.saturating_add(step.max(1));
+        if further {
+            self.told = position;
+        }
+        further.then_some(position)
+    }
+}

@@ -1,0 +1,280 @@
+//! Deliveries that share a key and may not all run at once: a line for each key that is in use. Those whose turn it is have a
+//! place; the others stand behind them, in log order: a few in memory, the rest in the log (*parked*), where they cost
+//! nothing and other keys do not wait for them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::queue::Ready;
+use crate::model::delivery::KeyStanding;
+use crate::model::{DeliveryId, Seq};
+
+/// Deliveries behind others of their keys that are held in memory, over all lines of a lane, and their payload bytes.
+pub(super) const BLOCKED_MAX: usize = 1_024;
+pub(super) const BLOCKED_BYTES_MAX: usize = 16 << 20;
+/// Parked deliveries read back at once.
+pub(super) const PAGE_BLOCKED: usize = 64;
+
+/// The order within a line.
+type Place = (Seq, u32);
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Whose turn it is.
+    turn: BTreeSet<DeliveryId>,
+    /// The turn of one that waits in the log for its due time since before the last start: which one, will be seen then.
+    reserved: bool,
+    /// Whoever has the turn waits for its due time: nobody behind it needs to be in memory.
+    resting: bool,
+    queue: BTreeMap<Place, Ready>,
+    /// There are more in the log, behind those in memory.
+    parked: bool,
+    /// Of those, the highest sequence at the last start, until the log has been read so far: what comes up to there and has no row
+    /// was before them.
+    recovering_to: Option<Seq>,
+    /// On their way into the log.
+    parking: usize,
+    /// A page of parked ones is on its way; more were parked in the meantime.
+    loading: bool,
+    late: bool,
+    /// A dead letter holds it: only those made of dead letters may pass.
+    held: bool,
+}
+
+impl Line {
+    fn is_idle(&self) -> bool {
+        self.turn.is_empty()
+            && !self.reserved
+            && self.queue.is_empty()
+            && !self.parked
+            && self.parking == 0
+            && !self.loading
+            && !self.held
+    }
+
+    /// Whether others are in the log, or on their way, that come before one that is new.
+    fn is_parked(&self, seq: Seq) -> bool {
+        let behind = self.recovering_to.is_none_or(|to| seq > to);
+        self.parking > 0 || self.loading || (self.parked && behind)
+    }
+}
+
+/// What a delivery that enters its line is told.
+#[derive(Debug)]
+pub(super) enum Entered {
+    /// It is its turn.
+    Go(Ready),
+    Waits,
+    /// There is no room to wait in memory.
+    Park(Ready),
+}
+
+/// Who is next in a line.
+#[derive(Debug)]
+pub(super) enum Next {
+    Go(Ready),
+    /// They must be read from the log.
+    Load,
+    Nobody,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    lines: HashMap<Arc<str>, Line>,
+    /// In memory behind others, and their payload bytes.
+    blocked: usize,
+    blocked_bytes: usize,
+    /// Lines that go on when the log has been read so far.
+    recovering: BTreeMap<Seq, Vec<Arc<str>>>,
+}
+
+impl Lines {
+    pub(super) fn new(keys: Vec<KeyStanding>, held: Vec<String>) -> Self {
+        let mut lines = Self::default();
+        for KeyStanding { key, taken, blocked_to } in keys {
+            let key: Arc<str> = key.into();
+            let line = lines.lines.entry(key.clone()).or_default();
+            line.reserved = taken;
+            line.resting = taken;
+            line.parked = blocked_to.is_some();
+            line.recovering_to = blocked_to;
+            if let Some(seq) = blocked_to {
+                lines.recovering.entry(seq).or_default().push(key);
+            }
+        }
+        for key in held {
+            lines.lines.entry(key.into()).or_default().held = true;
+        }
+        lines
+    }
+
+    /// A delivery comes to its line, which lets `limit` run at once. `keeps` says that whoever has the turn keeps it while
+    /// it waits for another attempt.
+    pub(super) fn enter(&mut self, key: &Arc<str>, ready: Ready, limit: usize, keeps: bool) -> Entered {
+        let line = self.lines.entry(key.clone()).or_default();
+        if line.turn.contains(&ready.id) {
+            line.resting = false;
+            return Entered::Go(ready);
+        }
+        let has_turn = keeps && ready.stored && (ready.delivery.calls > 0 || ready.id.round == 0);
+        if line.reserved && has_turn {
+            line.reserved = false;
+            line.resting = false;
+            line.turn.insert(ready.id.clone());
+            return Entered::Go(ready);
+        }
+        let free = line.turn.len() + usize::from(line.reserved) < limit;
+        let passes = !line.held || ready.id.round > 0;
+        let before = line.queue.first_key_value().is_none_or(|(first, _)| place(&ready) < *first);
+        let parked = line.is_parked(ready.id.seq) && ready.id.round == 0;
+        if free && passes && before && !parked {
+            line.turn.insert(ready.id.clone());
+            return Entered::Go(ready);
+        }
+        let long = line.held || line.resting;
+        if parked || long || self.blocked >= BLOCKED_MAX || self.blocked_bytes >= BLOCKED_BYTES_MAX {
+            line.parking += 1;
+            return Entered::Park(ready);
+        }
+        self.blocked += 1;
+        self.blocked_bytes += ready.event.envelope.data_len();
+        line.queue.insert(place(&ready), ready);
+        Entered::Waits
+    }
+
+    /// The delivery gives its turn back.
+    pub(super) fn leave(&mut self, key: &Arc<str>, id: &DeliveryId) {
+        if let Some(line) = self.lines.get_mut(key) {
+            line.turn.remove(id);
+            line.resting = false;
+        }
+    }
+
+    /// Whoever has the turn keeps it and waits, or a dead letter holds the line: those behind need not be in memory. Answers
+    /// which of them have to be parked.
+    pub(super) fn rest(&mut self, key: &Arc<str>) -> Vec<Ready> {
+        let Some(line) = self.lines.get_mut(key) else { return Vec::new() };
+        line.resting = !line.turn.is_empty();
+        let queue = std::mem::take(&mut line.queue);
+        self.blocked = self.blocked.saturating_sub(queue.len());
+        let bytes: usize = queue.values().map(|ready| ready.event.envelope.data_len()).sum();
+        self.blocked_bytes = self.blocked_bytes.saturating_sub(bytes);
+        let (stored, new): (Vec<_>, Vec<_>) =
+            queue.into_values().partition(|ready| ready.stored && ready.id.round == 0);
+        line.parked |= !stored.is_empty();
+        line.parking += new.len();
+        new
+    }
+
+    /// How many of its deliveries have the turn.
+    pub(super) fn turns(&self, key: &str) -> usize {
+        self.lines.get(key).map_or(0, |line| line.turn.len())
+    }
+
+    /// Who may go now that something has changed. To be asked until nobody may.
+    pub(super) fn next(&mut self, key: &Arc<str>, limit: usize) -> Next {
+        let Some(line) = self.lines.get_mut(key) else { return Next::Nobody };
+        if line.is_idle() {
+            self.lines.remove(key);
+            return Next::Nobody;
+        }
+        if line.turn.len() + usize::from(line.reserved) >= limit {
+            return Next::Nobody;
+        }
+        let first = line.queue.first_entry().filter(|first| !line.held || first.get().id.round > 0);
+        if let Some(ready) = first.map(|first| first.remove()) {
+            self.blocked = self.blocked.saturating_sub(1);
+            self.blocked_bytes = self.blocked_bytes.saturating_sub(ready.event.envelope.data_len());
+            line.turn.insert(ready.id.clone());
+            return Next::Go(ready);
+        }
+        let load = line.queue.is_empty() && line.parked && !line.held && !line.loading && line.recovering_to.is_none();
+        if load {
+            line.loading = true;
+            return Next::Load;
+        }
+        Next::Nobody
+    }
+
+    /// One that was told to park has its row.
+    pub(super) fn parked(&mut self, key: &Arc<str>) {
+        if let Some(line) = self.lines.get_mut(key) {
+            line.parking = line.parking.saturating_sub(1);
+            line.parked = true;
+            line.late |= line.loading;
+        }
+    }
+
+    /// Parked deliveries that were asked for, as far as they are not in memory; all that there are if not `more`.
+    pub(super) fn loaded(&mut self, key: &Arc<str>, page: Vec<Ready>, more: bool) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        line.loading = false;
+        line.parked = more || std::mem::take(&mut line.late);
+        for ready in page {
+            if !line.turn.contains(&ready.id) && !line.queue.contains_key(&place(&ready)) {
+                self.blocked += 1;
+                self.blocked_bytes += ready.event.envelope.data_len();
+                line.queue.insert(place(&ready), ready);
+            }
+        }
+    }
+
+    /// They could not be read; they are asked for again.
+    pub(super) fn load_failed(&mut self, key: &Arc<str>) {
+        if let Some(line) = self.lines.get_mut(key) {
+            line.loading = false;
+        }
+    }
+
+    /// A dead letter holds the line from now on, or no longer.
+    pub(super) fn hold(&mut self, key: &Arc<str>, held: bool) {
+        if held {
+            self.lines.entry(key.clone()).or_default().held = true;
+        } else if let Some(line) = self.lines.get_mut(key) {
+            line.held = false;
+        }
+    }
+
+    pub(super) fn is_held(&self, key: &str) -> bool {
+        self.lines.get(key).is_some_and(|line| line.held)
+    }
+
+    /// Lines that waited for the log to be read up to here.
+    pub(super) fn recovered(&mut self, read_at: Seq) -> Vec<Arc<str>> {
+        let later = self.recovering.split_off(&(read_at + 1));
+        let now = std::mem::replace(&mut self.recovering, later);
+        let keys: Vec<_> = now.into_values().flatten().collect();
+        for key in &keys {
+            if let Some(line) = self.lines.get_mut(key) {
+                line.recovering_to = None;
+            }
+        }
+        keys
+    }
+
+    /// How many wait in memory behind others, and the lines that somebody stands in.
+    pub(super) fn blocked(&self) -> usize {
+        self.blocked
+    }
+
+    /// Whether the delivery stands in its line in memory, behind others.
+    pub(super) fn waits(&self, key: &str, id: &DeliveryId) -> bool {
+        self.lines.get(key).is_some_and(|line| line.queue.contains_key(&(id.seq, id.round)))
+    }
+
+    /// Whether nothing of what may go on by itself waits, of events up to `through`.
+    pub(super) fn is_settled(&self, through: Seq) -> bool {
+        self.lines.values().filter(|line| !line.held).all(|line| {
+            !line.parked
+                && line.parking == 0
+                && !line.loading
+                && !line.reserved
+                && !line.resting
+                && line.queue.keys().all(|(seq, _)| *seq > through)
+        })
+    }
+}
+
+fn place(ready: &Ready) -> Place {
+    (ready.id.seq, ready.id.round)
+}

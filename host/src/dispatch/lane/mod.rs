@@ -1,0 +1,447 @@
+//! A consumer's lane: what it has still to do, how much of it may run at once, and how far it has come. Pure: told
+//! what happened, asked what to do next.
+//!
+//! A delivery's way through it: read from the log (*intake*), or due again (*waiting*); behind others of its key (*lines*);
+//! ready (*queue*); let through by pause, rate, breaker and budget (*gate*); in hand.
+
+mod gate;
+mod hand;
+mod lines;
+mod queue;
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::gate::Gate;
+use self::hand::MarkLine;
+use self::lines::{Entered, Lines, Next, PAGE_BLOCKED};
+use self::queue::{Kind, Queues};
+use self::waiting::{Held, Window, due};
+use super::pace::Meter;
+use super::settle::Instead;
+use crate::log::{Recovery, Waiting};
+use crate::model::breaker::BreakerState;
+use crate::model::event::HOST_SOURCE;
+use crate::model::spec::SubscriptionSpec;
+use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Moment, Outcome, Seq, State};
+use crate::registry::Consumer;
+
+pub use self::queue::Ready;
+#[cfg(test)]
+pub(crate) use self::waiting::WAITING_MAX;
+pub use self::waiting::WaitKey;
+
+/// Deliveries held ready in memory; beyond it, the log keeps them until there is room.
+pub const READY_MAX: usize = 1_024;
+/// Below it, more is read from the log.
+const READY_LOW: usize = 256;
+/// Payload bytes of deliveries held ready in memory, but for the last page; and below which more is read.
+pub const READY_BYTES_MAX: usize = 16 << 20;
+const READY_BYTES_LOW: usize = 8 << 20;
+/// Deliveries that are neither settled nor stored, over all places of the lane.
+const OPEN_MAX: usize = 8 * READY_MAX;
+/// A delivery whose attempt could not be settled, or whose event could not be read, is due again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Events fetched at once for deliveries that became due.
+const FETCHES_MAX: usize = 16;
+/// Lost races for state in a row after which a delivery runs alone.
+const CONFLICTS_MAX: u32 = 3;
+/// A delivery that was in hand when the host died runs beside no other such one from this many times on, and not at all from
+/// the other.
+const CRASHES_ALONE: u32 = 2;
+const CRASHES_MAX: u32 = 3;
+
+/// How an attempt left its delivery, for the lane.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    /// Its settlement is durable, and the delivery stands so.
+    Settled {
+        next: Delivery,
+        outcome: Outcome,
+        /// Whether a dead letter holds its key from now on, if that has changed.
+        hold: Option<bool>,
+    },
+    /// It lost a race for state: nothing of it was kept, it runs again.
+    Conflict(Delivery),
+    /// The batch that it was in failed as a whole, and nothing is charged: it runs again by itself.
+    Apart(Delivery, Outcome),
+    /// It could not be settled: for the log it never ran. If the log goes on, it runs again after a moment; if not, after the
+    /// next start.
+    Unsettled,
+}
+
+/// What a lane holds, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Deliveries in hand.
+    pub running: usize,
+    /// Ready, and waiting for a place.
+    pub ready: usize,
+    /// In memory behind others of their key.
+    pub blocked: usize,
+    pub breaker: BreakerState,
+    pub paused: bool,
+}
+
+pub struct Lane {
+    name: ConsumerName,
+    /// None: the manifest no longer has it; its work waits.
+    consumer: Option<Consumer>,
+    /// From which sequence on which subscriptions held.
+    timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
+    /// Every event up to here has been looked at.
+    read_at: Seq,
+    /// A page of the log is on its way; it was asked for when the log's last event was this one.
+    reading: Option<Seq>,
+    /// Settled or stored before the last stop, beyond the cursor.
+    settled: BTreeSet<Seq>,
+    queues: Queues,
+    /// Since when a batch has been waiting to be full.
+    gathering_since: Option<Duration>,
+    /// Deliveries that lost their races for state: each runs alone.
+    alone: VecDeque<Ready>,
+    running_alone: bool,
+    /// Those that have been in hand at crashes: one at a time, over all lanes.
+    suspects: VecDeque<Ready>,
+    careful_to: Seq,
+    crashes: BTreeMap<DeliveryId, u32>,
+    lines: Lines,
+    /// Lines whose parked deliveries are to be read back.
+    loads: Vec<Arc<str>>,
+    /// To be given rows, and on their way to them.
+    to_park: Vec<(Ready, bool)>,
+    parking: BTreeMap<DeliveryId, (Held, bool)>,
+    window: Window,
+    /// Idempotency keys in hand, and who waits for them to be settled.
+    marks: BTreeMap<Arc<str>, MarkLine>,
+    gate: Gate,
+    /// Running attempts, their settlement included.
+    in_hand: BTreeMap<DeliveryId, Ready>,
+    /// Calls that they are in: a batch is one.
+    calls: usize,
+    /// Events whose first delivery is neither settled nor stored: they hold the cursor back.
+    open: BTreeSet<Seq>,
+    /// The cursor as the log was last told.
+    told: Seq,
+    /// What attempts take.
+    pub(super) meter: Meter,
+}
+
+impl Lane {
+    pub fn new(name: ConsumerName, recovery: Recovery) -> Self {
+        Self {
+            name,
+            consumer: None,
+            timeline: recovery.timeline,
+            read_at: recovery.position,
+            reading: None,
+            settled: recovery.settled.into_iter().collect(),
+            queues: Queues::default(),
+            gathering_since: None,
+            alone: VecDeque::new(),
+            running_alone: false,
+            suspects: VecDeque::new(),
+            careful_to: recovery.careful_to,
+            crashes: recovery.crashes.into_iter().collect(),
+            lines: Lines::new(recovery.keys, recovery.held),
+            loads: Vec::new(),
+            to_park: Vec::new(),
+            parking: BTreeMap::new(),
+            window: Window::new(),
+            marks: BTreeMap::new(),
+            gate: Gate::new(recovery.paused),
+            in_hand: BTreeMap::new(),
+            calls: 0,
+            open: BTreeSet::new(),
+            told: recovery.position,
+            meter: Meter::default(),
+        }
+    }
+
+    pub fn consumer(&self) -> Option<&Consumer> {
+        self.consumer.as_ref()
+    }
+
+    /// From `from` on, the consumer is this one, or none.
+    pub fn deploy(&mut self, from: Seq, consumer: Option<Consumer>) {
+        let subscriptions = consumer.as_ref().map_or_else(Vec::new, |c| c.spec.subscriptions.clone());
+        if self.timeline.last().is_none_or(|(_, held)| *held != subscriptions) {
+            self.timeline.push((from, subscriptions));
+        }
+        self.consumer = consumer;
+    }
+
+    pub fn pause(&mut self, paused: bool) {
+        self.gate.paused = paused;
+    }
+
+    fn subscribes(&self, event: &Event) -> bool {
+        let entry = self.timeline.iter().rev().find(|(from, _)| *from <= event.seq);
+        entry.is_some_and(|(_, subscriptions)| subscriptions.iter().any(|s| s.matches(event)))
+    }
+
+    /// Events as they were committed. Taken if the lane is up to date and has room; otherwise read later.
+    pub fn offer(&mut self, events: &[Arc<Event>], now: Moment) {
+        for event in events {
+            if event.seq != self.read_at + 1 || self.reading.is_some() || !self.has_room(READY_MAX, READY_BYTES_MAX) {
+                return;
+            }
+            self.take(event, now);
+        }
+    }
+
+    fn has_room(&self, ready: usize, bytes: usize) -> bool {
+        let (held, held_bytes) = self.queues.first();
+        held < ready && held_bytes < bytes && self.open.len() < OPEN_MAX
+    }
+
+    /// A page of the log that was asked for, while `head` is the last event that commits told of. A page may run ahead
+    /// of the commits, and what lies beyond them may belong to a generation that is not known yet: it is read again.
+    pub fn page(&mut self, events: &[Arc<Event>], head: Seq, now: Moment) {
+        let Some(asked_at) = self.reading.take() else { return };
+        if events.first().is_none_or(|first| first.seq > asked_at) {
+            // The log has nothing in between: a loss that was accepted, or what retention took.
+            self.read_at = self.read_at.max(asked_at);
+        }
+        for event in events.iter().take_while(|event| event.seq <= head) {
+            if event.seq > self.read_at {
+                self.take(event, now);
+            }
+        }
+    }
+
+    /// A page could not be read; it is asked for again.
+    pub fn page_failed(&mut self) {
+        self.reading = None;
+    }
+
+    fn take(&mut self, event: &Arc<Event>, now: Moment) {
+        self.read_at = event.seq;
+        let known = self.settled.remove(&event.seq);
+        if !known && self.subscribes(event) && !self.is_too_deep(event) {
+            let id = DeliveryId { seq: event.seq, consumer: self.name.clone(), round: 0 };
+            self.open.insert(event.seq);
+            let due_at = event.envelope.not_before.unwrap_or(event.accepted_at);
+            let ready = self.known_as(Ready::new(id, Delivery::new(due_at), event.clone()));
+            self.admit(ready, true, now);
+        }
+    }
+
+    /// Finds its keys; without those that the manifest asks for, it is refused.
+    fn known_as(&self, mut ready: Ready) -> Ready {
+        let Some(consumer) = &self.consumer else { return ready };
+        let spec = &consumer.spec.delivery;
+        let mut key = |of: Result<String, String>, what: &str| match of {
+            Ok(key) => Some(Arc::from(key)),
+            Err(reason) => {
+                ready.instead = Some(Instead::Refused(format!("{what}: {reason}")));
+                None
+            }
+        };
+        let order = spec.order.as_ref().and_then(|order| key(order.by.of(&ready.event), "order-by"));
+        let share = spec.share.as_ref().and_then(|share| key(share.key.key(&ready.event), "concurrency-per-key"));
+        let mark = spec.idempotency.as_ref().and_then(|spec| key(spec.key.key(&ready.event), "idempotency-key"));
+        ready.key = ready.key.or(order).or(share);
+        ready.mark = mark;
+        ready
+    }
+
+    /// How many deliveries of one key may run at once, and whether a turn is kept while its delivery waits.
+    fn turns(&self) -> (usize, bool) {
+        let spec = self.consumer.as_ref().map(|consumer| &consumer.spec.delivery);
+        let share = spec.and_then(|spec| spec.share.as_ref());
+        share.map_or((1, true), |share| (usize::try_from(share.limit).unwrap_or(usize::MAX), false))
+    }
+
+    /// A delivery comes in that is not waiting for anything but its key.
+    fn admit(&mut self, ready: Ready, fresh: bool, now: Moment) {
+        let key = ready.key.clone().filter(|_| ready.instead.is_none());
+        let Some(key) = key else { return self.stand(ready, fresh, now) };
+        let (limit, keeps) = self.turns();
+        match self.lines.enter(&key, ready, limit, keeps) {
+            Entered::Go(ready) => self.stand(ready, fresh, now),
+            Entered::Waits => {}
+            Entered::Park(ready) => self.to_park.push((ready, true)),
+        }
+    }
+
+    /// It is its turn: it is ready, unless it may not be delivered yet.
+    fn stand(&mut self, mut ready: Ready, fresh: bool, now: Moment) {
+        let later = ready.event.envelope.not_before.is_some_and(|not_before| not_before > now.wall);
+        if later && ready.delivery.calls == 0 && ready.id.round == 0 {
+            return self.to_park.push((ready, false));
+        }
+        let crashes = self.crashes.get(&ready.id).copied().unwrap_or(0);
+        if crashes >= CRASHES_MAX && ready.instead.is_none() {
+            ready.instead = Some(Instead::Crashed);
+        }
+        self.gathering_since.get_or_insert(now.monotonic);
+        if crashes >= CRASHES_ALONE && ready.instead.is_none() {
+            self.suspects.push_back(ready);
+        } else if fresh {
+            self.queues.push_first(ready);
+        } else {
+            self.queues.push(ready);
+        }
+    }
+
+    /// Lets those of a line go whose turn it is.
+    fn go_on(&mut self, key: &Arc<str>, now: Moment) {
+        let (limit, _) = self.turns();
+        loop {
+            match self.lines.next(key, limit) {
+                Next::Go(ready) => self.stand(ready, false, now),
+                Next::Load => return self.loads.push(key.clone()),
+                Next::Nobody => return,
+            }
+        }
+    }
+
+    /// Lines whose parked deliveries had to wait until the log was read so far.
+    pub fn go_on_after_recovery(&mut self, now: Moment) {
+        for key in self.lines.recovered(self.read_at) {
+            self.go_on(&key, now);
+        }
+    }
+
+    /// The host's own events could cause one another for ever, as when a consumer of dead letters dies of each: such a
+    /// chain is recorded to its end and delivered only so deep. A guest is refused at the depth where it publishes.
+    fn is_too_deep(&self, event: &Event) -> bool {
+        let deepest = self.consumer.as_ref().map_or(u32::MAX, |c| c.spec.limits.chain_depth);
+        let deep = event.envelope.source == HOST_SOURCE && event.envelope.depth > deepest;
+        if deep {
+            let (event, consumer) = (event.seq, &self.name);
+            tracing::warn!(event, %consumer, "not delivered: the chain of causes is longer than chain-depth {deepest}");
+        }
+        deep
+    }
+
+    /// The sequence after which to read, if the lane wants more of the log, whose last event is `head`.
+    pub fn wants_page(&mut self, head: Seq) -> Option<Seq> {
+        let hungry = self.has_room(READY_LOW, READY_BYTES_LOW);
+        let wants = self.consumer.is_some() && hungry && self.read_at < head && self.reading.is_none();
+        if !wants {
+            return None;
+        }
+        self.reading = Some(head);
+        Some(self.read_at)
+    }
+
+    /// After which waiting delivery to load more of them, if there are more and there is room.
+    pub fn wants_waiting(&mut self) -> Option<Option<WaitKey>> {
+        self.window.wants()
+    }
+
+    /// Waiting deliveries that were asked for; fewer than `limit` if there are no more.
+    pub fn loaded(&mut self, page: Vec<Waiting>, limit: usize) {
+        let Self { window, in_hand, queues, alone, suspects, lines, .. } = self;
+        let known = |waiting: &Waiting| {
+            let id = &waiting.id;
+            in_hand.contains_key(id)
+                || queues.later().chain(alone.iter()).chain(suspects.iter()).any(|ready| ready.id == *id)
+                || waiting.key.as_ref().is_some_and(|key| lines.waits(key, id))
+        };
+        window.loaded(page, limit, known);
+    }
+
+    pub fn load_failed(&mut self) {
+        self.window.load_failed();
+    }
+
+    /// A delivery that the store has as waiting for its due time.
+    pub fn wait(&mut self, waiting: Waiting) {
+        let key = waiting.key.map(Into::into);
+        self.window.wait(waiting.id, Held { delivery: waiting.delivery, key, stored: true, single: false });
+    }
+
+    /// Deliveries to be given rows; they are on their way to them from now on.
+    pub fn wants_parked(&mut self, now: Moment) -> Vec<Waiting> {
+        let mut rows = Vec::with_capacity(self.to_park.len());
+        for (ready, blocked) in self.to_park.drain(..) {
+            let not_before = ready.event.envelope.not_before.filter(|_| !blocked);
+            let due_at = not_before.or(due(ready.delivery)).unwrap_or(now.wall);
+            let delivery = Delivery { state: State::Pending { due_at }, ..ready.delivery };
+            let key = ready.key.as_ref().map(ToString::to_string);
+            let held = Held { delivery, key: ready.key, stored: true, single: ready.single };
+            self.parking.insert(ready.id.clone(), (held, blocked));
+            rows.push(Waiting { id: ready.id, delivery, key, blocked });
+        }
+        rows
+    }
+
+    /// They have their rows.
+    pub fn parked(&mut self, ids: &[DeliveryId], now: Moment) {
+        for id in ids {
+            let Some((held, blocked)) = self.parking.remove(id) else { continue };
+            self.closed(id);
+            match held.key.clone().filter(|_| blocked) {
+                Some(key) => {
+                    self.lines.parked(&key);
+                    self.go_on(&key, now);
+                }
+                None => self.window.wait(id.clone(), held),
+            }
+        }
+    }
+
+    /// Lines whose parked deliveries are to be read, and how many of them.
+    pub fn wants_blocked(&mut self) -> Vec<(String, usize)> {
+        let Self { loads, lines, .. } = self;
+        loads.drain(..).map(|key| (key.to_string(), PAGE_BLOCKED + lines.turns(&key))).collect()
+    }
+
+    /// Parked deliveries of a line with their events, `limit` of them if there may be more; none if they could not be read.
+    pub fn unparked(&mut self, key: &str, page: Option<Vec<(Waiting, Arc<Event>)>>, limit: usize, now: Moment) {
+        let key: Arc<str> = key.into();
+        match page {
+            None => self.lines.load_failed(&key),
+            Some(page) => {
+                let more = page.len() >= limit;
+                let known = |id: &DeliveryId| self.in_hand.contains_key(id) || self.window.is_delayed(id);
+                let page = page.into_iter().filter(|(waiting, _)| !known(&waiting.id)).map(|(waiting, event)| {
+                    let ready = Ready::new(waiting.id, waiting.delivery, event);
+                    self.known_as(Ready { stored: true, key: Some(key.clone()), ..ready })
+                });
+                let page = page.collect();
+                self.lines.loaded(&key, page, more);
+            }
+        }
+        self.go_on(&key, now);
+    }
+
+    /// Keys that no dead letter holds any more.
+    pub fn released(&mut self, keys: &[String], now: Moment) {
+        for key in keys {
+            let key: Arc<str> = key.as_str().into();
+            self.lines.hold(&key, false);
+            self.go_on(&key, now);
+        }
+    }
+
+    fn has_fetch_room(&self) -> bool {
+        self.window.fetching() + self.queues.len(&[Kind::Turn, Kind::Retry]) < FETCHES_MAX
+    }
+
+    /// Deliveries that have become due, whose events must be fetched.
+    pub fn fall_due(&mut self, now: Moment) -> Vec<DeliveryId> {
+        let mut due = Vec::new();
+        while self.consumer.is_some() && self.has_fetch_room() {
+            let Some(id) = self.window.fall_due(now.wall) else { break };
+            due.push(id);
+        }
+        due
+    }
+
+    /// The event of a delivery that has become due.
+    pub fn fetched(&mut self, id: &DeliveryId, event: Option<Arc<Event>>, now: Moment) {
+        let Some(held) = self.window.fetched(id) else { return };
+        // The log could not be read: it is due again in a moment.
+        let Some(event) = event else { return self.window.delay(now.wall.plus(AGAIN_AFTER), id.clone(), held) };
+        let Held { delivery, key, stored, single } = held;
+        let ready = Ready { stored, key, single, ..Ready::new(id.clone(), delivery, event) };
+        let ready = self.known_as(ready);
+        self.admit(ready, false, now);
+    }
+}

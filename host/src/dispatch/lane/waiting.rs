@@ -1,0 +1,170 @@
+//! Deliveries that wait for a time: a window, the soonest, over those that the log has rows for, and what waits in memory only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::log::Waiting;
+use crate::model::{Delivery, DeliveryId, State, Timestamp};
+
+/// Waiting deliveries held in memory, the soonest.
+pub(crate) const WAITING_MAX: usize = 10_000;
+
+/// The order in which waiting deliveries come due.
+pub type WaitKey = (Timestamp, DeliveryId);
+
+/// A delivery that waits, without its event.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) delivery: Delivery,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) stored: bool,
+    pub(super) single: bool,
+}
+
+/// Which waiting deliveries are in the store and not in memory.
+#[derive(Debug)]
+enum Stored {
+    Nothing,
+    /// Those after this one; all, if there is none.
+    After(Option<WaitKey>),
+}
+
+impl Stored {
+    fn has(&self, key: &WaitKey) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::After(cut) => cut.as_ref().is_none_or(|cut| key > cut),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    /// As the store has them, soonest first.
+    waiting: BTreeMap<WaitKey, Held>,
+    /// Those that the store does not have, or not with this due time: what is tried again after a failure to read or settle.
+    delayed: BTreeMap<WaitKey, Held>,
+    stored: Stored,
+    loading: bool,
+    /// Began to wait while a page of waiting deliveries was on its way, which may not have seen them.
+    late: Vec<(DeliveryId, Held)>,
+    /// Due, and their events on their way.
+    fetching: BTreeMap<DeliveryId, Held>,
+}
+
+impl Window {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            delayed: BTreeMap::new(),
+            stored: Stored::After(None),
+            loading: false,
+            late: Vec::new(),
+            fetching: BTreeMap::new(),
+        }
+    }
+
+    /// After which waiting delivery to load more of them, if there are more and there is room.
+    pub(super) fn wants(&mut self) -> Option<Option<WaitKey>> {
+        let Stored::After(key) = &self.stored else { return None };
+        if self.loading || self.waiting.len() > WAITING_MAX / 2 {
+            return None;
+        }
+        self.loading = true;
+        Some(key.clone())
+    }
+
+    /// Waiting deliveries that were asked for; fewer than `limit` if there are no more. Those that are `known` are elsewhere.
+    pub(super) fn loaded(&mut self, page: Vec<Waiting>, limit: usize, known: impl Fn(&Waiting) -> bool) {
+        self.loading = false;
+        let last = page.last().and_then(|w| Some((due(w.delivery)?, w.id.clone())));
+        self.stored = if page.len() < limit { Stored::Nothing } else { Stored::After(last) };
+        for waiting in page.into_iter().filter(|waiting| !known(waiting)) {
+            let key = waiting.key.map(Into::into);
+            let held = Held { delivery: waiting.delivery, key, stored: true, single: false };
+            self.keep(waiting.id, held);
+        }
+        for (id, held) in std::mem::take(&mut self.late) {
+            self.wait(id, held);
+        }
+    }
+
+    pub(super) fn load_failed(&mut self) {
+        self.loading = false;
+    }
+
+    /// A delivery that the store has as waiting.
+    pub(super) fn wait(&mut self, id: DeliveryId, held: Held) {
+        let Some(due_at) = due(held.delivery) else { return };
+        if self.loading {
+            self.late.push((id, held));
+            return;
+        }
+        if self.stored.has(&(due_at, id.clone())) {
+            return;
+        }
+        self.keep(id, held);
+        while self.waiting.len() > WAITING_MAX && self.waiting.pop_last().is_some() {
+            self.stored = Stored::After(self.waiting.last_key_value().map(|(key, _)| key.clone()));
+        }
+    }
+
+    fn keep(&mut self, id: DeliveryId, held: Held) {
+        if let (Some(due_at), false) = (due(held.delivery), self.fetching.contains_key(&id)) {
+            self.waiting.insert((due_at, id), held);
+        }
+    }
+
+    /// Waits until then in memory only.
+    pub(super) fn delay(&mut self, until: Timestamp, id: DeliveryId, held: Held) {
+        self.delayed.insert((until, id), held);
+    }
+
+    /// When the next one is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let soonest = [&self.waiting, &self.delayed].into_iter().filter_map(|held| Some(held.first_key_value()?.0.0));
+        soonest.min()
+    }
+
+    /// The next one that is due by `now`; its event is being fetched from here on.
+    pub(super) fn fall_due(&mut self, now: Timestamp) -> Option<DeliveryId> {
+        if self.next_due().is_none_or(|due_at| due_at > now) {
+            return None;
+        }
+        let delayed = self.delayed.first_key_value().is_some_and(|((due_at, _), _)| *due_at <= now);
+        let held = if delayed { &mut self.delayed } else { &mut self.waiting };
+        let ((_, id), held) = held.pop_first()?;
+        self.fetching.insert(id.clone(), held);
+        Some(id)
+    }
+
+    /// The event of a due delivery has come.
+    pub(super) fn fetched(&mut self, id: &DeliveryId) -> Option<Held> {
+        self.fetching.remove(id)
+    }
+
+    pub(super) fn fetching(&self) -> usize {
+        self.fetching.len()
+    }
+
+    /// Deliveries that wait, as far as they are in memory.
+    pub(super) fn is_delayed(&self, id: &DeliveryId) -> bool {
+        self.fetching.contains_key(id) || self.delayed.keys().any(|(_, delayed)| delayed == id)
+    }
+
+    /// Whether nothing of events up to `through` waits.
+    pub(super) fn is_settled(&self, through: crate::model::Seq) -> bool {
+        let within = |id: &DeliveryId| id.seq <= through;
+        matches!(self.stored, Stored::Nothing)
+            && self.late.is_empty()
+            && !self.fetching.keys().any(within)
+            && !self.waiting.keys().chain(self.delayed.keys()).any(|(_, id)| within(id))
+    }
+}
+
+pub(super) fn due(delivery: Delivery) -> Option<Timestamp> {
+    match delivery.state {
+        State::Pending { due_at } => Some(due_at),
+        _ => None,
+    }
+}

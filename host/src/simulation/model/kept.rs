@@ -1,0 +1,51 @@
+//! Whether the log has kept what it must.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use super::{Checked, Model, Violation, hold};
+use crate::log::EventLog as _;
+use crate::log::memory::MemoryLog;
+use crate::model::Event;
+use crate::simulation::guests::number;
+
+impl Model {
+    /// At a start, and in the end.
+    pub(in crate::simulation) fn compare(&self, log: &MemoryLog) -> Checked {
+        let Some(Ok(events)) = log.read(0, usize::MAX).now_or_never() else {
+            return Err(Violation("I1: the log cannot be read".into()));
+        };
+        self.events(&events)?;
+        let records = log.outcomes();
+        let kept = records.iter().map(|(id, record)| (id.clone(), record.call, record.outcome));
+        let known = self.records.iter().map(|((id, call), outcome)| (id.clone(), *call, *outcome));
+        hold!(kept.eq(known), "I5: the outcomes in the log are not those that were settled");
+        let dead = self.deliveries.iter().filter(|(_, known)| known.dead && !known.decided).map(|(id, _)| id);
+        hold!(log.dead().iter().eq(dead), "I9: the dead letters in the log are not those that died");
+        for ((consumer, key), value) in &self.state {
+            let kept = log.state_get(consumer, key).map_or(0, |(value, _)| number(&value));
+            hold!(kept == *value, "I11: {key} of {consumer} is {kept}, and should be {value}");
+        }
+        for consumer in self.everybody().into_keys() {
+            let Some(Ok(recovery)) = log.recover(consumer.clone()).now_or_never() else {
+                return Err(Violation(format!("I1: what is left for {consumer} cannot be read")));
+            };
+            hold!(recovery.paused == self.paused.contains(&consumer), "{consumer} is paused: {}", recovery.paused);
+            let held: BTreeSet<&String> =
+                self.held.keys().filter(|(name, _)| *name == consumer).map(|(_, key)| key).collect();
+            let kept: BTreeSet<&String> = recovery.held.iter().collect();
+            hold!(kept == held, "I10: dead letters of {consumer} hold {held:?}, the log says {kept:?}");
+        }
+        Ok(())
+    }
+
+    fn events(&self, events: &[Arc<Event>]) -> Checked {
+        hold!(events.len() == self.events.len(), "I1: {} events of {} are there", events.len(), self.events.len());
+        for (kept, known) in events.iter().zip(&self.events) {
+            hold!(**kept == **known, "I1: event {} is another one", known.seq);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,447 @@
+//! The steps of a schedule: which can be taken, and what each does.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::guests::Begun;
+use super::model::{Checked, hold};
+use super::plan::TYPES;
+use super::steps::Step;
+use super::world::World;
+use crate::clock::Clock as _;
+use crate::dispatch::scripted;
+use crate::log::{DeadDecision, DeadSelection, EventLog as _};
+use crate::model::outcome::StateWrite;
+use crate::model::{Envelope, Outcome, Payload, Report, StateChanges, Timestamp, Usage};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+impl World {
+    /// The next step: one of those that can be taken, as the mood has it.
+    pub(super) fn choose(&self) -> Step {
+        let possible = Step::ALL.iter().copied().filter(|step| self.can(*step));
+        let weighted: Vec<(u32, Step)> = possible.map(|step| (self.mood.weight(step), step)).collect();
+        self.dice.weighted(&weighted)
+    }
+
+    fn can(&self, step: Step) -> bool {
+        let anyway = matches!(step, Step::Wait | Step::WaitLong | Step::WallBack | Step::WallForward);
+        let Some(host) = &self.host else { return anyway || step == Step::Start };
+        if host.disk.has_failed() {
+            // The host stops itself; whatever happens until then.
+            return matches!(step, Step::Crash | Step::PowerLoss | Step::GuestEnds | Step::Wait)
+                && (step != Step::GuestEnds || !host.guests.running().is_empty());
+        }
+        let stopping = host.draining.is_some();
+        match step {
+            Step::Start => false,
+            Step::Ingest => !stopping,
+            Step::Repeat | Step::Contradict => !stopping && !self.sent.is_empty(),
+            Step::GuestEnds | Step::GuestSpins => !host.guests.running().is_empty(),
+            Step::Commit => !self.stalled && host.disk.has_writes(),
+            Step::Begin | Step::FsyncFails => host.disk.has_writes(),
+            Step::Tell => host.disk.has_untold(),
+            Step::Answer | Step::FailRead => host.disk.questions() > 0,
+            Step::Reload | Step::Stop => !stopping && host.activating.is_none(),
+            Step::Hurry => stopping,
+            Step::DiskFull => !self.full,
+            Step::DiskFree => self.full,
+            Step::Stall => !self.stalled,
+            Step::Unstall => self.stalled,
+            Step::Redrive | Step::Discard => !self.model.dead().is_empty(),
+            Step::Echo => host.disk.can_echo(),
+            Step::Pause => !self.plan.consumers.is_empty(),
+            Step::Resume => !self.model.paused.is_empty(),
+            Step::Release => !self.model.held.is_empty(),
+            _ => true,
+        }
+    }
+
+    pub(super) fn take(&mut self, step: Step) -> Checked {
+        match step {
+            Step::Ingest | Step::Repeat | Step::Contradict => self.ingest(step),
+            Step::GuestEnds => self.guest_ends(),
+            Step::GuestSpins => self.guest_spins(),
+            Step::Commit => {
+                self.commit()?;
+                if self.dice.percent(75) { self.tell(usize::MAX) } else { Ok(()) }
+            }
+            Step::Tell => self.tell(self.dice.within(1..=8) as usize),
+            Step::Wait => self.pass(Duration::from_millis(u64::from(self.dice.within(1..=3_000)))),
+            Step::WaitDue => self.wait_due(),
+            Step::WaitLong => self.pass(HOUR * self.dice.within(1..=48)),
+            Step::WallBack | Step::WallForward => self.set_wall(step),
+            Step::Crash => self.crash(self.dice.percent(50)),
+            // What was written and not synced may be there or not; what was not even written is not.
+            Step::PowerLoss => self.crash(self.dice.percent(20)),
+            Step::Start => self.start(),
+            Step::Reload => {
+                // Now and then the same manifest again.
+                self.plan = if self.dice.percent(90) { self.plan.changed(&self.dice) } else { self.plan.clone() };
+                self.deploy();
+                self.go_on()
+            }
+            Step::Stop => self.drain(),
+            Step::Hurry => self.hurry(),
+            Step::DiskFull | Step::DiskFree => {
+                self.full = step == Step::DiskFull;
+                Ok(())
+            }
+            Step::Stall | Step::Unstall => {
+                self.stalled = step == Step::Stall;
+                Ok(())
+            }
+            _ => self.meddle(step),
+        }?;
+        self.end_of_stop()
+    }
+
+    /// Steps that need a host.
+    fn meddle(&mut self, step: Step) -> Checked {
+        let Some(host) = &self.host else { return Ok(()) };
+        match step {
+            Step::Begin => host.disk.begin(),
+            Step::Answer => host.disk.answer(self.dice.below(64), true),
+            Step::FailRead => host.disk.answer(self.dice.below(64), false),
+            Step::FsyncFails => {
+                host.disk.begin();
+                host.disk.fail(self.dice.percent(50));
+                self.look()?;
+                self.model.failed = true;
+                return self.go_on();
+            }
+            Step::Redrive | Step::Discard => {
+                let id = self.dice.one(&self.model.dead()).clone();
+                let ids = if self.dice.percent(80) { vec![id] } else { vec![] };
+                let decision = if step == Step::Redrive { DeadDecision::Redrive } else { DeadDecision::Discard };
+                drop(host.disk.decide_dead(DeadSelection { ids, ..DeadSelection::default() }, decision));
+            }
+            Step::Pause => {
+                let names: Vec<_> = self.plan.consumers.keys().collect();
+                drop(host.disk.pause((*self.dice.one(&names)).clone(), true));
+            }
+            Step::Resume => {
+                let names: Vec<_> = self.model.paused.iter().collect();
+                drop(host.disk.pause((*self.dice.one(&names)).clone(), false));
+            }
+            Step::Release => {
+                let held: Vec<_> = self.model.held.keys().collect();
+                let (name, key) = (*self.dice.one(&held)).clone();
+                let keys = if self.dice.percent(70) { vec![key] } else { Vec::new() };
+                drop(host.disk.release(name, keys));
+            }
+            Step::Echo => host.disk.echo(self.dice.below(64)),
+            _ => {}
+        }
+        self.go_on()
+    }
+
+    fn ingest(&mut self, step: Step) -> Checked {
+        let events = match step {
+            Step::Ingest => {
+                let count = if self.dice.percent(15) { self.dice.within(2..=12) } else { 1 };
+                (0..count).map(|_| self.event()).collect()
+            }
+            _ => {
+                let mut events = vec![self.dice.one(&self.sent).clone()];
+                if step == Step::Contradict {
+                    events[0].subject = Some(format!("not {:?}", events[0].subject));
+                }
+                if self.dice.percent(30) {
+                    events.insert(self.dice.below(2), self.event());
+                }
+                events
+            }
+        };
+        if step != Step::Contradict {
+            self.sent.extend(events.iter().cloned());
+        }
+        self.say(|_| format!("    sends {}", events.iter().map(|e| e.id.as_str()).collect::<Vec<_>>().join(" ")));
+        self.send(events);
+        self.go_on()
+    }
+
+    fn event(&mut self) -> Envelope {
+        self.ids += 1;
+        let id = self.ids;
+        let mut envelope = scripted::envelope(&format!("e{id}"), self.dice.pick(&TYPES));
+        if self.dice.percent(10) {
+            let later = Duration::from_secs(u64::from(self.dice.within(0..=120)));
+            envelope.not_before = Some(self.clock.now().plus(later));
+        }
+        let poison = self.dice.percent(8);
+        // A few lack what the manifest wants to know.
+        let key =
+            if self.dice.percent(4) { "null".into() } else { format!("\"{}\"", self.dice.pick(&["a", "b", "c"])) };
+        let mark = if self.dice.percent(2) { "null".into() } else { format!("\"m{}\"", self.dice.within(1..=30)) };
+        let data = format!(r#"{{"k":{key},"m":{mark},"id":{id},"poison":{poison}}}"#);
+        envelope.payload = Some(Payload { content_type: "application/json".into(), data: Bytes::from(data) });
+        envelope
+    }
+
+    fn guest_ends(&mut self) -> Checked {
+        let Some(host) = &self.host else { return Ok(()) };
+        let token = *self.dice.one(&host.guests.running());
+        let Some(begun) = host.guests.begun(token) else { return Ok(()) };
+        let reports = self.reports(&begun);
+        self.end_guest(&begun, reports)
+    }
+
+    fn end_guest(&mut self, begun: &Begun, reports: Result<Vec<Report>, Report>) -> Checked {
+        self.say(|_| {
+            let word = |report: &Report| format!("{:?}", report.outcome);
+            let words = match &reports {
+                Ok(reports) => reports.iter().map(word).collect::<Vec<_>>().join(" "),
+                Err(report) => format!("as a whole {}", word(report)),
+            };
+            format!("    call {} is {words}", begun.token)
+        });
+        let Some(host) = &self.host else { return Ok(()) };
+        self.model.ended(begun, &reports);
+        host.guests.end(begun.token, reports);
+        self.go_on()
+    }
+
+    fn guest_spins(&mut self) -> Checked {
+        if let Some(host) = &self.host {
+            host.guests.spin(*self.dice.one(&host.guests.running()));
+        }
+        Ok(())
+    }
+
+    /// What a call comes to, for each of its deliveries.
+    fn reports(&self, begun: &Begun) -> Result<Vec<Report>, Report> {
+        let poison = |at: usize| is_poison(&begun.calls[at].event.envelope);
+        if !begun.batch {
+            return Ok(vec![self.report(begun, poison(0), true)]);
+        }
+        // A poisonous item takes the whole call down, or only fails.
+        if (0..begun.calls.len()).any(poison) && self.dice.percent(70) {
+            return Err(self.report(begun, true, false));
+        }
+        let mut effects = true;
+        let each = (0..begun.calls.len()).map(|at| {
+            let report = self.report(begun, poison(at), effects);
+            // The first that is done carries what the call published and wrote.
+            effects &= report.outcome != Outcome::Done;
+            report
+        });
+        Ok(each.collect())
+    }
+
+    fn report(&self, begun: &Begun, poison: bool, effects: bool) -> Report {
+        let took = self.clock.monotonic().saturating_sub(begun.at);
+        let outcome = if poison {
+            Outcome::Trapped
+        } else {
+            let calm = if self.faultless { 1_000 } else { 55 };
+            self.dice.weighted(&[
+                (calm, Outcome::Done),
+                (12, Outcome::Retry),
+                (5, Outcome::Defer),
+                (4, Outcome::Reject),
+                (6, Outcome::Trapped),
+                (2, Outcome::OutOfFuel),
+                (2, Outcome::OutOfMemory),
+                (2, Outcome::OverLimit),
+                (2, Outcome::Refused),
+            ])
+        };
+        let mut report = Report::bare(outcome, None, begun.started_at);
+        report.usage = Usage { duration: took, ..Usage::default() };
+        if matches!(outcome, Outcome::Retry | Outcome::Defer) && self.dice.percent(50) {
+            report.after = Some(Duration::from_millis(u64::from(self.dice.within(0..=10_000))));
+        }
+        // A guest that fails has asked for effects as well: nobody must see them.
+        if effects && self.dice.percent(50) {
+            report.state = self.writes(begun);
+        }
+        if effects && !self.faultless && self.dice.percent(15) {
+            report.published = self.published(begun);
+        }
+        report
+    }
+
+    fn writes(&self, begun: &Begun) -> StateChanges {
+        let mut changes = StateChanges::default();
+        for (key, (number, version)) in &begun.state {
+            if self.dice.percent(60) {
+                changes.reads.insert((*key).into(), *version);
+                // Now and then more than the quota allows.
+                let filling = if self.dice.percent(2) { " ".repeat(100) } else { String::new() };
+                let value = Bytes::from(format!("{}{filling}", number + 1));
+                changes.writes.insert((*key).into(), StateWrite::Set { value, expires_at: None });
+            }
+        }
+        changes
+    }
+
+    fn published(&self, begun: &Begun) -> Vec<Envelope> {
+        let call = &begun.calls[0];
+        let cause = &call.event.envelope;
+        if cause.depth >= begun.spec.limits.chain_depth {
+            return Vec::new();
+        }
+        let id = begun.ids().next().unwrap();
+        let one = |n: u32| {
+            let mut envelope = scripted::envelope(&format!("{id}#{n}"), self.dice.pick(&TYPES));
+            envelope.source = format!("/consumers/{}", begun.spec.name);
+            envelope.causation_id = Some(cause.id.clone());
+            envelope.depth = cause.depth + 1;
+            envelope
+        };
+        (0..self.dice.within(1..=2)).map(one).collect()
+    }
+
+    pub(super) fn pass(&mut self, by: Duration) -> Checked {
+        self.advance(by)?;
+        self.time_out()
+    }
+
+    /// Guests whose time is up are stopped by the sandbox.
+    fn time_out(&mut self) -> Checked {
+        let over = self.host.as_ref().map(|host| host.guests.over_time()).unwrap_or_default();
+        for token in over {
+            let Some(begun) = self.host.as_ref().and_then(|host| host.guests.begun(token)) else { continue };
+            let mut report = Report::bare(Outcome::TimedOut, None, begun.started_at);
+            report.usage.duration = begun.spec.limits.timeout;
+            self.end_guest(&begun, if begun.batch { Err(report) } else { Ok(vec![report]) })?;
+        }
+        Ok(())
+    }
+
+    fn wait_due(&mut self) -> Checked {
+        let now = self.clock.now();
+        let due = self.model.unfinished().map(|(_, known)| known.due).filter(|due| *due > now).min();
+        let wait = due.map_or(Duration::from_secs(1), |due| due.since(now));
+        self.pass(wait.min(TEN_YEARS * 2))
+    }
+
+    fn set_wall(&mut self, step: Step) -> Checked {
+        let by = *self.dice.one(&[HOUR, TEN_YEARS]);
+        let micros = i64::try_from(by.as_micros()).unwrap();
+        let now = self.clock.now();
+        let wall = if step == Step::WallBack { Timestamp(now.0 - micros) } else { now.plus(by) };
+        self.clock.set(wall);
+        self.go_on()
+    }
+
+    /// When nothing is in hand any more, a stop comes to its end.
+    fn end_of_stop(&mut self) -> Checked {
+        if self.is_drained() && !self.full && !self.stalled {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    /// No more trouble, and only time: every delivery must reach its end.
+    pub(super) fn come_to_rest(&mut self) -> Checked {
+        (self.full, self.stalled, self.faultless) = (false, false, true);
+        self.until_idle()?;
+        if self.host.as_ref().is_some_and(|host| host.disk.has_failed()) {
+            self.crash(true)?;
+        }
+        if self.host.as_ref().is_some_and(|host| host.draining.is_some()) {
+            self.end_stop_now()?;
+        }
+        // What was on its way when the disk was full may have kept it from starting.
+        while self.host.is_none() {
+            self.start()?;
+            self.until_idle()?;
+        }
+        // Consumers that are gone keep their work: it goes on when they are back.
+        let everybody = self.model.everybody();
+        self.plan = self.plan.with(&everybody);
+        self.deploy();
+        self.settle_down()?;
+
+        let head = self.model.head();
+        let mut settled = self.believes_settled(head)?;
+        for _ in 0..5 {
+            if !settled {
+                self.pass(Duration::from_secs(1))?;
+                self.until_idle()?;
+                settled = self.believes_settled(head)?;
+            }
+        }
+        hold!(settled, "I21: everything is over, and the dispatcher has more to do: {}", self.standings());
+        self.drain()?;
+        self.end_stop_now()?;
+        self.start()?;
+        self.settle_down()
+    }
+
+    fn end_stop_now(&mut self) -> Checked {
+        self.hurry()?;
+        for _ in 0..20 {
+            self.commit()?;
+            self.tell(usize::MAX)?;
+            if self.is_drained() {
+                return self.close();
+            }
+        }
+        hold!(false, "I24: the stop does not end");
+        Ok(())
+    }
+
+    /// Until the host has taken in what it was given.
+    fn until_idle(&mut self) -> Checked {
+        while self.host.as_ref().is_some_and(|host| host.disk.has_writes() || host.disk.has_untold()) {
+            self.commit()?;
+            self.tell(usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Until nothing that can be done is left to do.
+    fn settle_down(&mut self) -> Checked {
+        let enough = 100 + 40 * self.model.unfinished().count();
+        for _ in 0..enough {
+            self.commit()?;
+            self.tell(usize::MAX)?;
+            let Some(host) = &self.host else { return Ok(()) };
+            let running = host.guests.running();
+            for token in &running {
+                let Some(begun) = self.host.as_ref().and_then(|host| host.guests.begun(*token)) else { continue };
+                let reports = self.reports(&begun);
+                self.end_guest(&begun, reports)?;
+            }
+            let Some(host) = &self.host else { return Ok(()) };
+            let busy =
+                !running.is_empty() || host.disk.has_writes() || host.disk.has_untold() || host.activating.is_some();
+            if !busy {
+                if !self.has_work() {
+                    return Ok(());
+                }
+                self.let_go();
+                self.wait_due()?;
+            }
+        }
+        let left: Vec<String> = self.model.unfinished().map(|(id, known)| format!("{id} {known:?}")).take(5).collect();
+        hold!(false, "I21: no end is in sight for {}; {}", left.join(", "), self.standings());
+        Ok(())
+    }
+
+    /// What waits for a person gets one.
+    fn let_go(&self) {
+        let Some(host) = &self.host else { return };
+        for name in &self.model.paused {
+            drop(host.disk.pause(name.clone(), false));
+        }
+        for (name, key) in self.model.held.keys() {
+            drop(host.disk.release(name.clone(), vec![key.clone()]));
+        }
+    }
+
+    /// Whether consumers that are deployed have work left.
+    fn has_work(&self) -> bool {
+        self.model.unfinished().any(|(id, _)| self.plan.consumers.contains_key(&id.consumer))
+    }
+}
+
+fn is_poison(envelope: &Envelope) -> bool {
+    let data = envelope.payload.as_ref().map_or(&b""[..], |payload| &payload.data);
+    data.ends_with(b"\"poison\":true}")
+}

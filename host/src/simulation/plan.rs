@@ -1,0 +1,195 @@
+//! Deployments as a schedule makes them up.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::guests::{Guest, Guests};
+use crate::dispatch::scripted;
+use crate::log::Activation;
+use crate::model::breaker::BreakerPolicy;
+use crate::model::flow::Rate;
+use crate::model::retry::{Backoff, Jitter, RetryPolicy};
+use crate::model::spec::{
+    BatchSpec, Ceilings, DeliverySpec, Deployment, IdempotencySpec, KeySpec, Mode, OnDead, OrderSpec, Retention,
+    ServerSpec, ShareSpec, StartFrom,
+};
+use crate::model::{ConsumerName, ConsumerSpec, Digest, Expression, Generation, TypePattern};
+use crate::registry::catalogue::Catalogue;
+use crate::registry::{Consumer, Snapshot};
+
+const NAMES: [&str; 6] = ["audit", "billing", "mail", "search", "stock", EPHEMERAL];
+pub(super) const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.counted", "user.joined"];
+/// How many events may cause one another, for every consumer.
+pub(super) const CHAIN_DEPTH: u32 = 3;
+const PATTERNS: [&str; 6] = ["order.*", "order.created", "stock.*", "**", "user.joined", "tidegate.**"];
+
+/// It is ephemeral whenever it is deployed; the others never are.
+pub(super) const EPHEMERAL: &str = "tail";
+
+/// What a consumer is deployed as.
+#[derive(Clone)]
+pub(super) struct Deployed {
+    pub(super) spec: Arc<ConsumerSpec>,
+    pub(super) digest: Digest,
+}
+
+/// A manifest with its components.
+#[derive(Clone)]
+pub(super) struct Plan {
+    /// How many came before it; what its digest is made of.
+    number: u64,
+    pub(super) slots: u32,
+    pub(super) consumers: BTreeMap<ConsumerName, Deployed>,
+}
+
+impl Plan {
+    pub(super) fn first(dice: &Dice) -> Self {
+        let mut plan = Self { number: 1, slots: dice.within(1..=8), consumers: BTreeMap::new() };
+        for name in NAMES.iter().take(dice.within(1..=4) as usize) {
+            plan.add(name, dice);
+        }
+        plan
+    }
+
+    /// The next manifest: something in it is new.
+    pub(super) fn changed(&self, dice: &Dice) -> Self {
+        let mut plan = Self { number: self.number + 1, ..self.clone() };
+        for _ in 0..dice.within(1..=2) {
+            let name = dice.pick(&NAMES);
+            match dice.within(0..=9) {
+                0..=2 => drop(plan.consumers.remove(&ConsumerName::new(name).unwrap())),
+                3..=7 => plan.add(name, dice),
+                _ => plan.slots = dice.within(1..=8),
+            }
+        }
+        plan
+    }
+
+    /// With these consumers as well, as they were deployed last.
+    pub(super) fn with(&self, others: &BTreeMap<ConsumerName, Deployed>) -> Self {
+        let mut plan = Self { number: self.number + 1, ..self.clone() };
+        for (name, deployed) in others {
+            plan.consumers.entry(name.clone()).or_insert_with(|| deployed.clone());
+        }
+        plan
+    }
+
+    fn add(&mut self, name: &str, dice: &Dice) {
+        let mut spec = scripted::spec(name, dice.pick(&PATTERNS));
+        if dice.percent(30) {
+            let mut second = spec.subscriptions[0].clone();
+            second.pattern = TypePattern::new(dice.pick(&PATTERNS)).unwrap();
+            spec.subscriptions.push(second);
+        }
+        spec.limits.concurrency = dice.within(1..=4);
+        spec.limits.timeout = Duration::from_secs(u64::from(dice.within(1..=30)));
+        spec.retry = RetryPolicy {
+            attempts: dice.within(1..=5),
+            backoff: *dice.one(&[Backoff::Exponential, Backoff::Linear, Backoff::Fixed]),
+            initial: Duration::from_millis(u64::from(dice.within(0..=2_000))),
+            jitter: *dice.one(&[Jitter::Full, Jitter::Equal, Jitter::None]),
+            ..RetryPolicy::default()
+        };
+        spec.limits.chain_depth = CHAIN_DEPTH;
+        spec.grants.state = Some(64);
+        spec.delivery = delivery(dice);
+        if name == EPHEMERAL {
+            spec.delivery = DeliverySpec { mode: Mode::Ephemeral, ..DeliverySpec::default() };
+        }
+        let digest = Digest::of(format!("{name} {}", dice.draw()).as_bytes());
+        self.consumers.insert(spec.name.clone(), Deployed { spec: Arc::new(spec), digest });
+    }
+
+    pub(super) fn activation(&self) -> Activation {
+        let subscribed =
+            |(name, deployed): (&ConsumerName, &Deployed)| (name.clone(), deployed.spec.subscriptions.clone());
+        Activation {
+            digest: self.digest(),
+            subscriptions: self.consumers.iter().map(subscribed).collect(),
+            from: self.consumers.iter().map(|(name, deployed)| (name.clone(), deployed.spec.delivery.from)).collect(),
+        }
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&self.number.to_be_bytes());
+        Digest(bytes)
+    }
+
+    pub(super) fn snapshot(&self, guests: &Arc<Guests>) -> Snapshot {
+        let deployment = Arc::new(self.deployment());
+        let loaded = |(name, deployed): (&ConsumerName, &Deployed)| {
+            let Deployed { spec, digest } = deployed.clone();
+            let handler = Arc::new(Guest { spec: spec.clone(), digest, guests: guests.clone() });
+            (name.clone(), Consumer { spec, digest, handler })
+        };
+        Snapshot {
+            generation: Generation(0),
+            catalogue: Arc::new(Catalogue::new(&deployment)),
+            deployment,
+            consumers: Arc::new(self.consumers.iter().map(loaded).collect()),
+        }
+    }
+
+    fn deployment(&self) -> Deployment {
+        let day = Duration::from_secs(86_400);
+        Deployment {
+            server: ServerSpec { listen: ([127, 0, 0, 1], 0).into(), hosts: vec![], tokens: vec![], grace: day },
+            database: "simulated.db".into(),
+            folder: None,
+            retention: Retention { events: day, outcomes: day },
+            ceilings: Ceilings { attempts: self.slots, ..Ceilings::default() },
+            events: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            schedules: BTreeMap::new(),
+        }
+    }
+}
+
+/// How deliveries reach a consumer: mostly simple, sometimes with everything.
+fn delivery(dice: &Dice) -> DeliverySpec {
+    let rich = if dice.percent(30) { 40 } else { 8 };
+    let some = || dice.percent(rich);
+    let seconds = |range| Duration::from_secs(u64::from(dice.within(range)));
+    let mut spec = DeliverySpec::default();
+    if dice.percent(40) {
+        let by = if dice.percent(20) { KeySpec::One } else { KeySpec::Of(expression("data.k")) };
+        spec.order = Some(OrderSpec { by, on_dead: dice.pick(&[OnDead::Continue, OnDead::Hold]) });
+    } else if some() {
+        spec.share = Some(ShareSpec { key: expression("data.k"), limit: dice.within(1..=3) });
+    }
+    if some() {
+        spec.idempotency = Some(IdempotencySpec { key: expression("data.m"), window: seconds(10..=7_200) });
+    }
+    if some() {
+        spec.rate = Some(Rate { count: dice.within(1..=20), per: seconds(1..=10) });
+    }
+    if some() {
+        spec.breaker =
+            Some(BreakerPolicy { failures: dice.within(1..=4), window: seconds(5..=60), recovery: seconds(1..=30) });
+    }
+    if some() {
+        spec.batch = Some(BatchSpec {
+            size: dice.within(2..=5),
+            wait: Duration::from_millis(u64::from(dice.within(0..=3_000))),
+        });
+    }
+    if some() {
+        spec.expires_after = Some(seconds(30..=7_200));
+    }
+    if some() {
+        spec.from = dice.pick(&[StartFrom::Start, StartFrom::Sequence(5), StartFrom::End]);
+    }
+    spec
+}
+
+/// Read once: what is read is the same every time.
+fn expression(source: &'static str) -> Expression {
+    thread_local! {
+        static READ: RefCell<BTreeMap<&'static str, Expression>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    READ.with_borrow_mut(|read| read.entry(source).or_insert_with(|| Expression::parse(source).unwrap()).clone())
+}

@@ -1,0 +1,78 @@
+//! Runs schedules, and says which one failed.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::steps::Coverage;
+use super::{Failure, STEPS, replay, schedule, shorten};
+
+const SCHEDULES: u64 = 10_000;
+const THREADS: u64 = 2;
+const TRACE_MAX: usize = 80;
+/// Failures after which a run ends.
+const FAILURES_MAX: usize = 40;
+
+fn given(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Schedules from seed 1 on, until enough have failed.
+fn run(schedules: u64) -> (Coverage, Vec<Failure>) {
+    let next = AtomicU64::new(1);
+    let failed = AtomicUsize::new(0);
+    let work = || {
+        let (mut coverage, mut failures) = (Coverage::default(), Vec::new());
+        while failed.load(Ordering::Relaxed) < FAILURES_MAX {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > schedules {
+                break;
+            }
+            match schedule(seed, STEPS) {
+                Ok(seen) => coverage.add(seen),
+                Err(failure) => {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    failures.push(failure);
+                }
+            }
+        }
+        (coverage, failures)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let (mut coverage, mut failures) = (Coverage::default(), Vec::new());
+        for thread in threads {
+            let (seen, failed) = thread.join().unwrap();
+            coverage.add(seen);
+            failures.extend(failed);
+        }
+        failures.sort_by_key(|failure: &Failure| failure.seed);
+        (coverage, failures)
+    })
+}
+
+fn explain(seed: u64) -> String {
+    let (trace, result) = replay(seed, shorten(seed));
+    let skipped = trace.len().saturating_sub(TRACE_MAX);
+    let what = result.err().map_or_else(|| "(not again)".into(), |violation| violation.0);
+    format!("{}\n\nseed {seed}: {what}\nagain: TIDEGATE_SEED={seed}", trace[skipped..].join("\n"))
+}
+
+#[test]
+fn schedules() {
+    if let Some(seed) = given("TIDEGATE_SEED") {
+        let (trace, result) = replay(seed, shorten(seed));
+        println!("{}", trace.join("\n"));
+        assert!(result.is_ok(), "seed {seed}: {:?}", result.err());
+        return;
+    }
+    let schedules = given("TIDEGATE_SCHEDULES").unwrap_or(SCHEDULES);
+    let began = Instant::now();
+    let (coverage, failures) = run(schedules);
+    coverage.print();
+    println!("in {:.1} s", began.elapsed().as_secs_f64());
+    if let Some(first) = failures.first() {
+        let seen: Vec<String> = failures.iter().map(|Failure { seed, what }| format!("seed {seed}: {what}")).collect();
+        panic!("{}\n\n{}", explain(first.seed), seen.join("\n"));
+    }
+    assert_eq!(coverage.missing(), Vec::<String>::new(), "never happened");
+}
