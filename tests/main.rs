@@ -16,6 +16,7 @@ mod greedy;
 mod hostile;
 mod https;
 mod metrics;
+mod pause;
 mod pressure;
 mod reload;
 mod replay;
