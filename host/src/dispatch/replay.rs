@@ -11,17 +11,17 @@ use crate::clock::Clock;
 use crate::log::{Error, EventLog};
 use crate::model::Seq;
 use crate::model::flow::{Pacer, Rate};
-use crate::model::replay::{Replay, ReplayStatus, ReplayStep};
+use crate::model::replay::{OPEN_MAX, Replay, ReplayStatus, ReplayStep};
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
 /// Events looked at in one step.
-const PAGE_EVENTS: usize = 512;
+const PAGE_EVENTS: usize = 256;
 /// Until there may be room again for more deliveries, or the log can be read again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const FAILED_AGAIN: Duration = Duration::from_secs(1);
-/// Deliveries of a replay with a rate that are made at once.
-const PACED_MAX: u64 = 100;
+/// Deliveries made in one step, so that others do not wait long for the log.
+const STEP_MAX: u64 = 100;
 
 /// Tells the loop that a replay was begun.
 #[derive(Clone, Default)]
@@ -102,7 +102,7 @@ impl Replayer {
     async fn step(&self, replay: &Replay, pacer: &mut Pacer) -> Result<Went, Error> {
         let (now, spec) = (self.clock.monotonic(), &replay.spec);
         let room = match spec.rate {
-            None => u64::MAX,
+            None => STEP_MAX,
             Some(rate) if pacer.free_at(rate, now) > now => return Ok(Went::Until(pacer.free_at(rate, now))),
             Some(rate) => burst(*pacer, rate, now),
         };
@@ -128,7 +128,7 @@ impl Replayer {
 /// How many may be made at once.
 fn burst(mut pacer: Pacer, rate: Rate, now: Duration) -> u64 {
     let mut room = 0;
-    while room < PACED_MAX && pacer.free_at(rate, now) <= now {
+    while room < STEP_MAX && pacer.free_at(rate, now) <= now {
         pacer.take(rate, now);
         room += 1;
     }
@@ -141,6 +141,6 @@ fn went(after: &Replay, made: u64, wanted: Seq, now: Duration) -> Went {
         return Went::On;
     }
     // As many as may be are not final: there is room again when some are.
-    let is_full = after.position < wanted && (made == 0 || after.spec.rate.is_none());
+    let is_full = after.position < wanted && (made == 0 || after.open >= OPEN_MAX);
     if is_full { Went::Until(now + AGAIN_AFTER) } else { Went::On }
 }

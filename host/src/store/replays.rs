@@ -46,13 +46,20 @@ impl Writer {
             return Ok(None);
         }
         let known = depth::known(&self.conn)?;
-        let mut finals = Vec::with_capacity(step.deliveries.len());
-        for (seq, consumer) in &step.deliveries {
-            finals.push(is_final(&self.conn, &known, *seq, consumer)?);
-        }
-        let mut ready = finals.iter();
+        // Nothing is looked at beyond what there is room for: others wait for the writer.
+        let (mut finals, mut failed) = (Vec::new(), None);
         let room = step.room.min(OPEN_MAX.saturating_sub(replay.open));
-        let (taken, position) = fit(step, room, |_| *ready.next().unwrap_or(&false));
+        let (taken, position) = fit(step, room, |(seq, consumer)| {
+            let answer = is_final(&self.conn, &known, *seq, consumer).unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                false
+            });
+            finals.push(answer);
+            answer
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let (mut made, mut skipped) = (Vec::new(), 0_u64);
         for ((seq, consumer), is_final) in step.deliveries.iter().zip(finals).take(taken) {
             if !is_final {
