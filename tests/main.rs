@@ -6,6 +6,7 @@
     reason = "a test that cannot go on must say so and end"
 )]
 
+mod backup;
 mod bad_input;
 mod commands;
 mod crash;
@@ -15,7 +16,10 @@ mod greedy;
 mod hostile;
 mod https;
 mod metrics;
+mod pause;
+mod pressure;
 mod promises;
 mod reload;
+mod replay;
 mod stop;
 mod tidy;

@@ -168,8 +168,7 @@ fn list(args: &List, context: &mut Context) -> Result<(), Error> {
         return Ok(());
     }
     let Some(last) = shown.last() else {
-        context.out.tip("No dead letters fit.");
-        return Ok(());
+        return context.out.none("no dead letters fit");
     };
     context.out.table(&table(&shown))?;
     context.out.tip(format!(

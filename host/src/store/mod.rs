@@ -5,6 +5,7 @@
 //! Everyone else reads through connections that cannot write. Nothing here opens the live database files itself: a
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
+pub mod backup;
 mod chain;
 mod checkpoint;
 mod claims;
@@ -20,9 +21,11 @@ mod names;
 mod outcomes;
 pub mod read;
 mod recovery;
+mod replays;
 mod retention;
 mod row;
 mod state;
+mod tallies;
 mod verify;
 mod waiting;
 pub mod watermark;
@@ -41,7 +44,7 @@ pub use outcomes::OutcomeRow;
 pub use read::Reader;
 pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
-pub use verify::whole as verify;
+pub use verify::{Progress, whole as verify};
 pub use waiting::WaitingRow;
 pub use writer::{Due, Opening, Writer};
 
@@ -90,6 +93,8 @@ pub enum Error {
     Foreign { path: PathBuf },
     #[error("the database has schema {found} and this build knows {known}; use a newer tidegate")]
     Newer { found: i32, known: i32 },
+    #[error("stopped before it was finished")]
+    Cancelled,
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }

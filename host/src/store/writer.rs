@@ -15,6 +15,7 @@ use super::chain::Head;
 use super::checkpoint::tolerate;
 use super::file::{Lock, LockInfo, check_file_system, create_if_missing, real_path};
 use super::names::Names;
+use super::tallies::Tallies;
 use super::{Error, OpenError, claims, connect, migrate, verify};
 
 /// Pages in the write-ahead log after which they are carried over to the database, without waiting for anyone.
@@ -53,6 +54,7 @@ pub struct Opening {
 pub struct Writer {
     pub(super) conn: Connection,
     pub(super) names: Names,
+    pub(super) tallies: Tallies,
     pub(super) head: Head,
     /// Of the last state write of any consumer.
     pub(super) state_version: u64,
@@ -94,6 +96,7 @@ impl Writer {
         let store = Self {
             conn,
             names: Names::default(),
+            tallies: Tallies::default(),
             head,
             state_version,
             committed: (head, state_version),
@@ -150,6 +153,7 @@ impl Writer {
 
     /// Durable when it returns.
     pub fn commit(&mut self) -> Result<(), Error> {
+        self.tallies.write(&self.conn)?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         self.names.committed();
         self.committed = (self.head, self.state_version);
@@ -160,6 +164,7 @@ impl Writer {
     pub fn rollback(&mut self) -> Result<(), Error> {
         (self.head, self.state_version) = self.committed;
         self.names.rolled_back();
+        self.tallies.forget();
         if !self.conn.is_autocommit() {
             self.conn.prepare_cached("ROLLBACK")?.execute([])?;
         }
@@ -168,12 +173,12 @@ impl Writer {
 
     /// Runs `work` so that it leaves no trace unless it answers `true`.
     pub fn all_or_nothing<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<(bool, T), Error>) -> Result<T, Error> {
-        let before = (self.head, self.state_version);
+        let before = (self.head, self.state_version, self.tallies.clone());
         self.conn.prepare_cached("SAVEPOINT part")?.execute([])?;
         let (keep, value) = work(self)?;
         if !keep {
             self.conn.prepare_cached("ROLLBACK TO part")?.execute([])?;
-            (self.head, self.state_version) = before;
+            (self.head, self.state_version, self.tallies) = before;
             self.names.partly_rolled_back();
         }
         self.conn.prepare_cached("RELEASE part")?.execute([])?;
