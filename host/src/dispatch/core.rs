@@ -83,10 +83,18 @@ pub enum Action {
     Lost(ConsumerName, u64),
 }
 
+/// A consumer whose recovery is under way.
+struct Joining {
+    /// As it is deployed.
+    consumer: Option<Consumer>,
+    /// What became durable meanwhile, which the recovery may have been read too early to know.
+    missed: Vec<Commit>,
+}
+
 pub struct Core {
     lanes: BTreeMap<ConsumerName, Lane>,
-    /// Consumers whose recovery is under way, as they are deployed.
-    joining: BTreeMap<ConsumerName, Option<Consumer>>,
+    /// Consumers whose recovery is under way.
+    joining: BTreeMap<ConsumerName, Joining>,
     prepared: Option<Snapshot>,
     generation: Generation,
     live_from: Seq,
@@ -146,7 +154,7 @@ impl Core {
         match wake {
             Wake::Commit(commit) => self.committed(commit, now, actions),
             Wake::Prepared(snapshot) => self.prepared = snapshot,
-            Wake::Recovered(name, recovery) => self.recovered(name, recovery),
+            Wake::Recovered(name, recovery) => self.recovered(name, recovery, now),
             Wake::Page(name, events) => {
                 let head = self.head;
                 self.with(&name, |lane| match events {
@@ -196,14 +204,26 @@ impl Core {
             }
             Commit::Redriven(waiting) => {
                 for waiting in waiting {
-                    self.with(&waiting.id.consumer.clone(), |lane| lane.wait(waiting));
+                    let name = waiting.id.consumer.clone();
+                    self.tell(&name, Commit::Redriven(vec![waiting]), now);
                 }
             }
-            Commit::Paused(name, paused) => self.with(&name, |lane| lane.pause(paused)),
-            Commit::Released(name, keys) => self.with(&name, |lane| lane.released(&keys, now)),
+            Commit::Paused(ref name, _) | Commit::Released(ref name, _) => {
+                let name = name.clone();
+                self.tell(&name, commit, now);
+            }
             Commit::Activated(activated) => self.activated(activated, actions),
             // The attempt that is settled reports by itself.
             Commit::Settled(..) => {}
+        }
+    }
+
+    /// Tells a lane what concerns it alone; or keeps it until there is one.
+    fn tell(&mut self, name: &ConsumerName, commit: Commit, now: Moment) {
+        match (self.lanes.get_mut(name), self.joining.get_mut(name)) {
+            (Some(lane), _) => told(lane, commit, now),
+            (None, Some(joining)) => joining.missed.push(commit),
+            (None, None) => {}
         }
     }
 
@@ -223,20 +243,22 @@ impl Core {
             lane.deploy(activated.from, durable.get(name).copied().cloned());
         }
         for (name, joining) in &mut self.joining {
-            *joining = durable.get(name).copied().cloned();
+            joining.consumer = durable.get(name).copied().cloned();
         }
         for (name, consumer) in durable {
             if !self.lanes.contains_key(&name) && !self.joining.contains_key(&name) {
-                self.joining.insert(name.clone(), Some(consumer.clone()));
+                let joining = Joining { consumer: Some(consumer.clone()), missed: Vec::new() };
+                self.joining.insert(name.clone(), joining);
                 actions.push(Action::Recover(name));
             }
         }
     }
 
-    fn recovered(&mut self, name: ConsumerName, recovery: Recovery) {
-        let Some(consumer) = self.joining.remove(&name) else { return };
+    fn recovered(&mut self, name: ConsumerName, recovery: Recovery, now: Moment) {
+        let Some(Joining { consumer, missed }) = self.joining.remove(&name) else { return };
         let mut lane = Lane::new(name.clone(), recovery);
         lane.deploy(self.live_from, consumer);
+        missed.into_iter().for_each(|commit| told(&mut lane, commit, now));
         self.lanes.insert(name, lane);
     }
 
@@ -372,6 +394,16 @@ impl Core {
     pub fn standings(&self) -> impl Iterator<Item = (&ConsumerName, Standing)> {
         let lanes = self.lanes.iter().map(|(name, lane)| (name, lane.standing()));
         lanes.chain(self.streams.standings())
+    }
+}
+
+/// What concerns one consumer alone.
+fn told(lane: &mut Lane, commit: Commit, now: Moment) {
+    match commit {
+        Commit::Redriven(waiting) => waiting.into_iter().for_each(|waiting| lane.wait(waiting)),
+        Commit::Paused(_, paused) => lane.pause(paused),
+        Commit::Released(_, keys) => lane.released(&keys, now),
+        _ => {}
     }
 }
 
