@@ -174,12 +174,17 @@ impl Lane {
             Left::Settled { next, hold, .. } => self.settled(ready, next, hold, now),
             Left::Conflict(delivery) => {
                 let ready = Ready { delivery, conflicts: ready.conflicts + 1, ..ready };
-                if ready.conflicts >= CONFLICTS_MAX {
+                if self.is_suspect(&ready.id) {
+                    self.suspects.push_front(ready);
+                } else if ready.conflicts >= CONFLICTS_MAX {
                     self.alone.push_back(ready);
                 } else {
                     self.gathering_since.get_or_insert(now.monotonic);
                     self.queues.push_front(ready);
                 }
+            }
+            Left::Apart(delivery, _) if self.is_suspect(&ready.id) => {
+                self.suspects.push_front(Ready { delivery, single: true, ..ready });
             }
             Left::Apart(delivery, _) => {
                 self.gathering_since.get_or_insert(now.monotonic);
