@@ -6,6 +6,7 @@
     reason = "a test that cannot go on must say so and end"
 )]
 
+mod backup;
 mod bad_input;
 mod commands;
 mod crash;
@@ -13,7 +14,12 @@ mod delivery;
 mod disk;
 mod greedy;
 mod hostile;
+mod https;
 mod metrics;
+mod pause;
+mod pressure;
+mod promises;
 mod reload;
+mod replay;
 mod stop;
 mod tidy;

@@ -1,6 +1,8 @@
 //! Editing the manifest and the components while the host runs.
 
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -149,6 +151,57 @@ fn a_component_half_written_is_never_run_and_the_whole_one_is() {
     assert_eq!(host.client().post("/events", &order(1)).unwrap().status, 202);
     project.ok(&["wait", "--timeout", "60s"]);
     assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE outcome = 'done' AND generation = 2"), 1);
+}
+
+/// Puts something in the place of a component that cannot be read as one: a word for it, and what puts it there.
+type Obstacle = (&'static str, fn(&Path));
+
+const OBSTACLES: [Obstacle; 5] = [
+    ("a folder", |path| std::fs::create_dir(path).unwrap()),
+    ("a link to nowhere", |path| symlink("nowhere.wasm", path).unwrap()),
+    ("a link to a file of the kernel's that blocks", |path| symlink("/proc/kmsg", path).unwrap()),
+    ("a pipe that nobody writes to", |path| {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }),
+    ("a file of somebody else's", |path| {
+        std::fs::write(path, "secret").unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+    }),
+];
+
+#[test]
+fn a_component_that_cannot_be_read_is_refused_and_the_last_good_generation_goes_on() {
+    let project = project();
+    let path = project.path("ledger.wasm");
+    let host = project.start();
+    for (n, (what, put)) in (1..).zip(OBSTACLES) {
+        std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)).unwrap();
+        put(&path);
+        let code = match what {
+            "a link to nowhere" => "TG401",
+            "a file of somebody else's" if std::fs::read(&path).is_err() => "TG402",
+            // Nobody keeps root from reading it, and it is no component.
+            "a file of somebody else's" => "TG407",
+            _ => "TG403",
+        };
+        for command in ["check", "reload"] {
+            let output = project.run(&[command]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+            assert!(!output.status.success() && !said.contains("panicked"), "{command} with {what}: {said}");
+            assert!(said.contains(code) && said.contains("ledger.wasm"), "{command} with {what}: {said}");
+        }
+        let response = host.client().post("/events", &order(n)).unwrap();
+        assert_eq!(response.status, 202, "{what}");
+        host.client().settled("ledger", response.json()["events"][0]["sequence"].as_u64().unwrap());
+    }
+    assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE outcome = 'done' AND generation = 1"), 5);
+    assert_eq!(host.stop().0, 0);
+    let refused = project.try_start(&[]).err().map(|error| error.to_string()).unwrap();
+    assert!(refused.contains("ledger.wasm") && refused.contains("error["), "{refused}");
+
+    std::fs::remove_file(&path).unwrap();
+    project.install("ledger", "ledger.wasm");
+    assert_eq!(project.start().stop().0, 0);
 }
 
 #[test]

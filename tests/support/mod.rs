@@ -121,9 +121,21 @@ impl Project {
         self.try_start(&[]).expect("the host starts")
     }
 
+    /// Starts a host whose environment names these files.
+    pub fn start_with(&self, environment: &[(&str, &Path)]) -> Host {
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied());
+        Self::launched(command).expect("the host starts")
+    }
+
     pub fn try_start(&self, arguments: &[&str]) -> Result<Host> {
         let mut command = self.command(&["run"]);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(arguments);
+        Self::launched(command)
+    }
+
+    fn launched(mut command: Command) -> Result<Host> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let stderr = BufReader::new(child.stderr.take().context("piped")?);
         let (send, lines) = mpsc::channel();

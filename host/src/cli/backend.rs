@@ -135,7 +135,7 @@ impl Backend {
 
     pub(super) fn consumers(&self) -> Result<Vec<ConsumerRecord>, Error> {
         match self {
-            Self::Host(host) => Ok(host.json::<Consumers>(Ask::get("/consumers"))?.consumers),
+            Self::Host(host) => consumers(host),
             Self::File(file) => file.consumers().map_err(unread),
         }
     }
@@ -159,11 +159,16 @@ impl Backend {
     }
 }
 
+/// The consumers of a running host.
+pub(super) fn consumers(host: &Client) -> Result<Vec<ConsumerRecord>, Error> {
+    Ok(host.json::<Consumers>(Ask::get("/consumers"))?.consumers)
+}
+
 /// The dead letters of a running host.
 pub(super) fn dead_letters(host: &Client, query: &DeadLetterQuery) -> Result<Vec<DeadLetterRecord>, Error> {
     Ok(host.json::<DeadLetters>(Ask::get(&with_query("/dead-letters", query)))?.dead_letters)
 }
 
-fn unread(e: crate::store::Error) -> Error {
+pub(super) fn unread(e: crate::store::Error) -> Error {
     store_error(e, "cannot read the database".into())
 }

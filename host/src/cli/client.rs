@@ -288,9 +288,14 @@ impl Client {
         serde_json::from_slice(&body).map_err(|e| Error::Garbled(self.base.clone(), e.to_string()))
     }
 
-    /// Waits.
-    pub(super) fn pause(&self, clock: &dyn crate::clock::Clock, span: Duration) {
-        self.runtime.block_on(clock.sleep_until(clock.monotonic() + span));
+    /// Waits; ends with Ctrl-C.
+    pub(super) fn pause_patiently(&self, clock: &dyn crate::clock::Clock, span: Duration) -> Result<(), Error> {
+        let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+        let wait = async {
+            clock.sleep_until(clock.monotonic() + span).await;
+            Ok(())
+        };
+        self.runtime.block_on(interruptible(&mut stop, wait))
     }
 
     async fn answer(&self, ask: Ask<'_>) -> Result<Bytes, Error> {

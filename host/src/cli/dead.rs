@@ -42,7 +42,7 @@ struct Which {
     #[arg(long = "type", value_name = "PATTERN", value_parser = show::pattern)]
     event_type: Option<String>,
     /// That died of this.
-    #[arg(long, value_parser = ["rejected", "refused", "attempts-exhausted"])]
+    #[arg(long, value_parser = ["rejected", "refused", "attempts-exhausted", "expired", "crashed"])]
     cause: Option<String>,
 }
 
@@ -168,8 +168,7 @@ fn list(args: &List, context: &mut Context) -> Result<(), Error> {
         return Ok(());
     }
     let Some(last) = shown.last() else {
-        context.out.tip("No dead letters fit.");
-        return Ok(());
+        return context.out.none("no dead letters fit");
     };
     context.out.table(&table(&shown))?;
     context.out.tip(format!(

@@ -8,13 +8,14 @@ use serde_json::{Map, Value};
 
 use super::Context;
 use super::args::Reach;
+use super::backend;
 use super::client::{self, Ask, Client};
 use super::error::Error;
 use super::locate;
 use super::stream;
 use super::text;
 use crate::model::limit::EVENT_BYTES;
-use crate::model::{Seq, Timestamp, route};
+use crate::model::{Seq, Timestamp, TypePattern, route};
 
 /// Where an event comes from if nobody says.
 const SOURCE: &str = "/cli";
@@ -135,8 +136,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Error> {
     let data = data(&args, context)?;
     let host = locate::host(context, &args.reach)?;
     let body = draft(&args, data.as_deref(), new_id(context)?)?;
-    let ask = Ask::post("/events", "application/json", body);
-    let taken: Taken = host.json(ask).map_err(told)?;
+    let taken = sent(&host, &body, context)?;
     let event = taken.events.first().ok_or_else(|| {
         Error::environment("the host did not say what became of the event").hint("Look with `tidegate events`.")
     })?;
@@ -148,8 +148,37 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Error> {
         return context.out.line(format!("duplicate: the event {id} was accepted before, as #{seq}"));
     }
     context.out.line(format!("accepted #{seq}  {id}"))?;
-    context.out.tip(format!("See what comes of it with `tidegate event {seq}`."));
+    if context.out.is_terminal() && is_for_nobody(&host, args.event_type.as_deref().unwrap_or_default()) {
+        context.out.tip(
+            "No consumer subscribes to its type, so nothing comes of it: `tidegate consumers` shows who wants what.",
+        );
+    } else {
+        context.out.tip(format!("See what comes of it with `tidegate event {seq}`."));
+    }
     Ok(())
+}
+
+/// Whether no deployed consumer wants the type. Who may send may not be allowed to look: then nothing is said.
+fn is_for_nobody(host: &Client, event_type: &str) -> bool {
+    let wants = |on: &String| {
+        let pattern = on.split(' ').next().unwrap_or_default();
+        TypePattern::new(pattern).is_ok_and(|pattern| pattern.matches(event_type))
+    };
+    let Ok(consumers) = backend::consumers(host) else { return false };
+    !consumers.iter().any(|consumer| consumer.status != "removed" && consumer.on.iter().any(wants))
+}
+
+/// Sends the event until there is room for it. It has an id, so it could not be accepted twice.
+fn sent(host: &Client, body: &Bytes, context: &mut Context) -> Result<Taken, Error> {
+    let mut said = false;
+    loop {
+        match host.json(Ask::post("/events", "application/json", body.clone())) {
+            Err(client::Error::Problem(problem)) if problem.status == 429 => {
+                stream::await_room(&problem, "not accepted yet", &mut said, host, context)?;
+            }
+            answer => return answer.map_err(told),
+        }
+    }
 }
 
 fn draft(args: &Args, data: Option<&RawValue>, id: String) -> Result<Bytes, Error> {

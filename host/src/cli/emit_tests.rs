@@ -60,6 +60,25 @@ fn a_duplicate_is_told_apart() {
 }
 
 #[test]
+fn a_busy_host_is_waited_for() {
+    let host = || {
+        let answered = std::sync::atomic::AtomicU32::new(0);
+        Fake::start(move |asked| match answered.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0..3 => reply(429, r#"{"detail":"busy"}"#).header("retry-after: 1"),
+            _ => taken(false)(asked),
+        })
+    };
+    let fake = host();
+    let (code, out, err) = tidegate(Some(&fake), &["emit", "order.created", "--id", "a"]);
+    assert_eq!((code, out.as_str()), (0, "accepted #12  a\n"));
+    assert_eq!(err, "not accepted yet; the host has no room at the moment: waiting until it has\n");
+    let bodies: Vec<_> = fake.asked().into_iter().map(|asked| asked.body).collect();
+    assert!(bodies.len() == 4 && bodies.windows(2).all(|two| two[0] == two[1]), "the same event each time");
+    let (code, out, _) = tidegate(Some(&host()), &["emit", "order.created", "--id", "a", "--json"]);
+    assert_eq!((code, out.as_str()), (0, "{\"id\":\"a\",\"sequence\":12,\"duplicate\":false}\n"));
+}
+
+#[test]
 fn refusals_keep_the_hosts_words() {
     let fake = Fake::start(|_| {
         reply(409, r#"{"type":"urn:tidegate:problem:id-conflict","detail":"the id is taken by event 7"}"#)
@@ -83,4 +102,23 @@ fn attributes_are_json_or_text() {
     assert_eq!(attribute("a=1"), Ok(("a".into(), 1.into())));
     assert_eq!(attribute("a=x=y"), Ok(("a".into(), "x=y".into())));
     assert!(attribute("a").is_err() && attribute("=x").is_err() && attribute("A=x").is_err());
+}
+
+#[test]
+fn a_type_that_nobody_wants_is_noticed() {
+    let consumers = |on: &str| {
+        let consumer = format!(
+            r#"{{"name":"mail","status":"active","on":["{on}"],"component":"","running":0,"depth":0,"waiting":0,"succeeded":0,
+            "failedAttempts":0,"deadLetters":0}}"#
+        );
+        Fake::start(move |_| ok(&format!(r#"{{"consumers":[{consumer}]}}"#)))
+    };
+    for (on, nobody) in [("order.*", false), ("order.created ^1", false), ("payment.**", true)] {
+        let fake = consumers(on);
+        let host = Client::new(client::Base::parse(&fake.url).unwrap(), None).unwrap();
+        assert_eq!(is_for_nobody(&host, "order.created"), nobody, "{on}");
+    }
+    let refusing = Fake::start(|_| reply(403, "{}"));
+    let host = Client::new(client::Base::parse(&refusing.url).unwrap(), None).unwrap();
+    assert!(!is_for_nobody(&host, "order.created"));
 }

@@ -74,8 +74,7 @@ fn query(args: &Args, context: &Context) -> EventQuery {
 
 fn print(events: &[EventRecord], args: &Args, context: &mut Context) -> Result<(), Error> {
     let Some(first) = events.first() else {
-        context.out.tip("No events fit. Send one with `tidegate emit TYPE DATA`.");
-        return Ok(());
+        return context.out.none("no events fit: send one with `tidegate emit TYPE DATA`");
     };
     context.out.table(&table(events))?;
     if args.span.newest() && events.len() >= args.span.limit.0 {

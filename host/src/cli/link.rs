@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Error, Kind};
 use super::{Context, text};
 use crate::manifest::{Diagnostics, Severity};
+use crate::store::backup::CopyError;
 use crate::{host, store};
 
 /// Where the manifest keeps its log, looked up line by line so that it is found in a manifest with mistakes in it too.
@@ -83,7 +84,7 @@ pub(super) fn host_error(error: host::Error, manifest: &Path, context: &mut Cont
 }
 
 /// Why the log cannot be opened: its own words say what to do next, the kind says who must do it.
-fn open_error(error: store::OpenError) -> Error {
+pub(super) fn open_error(error: store::OpenError) -> Error {
     use store::OpenError as E;
     let kind = match &error {
         E::Uri { .. } | E::NotAFile { .. } => Kind::Manifest,
@@ -98,6 +99,24 @@ fn open_error(error: store::OpenError) -> Error {
     match error {
         E::Store(e) => store_error(e, "cannot open the database".into()),
         other => Error::new(kind, other.to_string()),
+    }
+}
+
+/// Why there is no copy of the database: its own words say what to do next.
+pub(super) fn copy_error(error: CopyError) -> Error {
+    let words = error.to_string();
+    match error {
+        CopyError::Occupied { .. }
+        | CopyError::Exists { .. }
+        | CopyError::NotACopy { .. }
+        | CopyError::Itself { .. }
+        | CopyError::InUse { .. } => Error::state(words),
+        CopyError::NoFolder { .. } | CopyError::NotAName { .. } => Error::usage(words),
+        CopyError::NotWhole(_) | CopyError::AnotherEnd { .. } => Error::new(Kind::Log, words)
+            .hint("Check the database itself with `tidegate verify`, and the disk that the copy was written to."),
+        CopyError::Source(error) => open_error(error),
+        CopyError::Cancelled => Error::interrupted(),
+        CopyError::Write { .. } => Error::environment(words),
     }
 }
 

@@ -53,6 +53,32 @@ pub(super) fn record(context: &Context, reading: &Reading) -> Result<Found, Erro
     }
 }
 
+/// The database file itself, whether or not a host uses it.
+pub(super) fn file(context: &Context, reading: &Reading) -> Result<PathBuf, Error> {
+    match database(place(context, reading)?)? {
+        Found::Database(path) => Ok(path),
+        Found::Host(host) => Err(Error::bug(format!("{} is no file", host.base))),
+    }
+}
+
+/// Where the database file is, or is to be.
+pub(super) fn place(context: &Context, reading: &Reading) -> Result<PathBuf, Error> {
+    let elsewhere = || {
+        Error::usage("the database of a host that is named by its address cannot be opened from here")
+            .hint("Name the file with `--database PATH`, or the manifest with `--manifest PATH`.")
+    };
+    if reading.reach.url.is_some() {
+        return Err(elsewhere());
+    }
+    let manifest = &reading.reach.manifest;
+    let noted = Announcement::read(manifest).map(|note| note.database).filter(|path| path.is_file());
+    let named = reading.database.clone().or(noted).or_else(|| link::database_of(manifest, context));
+    named.ok_or_else(|| {
+        Error::state(format!("{} does not say where the database is", manifest.display()))
+            .hint("Name the manifest with `--manifest PATH`, or the file with `--database PATH`.")
+    })
+}
+
 fn database(path: PathBuf) -> Result<Found, Error> {
     if path.is_file() {
         return Ok(Found::Database(path));

@@ -3,6 +3,7 @@
 
 mod args;
 mod backend;
+mod backup;
 mod check;
 mod client;
 mod compile;
@@ -20,6 +21,8 @@ mod new;
 mod outcomes;
 mod output;
 mod reload;
+mod replay;
+mod restore;
 mod run;
 mod scaffold;
 mod schema;
@@ -30,6 +33,7 @@ mod stats;
 mod stream;
 mod tail;
 mod text;
+mod verify;
 mod wait;
 
 #[cfg(test)]
@@ -79,6 +83,10 @@ enum Command {
     Stats(stats::Args),
     Tail(tail::Args),
     State(state::Args),
+    Replay(replay::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Verify(verify::Args),
     Reload(reload::Args),
     New(scaffold::Args),
     Schema(schema::Args),
@@ -200,6 +208,10 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Error> {
         Command::Stats(args) => stats::run(&args, context),
         Command::Tail(args) => tail::run(&args, context),
         Command::State(args) => state::run(&args, context),
+        Command::Replay(args) => replay::run(&args, context),
+        Command::Backup(args) => backup::run(&args, context),
+        Command::Restore(args) => restore::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Reload(args) => reload::run(&args, context),
         Command::New(args) => scaffold::run(&args, context),
         Command::Schema(args) => schema::run(&args, context),

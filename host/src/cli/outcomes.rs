@@ -64,15 +64,15 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
         return Ok(());
     }
     if shown.is_empty() {
-        context.out.tip("No attempts fit.");
-        return Ok(());
+        return context.out.none("no attempts fit");
     }
     context.out.table(&table(&shown))
 }
 
 fn table(outcomes: &[OutcomeRecord]) -> Table {
     let row = |o: &OutcomeRecord| {
-        let round = if o.round > 0 { format!(" (redrive {})", o.round) } else { String::new() };
+        let origin = o.origin.as_deref().unwrap_or("round");
+        let round = if o.round > 0 { format!(" ({origin} {})", o.round) } else { String::new() };
         vec![
             o.sequence.to_string(),
             text::time(o.started_at),

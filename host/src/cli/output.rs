@@ -143,6 +143,11 @@ impl Output {
         }
     }
 
+    /// Says that an answer is empty, to whoever watches: a script sees an answer without lines.
+    pub(super) fn none(&mut self, line: impl AsRef<str>) -> Result<(), Error> {
+        if self.out.terminal { self.line(line) } else { Ok(()) }
+    }
+
     /// A line on standard error that the next one replaces; nothing where nobody watches.
     pub(super) fn progress(&mut self, line: &str) {
         if self.err.terminal {
@@ -230,6 +235,16 @@ pub(super) mod tests {
         let (mut bright, _, err) = captured(true);
         bright.error(&Error::usage("wrong"));
         assert_eq!(err.text(), "\x1b[31merror:\x1b[0m wrong\n");
+    }
+
+    #[test]
+    fn an_empty_answer_says_so_at_a_terminal() {
+        let (mut piped, out, err) = captured(false);
+        piped.none("no events fit").unwrap();
+        assert_eq!((out.text(), err.text()), (String::new(), String::new()));
+        let (mut watched, out, _) = captured(true);
+        watched.none("no events fit").unwrap();
+        assert_eq!(out.text(), "no events fit\n");
     }
 
     #[test]

@@ -119,7 +119,8 @@ fn event_line(event: &EventRecord, out: &Output) -> String {
 }
 
 fn delivery_line(node: &DeliveryNode, out: &Output) -> String {
-    let round = if node.round > 0 { format!(" (redrive {})", node.round) } else { String::new() };
+    let origin = node.outcomes.iter().find_map(|outcome| outcome.origin.as_deref()).unwrap_or("round");
+    let round = if node.round > 0 { format!(" ({} {})", text::escape(origin), node.round) } else { String::new() };
     format!("{}{round}  {}", node.consumer, state(&node.state, out))
 }
 

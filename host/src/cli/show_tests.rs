@@ -18,6 +18,7 @@ pub(crate) fn outcome(sequence: u64, consumer: &str, attempt: u32, outcome: Outc
         event_type: "order.created".into(),
         consumer: ConsumerName::new(consumer).unwrap(),
         round: 0,
+        origin: None,
         call: attempt,
         attempt,
         outcome,

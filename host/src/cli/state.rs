@@ -62,8 +62,7 @@ fn nothing(args: &Args, backend: &Backend, context: &mut Context) -> Result<(), 
         });
     }
     let which = if args.prefix.is_empty() { String::new() } else { format!(" under '{}'", text::escape(&args.prefix)) };
-    context.out.tip(format!("{} keeps no keys{which}.", args.consumer));
-    Ok(())
+    context.out.none(format!("{} keeps no keys{which}", args.consumer))
 }
 
 fn table(records: &[StateRecord], now: Timestamp) -> Table {

@@ -46,6 +46,9 @@ pub(super) struct Total {
     pub(super) duplicates: u64,
     /// Events in batches whose answer was lost and that were sent again: some of the duplicates may be these.
     pub(super) resent: u64,
+    /// It was said that the host is busy: once is enough.
+    #[serde(skip)]
+    pub(super) said_busy: bool,
 }
 
 impl fmt::Display for Total {
@@ -212,9 +215,7 @@ fn deliver(
         };
         match error {
             client::Error::Problem(problem) if problem.status == 429 => {
-                let seconds = problem.retry_after.unwrap_or(BUSY_SECONDS).clamp(BUSY_SECONDS, BUSY_SECONDS_MAX);
-                context.out.note(format!("{total}; the host is busy: going on in {seconds}s"));
-                host.pause(context.clock.as_ref(), Duration::from_secs(seconds));
+                await_room(&problem, &total.to_string(), &mut total.said_busy, host, context)?;
             }
             client::Error::Problem(problem) => return Err(refused(*problem, &lines, name)),
             client::Error::Late { .. } | client::Error::Broken(..) if lost < LOST_MAX => {
@@ -228,6 +229,24 @@ fn deliver(
             }
         }
     }
+}
+
+/// Waits as long as a busy host asks for, and says so: in a line the first time, and where a person watches each time.
+pub(super) fn await_room(
+    problem: &client::Problem,
+    so_far: &str,
+    said: &mut bool,
+    host: &Client,
+    context: &mut Context,
+) -> Result<(), Error> {
+    let seconds = problem.retry_after.unwrap_or(BUSY_SECONDS).clamp(BUSY_SECONDS, BUSY_SECONDS_MAX);
+    let words = format!("{so_far}; the host has no room at the moment: waiting until it has");
+    if std::mem::replace(said, true) {
+        context.out.progress(&words)
+    } else {
+        context.out.note(words)
+    }
+    Ok(host.pause_patiently(context.clock.as_ref(), Duration::from_secs(seconds))?)
 }
 
 /// The host takes none of the batch. Which line it means, if it says so.

@@ -71,6 +71,11 @@ pub(super) fn count(n: u64, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{} {noun}s", number(n)) }
 }
 
+/// `1 delivery`, `2 deliveries`.
+pub(super) fn deliveries(n: u64) -> String {
+    if n == 1 { "1 delivery".into() } else { format!("{} deliveries", number(n)) }
+}
+
 /// Digits in groups of three: `12,345`.
 pub(super) fn number(n: u64) -> String {
     let digits = n.to_string();

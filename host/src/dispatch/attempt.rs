@@ -208,6 +208,7 @@ pub fn shown(claim: &Claim, settlement: &Settlement) -> OutcomeRecord {
         event_type: claim.event.envelope.event_type.clone(),
         consumer: claim.id.consumer.clone(),
         round: claim.id.round,
+        origin: (claim.id.round == 0).then(|| "subscription".to_owned()),
         call: record.call,
         attempt: record.attempt,
         outcome: record.outcome,

@@ -6,6 +6,7 @@ mod batch;
 pub mod core;
 pub mod lane;
 pub mod pace;
+pub mod replay;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod settle;

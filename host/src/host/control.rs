@@ -154,12 +154,18 @@ pub(super) struct HostControl {
     dispatch: dispatch::Handle,
     reload: reload::Handle,
     log: Arc<SqliteLog>,
+    replays: dispatch::replay::Handle,
     stopping: AtomicBool,
 }
 
 impl HostControl {
-    pub(super) fn new(dispatch: dispatch::Handle, reload: reload::Handle, log: Arc<SqliteLog>) -> Self {
-        Self { dispatch, reload, log, stopping: AtomicBool::new(false) }
+    pub(super) fn new(
+        dispatch: dispatch::Handle,
+        reload: reload::Handle,
+        log: Arc<SqliteLog>,
+        replays: dispatch::replay::Handle,
+    ) -> Self {
+        Self { dispatch, reload, log, replays, stopping: AtomicBool::new(false) }
     }
 
     pub(super) fn stop(&self) {
@@ -179,9 +185,22 @@ impl server::Control for HostControl {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    fn replay_begun(&self) {
+        self.replays.begun();
+    }
+
     fn running(&self, consumer: &ConsumerName) -> u64 {
-        let running = self.dispatch.standing(consumer).map_or(0, |standing| standing.running);
-        u64::try_from(running).unwrap_or(u64::MAX)
+        self.standing(consumer).running
+    }
+
+    fn standing(&self, consumer: &ConsumerName) -> server::Standing {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        self.dispatch.standing(consumer).map_or_else(server::Standing::default, |standing| server::Standing {
+            running: count(standing.running),
+            breaker: standing.breaker.as_str(),
+            ready: count(standing.ready),
+            blocked: count(standing.blocked),
+        })
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<server::Reloaded, server::Diagnostics>> + Send>> {

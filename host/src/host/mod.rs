@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 pub use self::presence::Announcement;
 use self::presence::Presence;
 use crate::clock::{Clock, SystemClock};
+use crate::dispatch::replay::Replayer;
 use crate::dispatch::{self, Dispatcher};
 use crate::log::sqlite::{self, SqliteLog};
 use crate::manifest::{self, Compiled, Diagnostics};
@@ -221,7 +222,16 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     });
     tasks.spawn(reloader.run(stopped.clone()));
 
-    let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone()));
+    let replayer = Replayer {
+        log: log.clone(),
+        registry: registry.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        handle: dispatch::replay::Handle::default(),
+    };
+    let replays = replayer.handle.clone();
+    tasks.spawn(replayer.run(closed.clone()));
+    let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone(), replays));
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
     log.announce(presence.url().to_owned());
     let parts = server::Parts {
@@ -234,17 +244,18 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
         boot_token: presence.token().to_owned(),
         live,
     };
-    // As it is found by others, not as the manifest leads there.
-    let database = deployment.database.canonicalize().unwrap_or_else(|_| deployment.database.clone());
-    tracing::info!(
-        "listening on {}, generation {generation}, {} consumers, log {}",
-        presence.url(),
-        registry.current().consumers.len(),
-        database.display()
-    );
+    say_listening(&presence, generation, registry.current().consumers.len(), &deployment.database);
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;
     Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })
+}
+
+fn say_listening(presence: &Presence, generation: Generation, consumers: usize, database: &Path) {
+    let consumers = if consumers == 1 { "1 consumer".into() } else { format!("{consumers} consumers") };
+    // As it is found by others, not as the manifest leads there.
+    let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    let (url, database) = (presence.url(), database.display());
+    tracing::info!("listening on {url}, generation {generation}, {consumers}, log {database}");
 }
 
 fn snapshot(loaded: &Loaded, generation: Generation) -> Snapshot {

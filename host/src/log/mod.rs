@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::outcome::{LogLine, StateChanges, StateWrite, Usage};
+use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::{StartFrom, SubscriptionSpec};
 use crate::model::{
     ConsumerName, Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Seq, Timestamp,
@@ -57,6 +58,19 @@ pub trait EventLog: Send + Sync {
 
     /// Acts on dead letters: new deliveries, or a mark that nobody needs them any more. Answers which.
     fn decide_dead(&self, dead: DeadSelection, decision: DeadDecision) -> Pending<Vec<DeliveryId>>;
+
+    /// Notes a replay, of which nothing is made yet; answers its number.
+    fn start_replay(&self, spec: ReplaySpec) -> Pending<u64>;
+
+    /// Makes the next deliveries of a replay and moves its position with them, as far as there is room. Answers where it stands
+    /// then; none if it does not stand where the step begins, or is not running any more.
+    fn step_replay(&self, step: ReplayStep) -> Pending<Option<Replay>>;
+
+    /// Makes nothing more of a replay; what it has made goes on. Answers whether it was running.
+    fn cancel_replay(&self, id: u64) -> Pending<bool>;
+
+    /// Replays of which deliveries are still to be made, oldest first.
+    fn running_replays(&self) -> Pending<Vec<Replay>>;
 
     /// Notes how far a consumer has come: every delivery of an event up to this one is settled or waiting. Only a
     /// hint that shortens recovery, so it is not waited for.

@@ -131,9 +131,7 @@ impl Delivery {
             Outcome::Duplicate => Self { state: State::Succeeded, calls, ..self },
             Outcome::Expired | Outcome::Crashed => Self { state: State::Dead, calls, ..self },
             Outcome::Done => Self { state: State::Succeeded, attempts: charged, calls },
-            Outcome::Reject | Outcome::Refused | Outcome::Expired | Outcome::Crashed => {
-                Self { state: State::Dead, attempts: charged, calls }
-            }
+            Outcome::Reject | Outcome::Refused => Self { state: State::Dead, attempts: charged, calls },
             Outcome::Defer => {
                 let least = Duration::from_millis(limit::DEFER_MS_MIN);
                 pending(self.attempts, bounded(after.unwrap_or(least)).max(least))

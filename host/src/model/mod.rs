@@ -10,6 +10,7 @@ pub mod limit;
 pub mod outcome;
 pub mod query;
 pub mod record;
+pub mod replay;
 pub mod retry;
 pub mod route;
 pub mod spec;

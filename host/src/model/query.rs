@@ -89,7 +89,7 @@ pub struct DeadLetterQuery {
     pub consumer: Option<ConsumerName>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
-    /// `rejected`, `refused`, `attempts-exhausted`.
+    /// `rejected`, `refused`, `attempts-exhausted`, `expired`, `crashed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// `dead`, `redriven`, `discarded`, `all`.

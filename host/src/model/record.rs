@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::outcome::LogLine;
+use super::replay::{RateText, Replay};
 use super::{ConsumerName, Generation, Outcome, Seq, Timestamp};
 
 /// An event as it is shown. `data` is the payload if it is JSON, `dataText` if it is other text, `dataBase64` otherwise.
@@ -71,8 +72,11 @@ pub struct OutcomeRecord {
     pub event_id: String,
     pub event_type: String,
     pub consumer: ConsumerName,
-    /// 0, or the number of the redrive.
+    /// 0, or the number of the redrive or replay.
     pub round: u32,
+    /// What made the delivery: `subscription`, `redrive` or `replay`. Unknown in the live stream unless it is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Call of the handler, from 1, counted over retries and deferrals of this delivery.
     pub call: u32,
     /// From 1; a deferred or interrupted call does not use it up.
@@ -123,7 +127,7 @@ pub struct DeadLetterRecord {
     pub event_type: String,
     pub consumer: ConsumerName,
     pub round: u32,
-    /// `rejected`, `refused`, `attempts-exhausted`.
+    /// `rejected`, `refused`, `attempts-exhausted`, `expired`, `crashed`.
     pub cause: String,
     pub outcome: Outcome,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,6 +169,44 @@ pub struct ConsumerRecord {
     pub succeeded: u64,
     pub failed_attempts: u64,
     pub dead_letters: u64,
+    /// Nothing of its is attempted until it is resumed.
+    #[serde(default)]
+    pub paused: bool,
+    /// `closed`, `open` or `probing`; closed when no host runs.
+    #[serde(default)]
+    pub breaker: String,
+    /// Deliveries that wait behind their ordering key, and keys that dead letters hold.
+    #[serde(default)]
+    pub blocked: u64,
+    #[serde(default)]
+    pub held_keys: u64,
+    /// Dropped since the host's start, of an ephemeral consumer that was too slow.
+    #[serde(default)]
+    pub ephemeral_lost: u64,
+}
+
+/// One consumer in full.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerDetail {
+    #[serde(flatten)]
+    pub consumer: ConsumerRecord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<Timestamp>,
+    /// Keys that dead letters hold, at most 1,000.
+    pub held: Vec<HeldKeyRecord>,
+}
+
+/// An ordering key that a dead letter holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldKeyRecord {
+    pub key: String,
+    /// The dead letter.
+    pub dead_letter: String,
+    pub since: Timestamp,
+    /// Deliveries that wait behind it.
+    pub blocked: u64,
 }
 
 /// The database in a few numbers.
@@ -185,6 +227,115 @@ pub struct StatsRecord {
     /// The end of the latest attempt, among those of the newest events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_outcome_at: Option<Timestamp>,
+}
+
+/// What a database holds, as a thorough look at all of it found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContentRecord {
+    pub path: String,
+    pub bytes: u64,
+    pub last_sequence: Seq,
+    /// The chain's hash at its end, in hexadecimal.
+    pub hash: String,
+    pub events: u64,
+    pub outcomes: u64,
+    pub waiting: u64,
+    pub dead_letters: u64,
+}
+
+/// A copy that a running host makes of its database, or has made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRecord {
+    /// Counted from the host's start.
+    pub id: u64,
+    pub path: String,
+    /// `copying`, `checking`, `done` or `failed`.
+    pub status: String,
+    /// Of 100.
+    pub percent: u64,
+    pub started_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What the copy holds, once it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentRecord>,
+}
+
+/// A replay and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplayRecord {
+    pub id: u64,
+    /// `running`; `done` when everything that was made is final; `cancelled`.
+    pub status: String,
+    /// First and last event.
+    pub from: Seq,
+    pub to: Seq,
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateText>,
+    /// Events up to here were looked at.
+    pub position: Seq,
+    /// Deliveries made; of them, those that are final, that died, and that have failed and are tried again.
+    pub made: u64,
+    pub finished: u64,
+    pub dead: u64,
+    pub failing: u64,
+    /// Not made, because a delivery of the same event to the same consumer was not final.
+    pub skipped: u64,
+    pub created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
+
+impl ReplayRecord {
+    pub fn new(replay: &Replay, failing: u64) -> Self {
+        let spec = &replay.spec;
+        Self {
+            id: replay.id,
+            status: replay.word().to_owned(),
+            from: spec.from,
+            to: spec.to,
+            event_type: spec.event_type.as_ref().map(ToString::to_string),
+            key: spec.key.clone(),
+            correlation: spec.correlation.clone(),
+            consumer: spec.consumer.clone(),
+            rate: spec.rate.map(RateText),
+            position: replay.position,
+            made: replay.made,
+            finished: replay.made.saturating_sub(replay.open),
+            dead: replay.dead,
+            failing,
+            skipped: replay.skipped,
+            created_at: replay.created_at,
+            ended_at: replay.ended_at,
+        }
+    }
+}
+
+/// What a replay would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplayPlan {
+    pub from: Seq,
+    pub to: Seq,
+    /// Events that are delivered to anybody.
+    pub events: u64,
+    /// Deliveries to each consumer.
+    pub deliveries: std::collections::BTreeMap<ConsumerName, u64>,
+    pub skipped: u64,
 }
 
 /// One key of a consumer's state.

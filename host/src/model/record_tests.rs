@@ -37,14 +37,20 @@ fn every_field_is_documented_and_no_other() {
         "traceparent": "t", "notBefore": now, "depth": 0, "contentType": "application/json",
         "attributes": { "a": 1 }, "data": 1, "dataText": "x", "dataBase64": "eA==" });
     let line = json!({ "level": "info", "message": "m", "fields": { "a": "b" } });
-    let outcome = json!({ "sequence": 1, "eventId": "e", "eventType": "a.b", "consumer": "c", "round": 0, "call": 1,
+    let outcome = json!({ "sequence": 1, "eventId": "e", "eventType": "a.b", "consumer": "c", "round": 0, "origin": "replay", "call": 1,
         "attempt": 1, "outcome": "done", "state": "succeeded", "reason": "r", "startedAt": now, "durationMs": 0.5,
         "fuel": 1, "memoryPeak": 1, "published": 0, "generation": 1, "component": "00", "output": "x",
         "logs": [line], "logsDropped": 1 });
     let letter = json!({ "id": "1/c", "sequence": 1, "eventId": "e", "eventType": "a.b", "consumer": "c", "round": 0,
         "cause": "rejected", "outcome": "reject", "reason": "r", "attempts": 1, "diedAt": now, "status": "dead" });
     let consumer = json!({ "name": "c", "status": "active", "on": ["a.b"], "component": "00", "running": 0,
-        "depth": 0, "waiting": 0, "oldestWaitingSince": now, "succeeded": 0, "failedAttempts": 0, "deadLetters": 0 });
+        "depth": 0, "waiting": 0, "oldestWaitingSince": now, "succeeded": 0, "failedAttempts": 0, "deadLetters": 0,
+        "paused": false, "breaker": "open", "blocked": 0, "heldKeys": 0, "ephemeralLost": 0 });
+    let replay = json!({ "id": 1, "status": "done", "from": 1, "to": 2, "type": "a.*", "key": "k", "correlation": "c",
+        "consumer": "c", "rate": "100/s", "position": 2, "made": 1, "finished": 1, "dead": 0, "failing": 0, "skipped": 0,
+        "createdAt": now, "endedAt": now });
+    let content = json!({ "path": "/a", "bytes": 1, "lastSequence": 1, "hash": "00", "events": 1, "outcomes": 1, "waiting": 0,
+        "deadLetters": 0 });
     let stats = json!({ "events": 1, "lastSequence": 1, "outcomes": { "done": 1 }, "waiting": 0, "deadLetters": 0,
         "generation": 1, "databaseBytes": 1, "firstEventAt": now, "lastEventAt": now, "lastOutcomeAt": now });
     let state = json!({ "consumer": "c", "key": "k", "version": 1, "bytes": 1, "expiresAt": now, "value": "v",
@@ -58,6 +64,8 @@ fn every_field_is_documented_and_no_other() {
         ("Log line", fields::<LogLine>(&line)),
         ("Dead letter", fields::<DeadLetterRecord>(&letter)),
         ("Consumer", fields::<ConsumerRecord>(&consumer)),
+        ("Replay", fields::<ReplayRecord>(&replay)),
+        ("Content", fields::<ContentRecord>(&content)),
         ("Stats", fields::<StatsRecord>(&stats)),
         ("State", fields::<StateRecord>(&state)),
         ("Tree", fields::<EventTree>(&tree)),

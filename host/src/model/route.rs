@@ -84,6 +84,25 @@ impl TypePattern {
     }
 }
 
+impl TypePattern {
+    /// Whether there can be an event type that both match.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        // Only a pattern that names the host's events matches any of them.
+        if is_host_type(&self.0) != is_host_type(&other.0) {
+            return false;
+        }
+        let (mut left, mut right) = (self.0.split('.'), other.0.split('.'));
+        loop {
+            match (left.next(), right.next()) {
+                (Some("**"), _) | (_, Some("**")) | (None, None) => return true,
+                (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+                (Some(a), Some(b)) if a == b => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
 impl fmt::Display for TypePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -128,6 +147,25 @@ mod tests {
             ("shop:order.*", "shop:order.created", true),
         ] {
             assert_eq!(TypePattern::new(pattern).unwrap().matches(event_type), expected, "{pattern} ~ {event_type}");
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_where_a_type_can_match_both() {
+        for (one, other, expected) in [
+            ("order.created", "order.created", true),
+            ("order.created", "order.paid", false),
+            ("order.*", "*.created", true),
+            ("order.*", "payment.*", false),
+            ("order.*", "order", false),
+            ("order.**", "order", true),
+            ("order.**", "order.line.added", true),
+            ("**", "a.b", true),
+            ("**", "tidegate.dead-lettered", false),
+            ("tidegate.**", "tidegate.dead-lettered", true),
+        ] {
+            let (one, other) = (TypePattern::new(one).unwrap(), TypePattern::new(other).unwrap());
+            assert_eq!((one.overlaps(&other), other.overlaps(&one)), (expected, expected), "{one} {other}");
         }
     }
 

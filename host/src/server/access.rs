@@ -94,17 +94,19 @@ fn is_foreign(headers: &HeaderMap, host: &str) -> bool {
     })
 }
 
-/// Whether the request's token allows `access`. Without tokens in the manifest everybody on this machine may.
+/// Whether the request's token allows `access`. Without tokens in the manifest everybody on this machine may, but for what is
+/// [`Access::Always`] asked for.
 pub(super) fn check_token(
     headers: &HeaderMap,
     access: Access,
     server: &ServerSpec,
     boot_token: &str,
 ) -> Result<(), Problem> {
-    let Access::Scope(scope) = access else { return Ok(()) };
-    if server.tokens.is_empty() {
-        return Ok(());
-    }
+    let scope = match access {
+        Access::Open => return Ok(()),
+        Access::Scope(_) if server.tokens.is_empty() => return Ok(()),
+        Access::Scope(scope) | Access::Always(scope) => scope,
+    };
     let unauthorized = |detail: &str| Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail));
     let Some(token) = bearer(headers) else {
         return unauthorized("A token is needed. Send it as: Authorization: Bearer TOKEN");

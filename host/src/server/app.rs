@@ -39,6 +39,7 @@ pub(super) struct App {
     pub parts: Parts,
     pub room: body::Room,
     pub stop: watch::Receiver<bool>,
+    pub backups: super::backups::Backups,
     pub gauges: tokio::sync::Mutex<Option<Gauges>>,
     reads: Arc<Semaphore>,
     heavy: Semaphore,
@@ -69,6 +70,7 @@ impl App {
             parts,
             room: body::Room::new(body::HELD_BYTES_MAX),
             stop,
+            backups: super::backups::Backups::default(),
             gauges: tokio::sync::Mutex::default(),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             heavy: Semaphore::new(HEAVY_MAX),
@@ -229,7 +231,7 @@ async fn not_found(request: Request) -> Response<Body> {
     body::discard(unread, &parts.headers).await;
     Problem::not_found(
         "There is no such route. The routes are: /events, /outcomes, /dead-letters, /consumers, /stats, \
-                        /state/{consumer}, /reload, /wait, /stream, /livez, /readyz, /healthz, /metrics.",
+                        /state/{consumer}, /replays, /backups, /reload, /wait, /stream, /livez, /readyz, /healthz, /metrics.",
     )
     .into_response()
 }

@@ -10,6 +10,7 @@ mod accept;
 mod access;
 mod api;
 mod app;
+mod backups;
 mod body;
 pub mod event;
 mod framing;
@@ -71,11 +72,37 @@ pub trait Control: Send + Sync {
     /// Attempts of a consumer that run now.
     fn running(&self, consumer: &ConsumerName) -> u64;
 
+    /// How a consumer stands in the running host.
+    fn standing(&self, consumer: &ConsumerName) -> Standing {
+        Standing { running: self.running(consumer), ..Standing::default() }
+    }
+
+    /// A replay was begun: whoever makes its deliveries may look at once.
+    fn replay_begun(&self) {}
+
     /// Reads the manifest again and makes it live, whole or not at all.
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Diagnostics>> + Send>>;
 
     /// Ends when every delivery of every event up to `through` is final.
     fn wait_settled(&self, through: Seq) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// What only the running host knows of a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Attempts that run now.
+    pub running: u64,
+    /// `closed`, `open` or `probing`.
+    pub breaker: &'static str,
+    /// Deliveries that are ready to be attempted, or that wait in memory for their ordering key.
+    pub ready: u64,
+    pub blocked: u64,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { running: 0, breaker: "closed", ready: 0, blocked: 0 }
+    }
 }
 
 /// What a reload came to.

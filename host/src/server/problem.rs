@@ -26,7 +26,7 @@ pub struct Problem {
 }
 
 /// Kind, title: every problem that exists. docs/http.md explains each.
-pub const KINDS: [(&str, &str); 26] = [
+pub const KINDS: [(&str, &str); 29] = [
     ("malformed-event", "Not an event"),
     ("malformed-request", "Request not understood"),
     ("schema-violation", "Payload does not match its schema"),
@@ -52,6 +52,9 @@ pub const KINDS: [(&str, &str); 26] = [
     ("log-failed", "Log failed"),
     ("stopping", "Stopping"),
     ("reload-refused", "Reload refused"),
+    ("backup-running", "Backup running"),
+    ("replay-refused", "Replay refused"),
+    ("not-running", "Not running"),
     ("internal", "Unexpected error"),
 ];
 

@@ -10,6 +10,8 @@ pub enum Access {
     /// Nothing: probes.
     Open,
     Scope(Scope),
+    /// A token with the scope even where none is configured: the host's own is in a file that only its user reads.
+    Always(Scope),
 }
 
 /// What a route leads to.
@@ -24,8 +26,19 @@ pub enum Endpoint {
     Redrive,
     Discard,
     Consumers,
+    Consumer,
+    Pause,
+    Resume,
+    Release,
     Stats,
     State,
+    Replay,
+    Replays,
+    ReplayOne,
+    ReplayCancel,
+    Backup,
+    Backups,
+    BackupOne,
     Reload,
     Wait,
     Stream,
@@ -55,7 +68,7 @@ const fn post(path: &'static str, access: Access, endpoint: Endpoint) -> Route {
     Route { method: Method::POST, path, access, endpoint }
 }
 
-pub static ROUTES: [Route; 19] = [
+pub static ROUTES: [Route; 30] = [
     post("/events", PUBLISH, Endpoint::Append),
     get("/events", READ, Endpoint::Events),
     get("/events/{ref}", READ, Endpoint::Event),
@@ -66,8 +79,20 @@ pub static ROUTES: [Route; 19] = [
     post("/dead-letters/redrive", OPERATE, Endpoint::Redrive),
     post("/dead-letters/discard", OPERATE, Endpoint::Discard),
     get("/consumers", READ, Endpoint::Consumers),
+    get("/consumers/{consumer}", READ, Endpoint::Consumer),
+    post("/consumers/{consumer}/pause", OPERATE, Endpoint::Pause),
+    post("/consumers/{consumer}/resume", OPERATE, Endpoint::Resume),
+    post("/consumers/{consumer}/release", OPERATE, Endpoint::Release),
     get("/stats", READ, Endpoint::Stats),
     get("/state/{consumer}", READ, Endpoint::State),
+    post("/replays", OPERATE, Endpoint::Replay),
+    get("/replays", READ, Endpoint::Replays),
+    get("/replays/{id}", READ, Endpoint::ReplayOne),
+    post("/replays/{id}/cancel", OPERATE, Endpoint::ReplayCancel),
+    // It writes a file where the caller says.
+    post("/backups", Access::Always(Scope::Operate), Endpoint::Backup),
+    get("/backups", READ, Endpoint::Backups),
+    get("/backups/{id}", READ, Endpoint::BackupOne),
     post("/reload", OPERATE, Endpoint::Reload),
     get("/wait", READ, Endpoint::Wait),
     get("/stream", READ, Endpoint::Stream),

@@ -9,7 +9,7 @@ use crate::model::{ConsumerName, Seq, Timestamp};
 use super::generations::get_begins;
 use super::row::{EVENT, StoredEvent, get_u64, int};
 use super::waiting::get_consumer;
-use super::{Error, generations};
+use super::{Error, generations, replays};
 
 /// A consumer that the database knows.
 #[derive(Clone, Debug)]
@@ -167,7 +167,7 @@ pub(super) fn waiting(conn: &Connection, consumer: i64, through: Seq) -> Result<
 /// Up to where no consumer needs the log for what it has not come to yet. A removed consumer needs only what was
 /// meant for it.
 pub(super) fn needed_after(conn: &Connection, end: Seq) -> Result<Seq, Error> {
-    let mut low = end;
+    let mut low = replays::needed_after(conn, end)?;
     for consumer in known(conn)? {
         if consumer.active || lag_of(conn, &consumer, end, false)?.deliveries > 0 {
             low = low.min(consumer.position);

@@ -1,10 +1,13 @@
 //! SQLite, concrete, no trait. SQL text appears nowhere else.
 //!
-//! One [`Writer`] owns the only read-write connection of a database file, for as long as it holds the file's [`Lock`].
+//! One [`Writer`] owns the only connection of a database file that runs write transactions, for as long as it holds the
+//! file's [`Lock`]; a [`Checkpointer`] beside it only copies committed pages from the write-ahead log into the file.
 //! Everyone else reads through connections that cannot write. Nothing here opens the live database files itself: a
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
+pub mod backup;
 mod chain;
+mod checkpoint;
 mod claims;
 mod connect;
 mod dead;
@@ -18,9 +21,11 @@ mod names;
 mod outcomes;
 pub mod read;
 mod recovery;
+mod replays;
 mod retention;
 mod row;
 mod state;
+mod tallies;
 mod verify;
 mod waiting;
 pub mod watermark;
@@ -30,6 +35,7 @@ mod writer;
 mod tests;
 
 pub use chain::{Hash, Head};
+pub use checkpoint::Checkpointer;
 pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
 pub use file::{Lock, LockInfo, real_path};
@@ -38,9 +44,9 @@ pub use outcomes::OutcomeRow;
 pub use read::Reader;
 pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
-pub use verify::whole as verify;
+pub use verify::{Progress, whole as verify};
 pub use waiting::WaitingRow;
-pub use writer::{Opening, Writer};
+pub use writer::{Due, Opening, Writer};
 
 /// The version of SQLite that is built in.
 pub fn sqlite_version() -> &'static str {
@@ -87,6 +93,8 @@ pub enum Error {
     Foreign { path: PathBuf },
     #[error("the database has schema {found} and this build knows {known}; use a newer tidegate")]
     Newer { found: i32, known: i32 },
+    #[error("stopped before it was finished")]
+    Cancelled,
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }

@@ -119,6 +119,9 @@ impl Writer {
             row.output.map(|output| output.data.as_ref()),
             logs,
         ])?;
+        if inserted == 1 {
+            self.tallies.count(consumer, row.outcome, row.delivery.seq);
+        }
         Ok(inserted == 1)
     }
 }

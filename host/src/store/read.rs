@@ -14,11 +14,12 @@ use rusqlite::Connection;
 
 use crate::model::query::{DeadLetterQuery, EventQuery, LIMIT, LIMIT_MAX, OutcomeQuery, StateQuery};
 use crate::model::record::{
-    ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord, StatsRecord,
+    ConsumerDetail, ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord, StatsRecord,
 };
+use crate::model::replay::Replay;
 use crate::model::{ConsumerName, DeliveryId, Seq, Timestamp};
 
-use super::{APPLICATION_ID, Error, SCHEMA_VERSION, connect, depth, state};
+use super::{APPLICATION_ID, Error, SCHEMA_VERSION, connect, depth, recovery, replays, retention, state};
 
 /// How long one question may take, unless said otherwise.
 pub const TIME_MAX: Duration = Duration::from_secs(1);
@@ -65,6 +66,11 @@ impl Reader {
         Self { pool: Arc::clone(&self.pool), time_max }
     }
 
+    /// The database's real path.
+    pub fn path(&self) -> &Path {
+        &self.pool.path
+    }
+
     pub fn events(&self, query: &EventQuery) -> Result<Vec<EventRecord>, Error> {
         self.run(|conn| events::list(conn, query))
     }
@@ -101,6 +107,35 @@ impl Reader {
     /// Every consumer that the database knows; `running` is 0 and is filled in by a running host.
     pub fn consumers(&self) -> Result<Vec<ConsumerRecord>, Error> {
         self.run(consumers::list)
+    }
+
+    /// As [`Reader::consumers`], one in full.
+    pub fn consumer(&self, name: &ConsumerName) -> Result<Option<ConsumerDetail>, Error> {
+        self.run(|conn| consumers::one(conn, name))
+    }
+
+    /// The newest first, at most so many, each with how many of its deliveries have failed and are tried again.
+    pub fn replays(&self, limit: usize) -> Result<Vec<(Replay, u64)>, Error> {
+        self.run(|conn| replays::list(conn, None, limit))
+    }
+
+    pub fn replay(&self, id: u64) -> Result<Option<(Replay, u64)>, Error> {
+        self.run(|conn| Ok(replays::list(conn, Some(id), 1)?.pop()))
+    }
+
+    /// How many of these deliveries a replay would skip, because one of the same event to the same consumer is not final.
+    pub fn unfinished(&self, deliveries: &[(Seq, ConsumerName)]) -> Result<u64, Error> {
+        self.run(|conn| replays::unfinished(conn, deliveries))
+    }
+
+    /// The first event from which on retention has taken nothing away, and the last event of the log.
+    pub fn range(&self) -> Result<(Seq, Seq), Error> {
+        self.run(|conn| Ok((replays::whole_from(conn)?, recovery::end(conn)?)))
+    }
+
+    /// The first event accepted at or after a time; the one after the end, if there is none.
+    pub fn first_at(&self, time: Timestamp) -> Result<Seq, Error> {
+        self.run(|conn| retention::first_at(conn, time, recovery::end(conn)?))
     }
 
     pub fn stats(&self) -> Result<Option<StatsRecord>, Error> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::model::delivery::KeyStanding;
+use crate::model::replay::Replay;
 use crate::model::spec::SubscriptionSpec;
 use crate::model::{ConsumerName, DeliveryId, Event, Seq, Timestamp};
 
@@ -13,7 +14,7 @@ use super::chain::{Hash, Head};
 use super::generations::get_begins;
 use super::row::{EVENT, StoredEvent, get_u64, int};
 use super::waiting::WaitingRow;
-use super::{Error, claims, connect, generations, keys, names, waiting};
+use super::{Error, claims, connect, generations, keys, names, replays, waiting};
 
 /// Payload bytes of one answer, beyond the first event.
 const READ_BYTES: usize = 8 << 20;
@@ -108,6 +109,11 @@ impl LogReader {
         standing.settled = settled(&tx, id, position)?;
         standing.timeline = generations::timeline(&generations::all(&tx)?, consumer, begins);
         Ok(standing)
+    }
+
+    /// Those of which deliveries are still to be made.
+    pub fn running_replays(&self) -> Result<Vec<Replay>, Error> {
+        replays::running(&self.conn)
     }
 
     pub fn waiting(

@@ -57,7 +57,7 @@ impl Writer {
         let sql = "DELETE FROM raw_dead_letters WHERE (seq, consumer, round) IN ( \
                    SELECT seq, consumer, round FROM raw_dead_letters WHERE status <> 'dead' AND decided_at < ?1 LIMIT ?2)";
         gone += self.conn.prepare_cached(sql)?.execute((limit.0, STEP))?;
-        Ok(gone)
+        Ok(gone + self.prune_replayed(last)?)
     }
 }
 

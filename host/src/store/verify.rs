@@ -2,15 +2,18 @@
 //! that a flipped bit is in a payload; the hash chain and the watermark can.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::model::record::ContentRecord;
 use crate::model::{Seq, Timestamp};
 
+use super::backup::Tell;
 use super::chain::{Hash, Head};
-use super::recovery::genesis;
+use super::recovery::{self, genesis};
 use super::row::{EVENT, StoredEvent, get_u64, int};
 use super::watermark::{self, Mark};
 use super::writer::Opening;
@@ -92,17 +95,93 @@ pub(super) fn at_start(
     Err(OpenError::Damaged { first_missing: 1, detail: "more is damaged than can be accepted".into() })
 }
 
-/// The whole chain and the watermark, without changing anything.
-pub fn whole(path: &Path) -> Result<Head, OpenError> {
+/// How far a thorough look, or a copy that ends with one, has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Pages of 4 KiB.
+    Copying { pages: u64, of: u64 },
+    /// The structure of every page, table and index.
+    CheckingPages,
+    /// The chain, up to this event.
+    CheckingEvents { seq: Seq, of: Seq },
+}
+
+/// What a thorough look found.
+pub(super) struct Checked {
+    pub head: Head,
+    pub database_id: [u8; 16],
+    pub content: ContentRecord,
+}
+
+/// Events between two words about how far it is.
+const EVENTS: u64 = 4_096;
+
+/// Every page, the whole chain and the watermark, without changing anything; a host may be using the file.
+pub fn whole(path: &Path, tell: Tell<'_>) -> Result<ContentRecord, OpenError> {
     let conn = connect::reader(path)?;
-    migrate::inspect(&conn, path)?;
+    // Read before the moment that is looked at: a running host only goes further.
     let marks = watermark::read(path)?;
-    let genesis = genesis(&conn)?;
-    let found = match walk(&conn, Head { seq: 0, hash: genesis })? {
-        Ok(head) => compare(&conn, head, &marks)?,
-        Err(damage) => Err(damage),
+    Ok(thorough(&conn, path, &marks, tell)?.content)
+}
+
+/// As [`whole`], in one view of the database.
+pub(super) fn thorough(conn: &Connection, path: &Path, marks: &[Mark], tell: Tell<'_>) -> Result<Checked, OpenError> {
+    migrate::inspect(conn, path)?;
+    migrate::check_schema(conn, path)?;
+    let moment = conn.unchecked_transaction()?;
+    check_every_page(&moment, path, tell)?;
+    let database_id: [u8; 16] = moment.query_row("SELECT database_id FROM host", [], |row| row.get(0))?;
+    let found = match marks.iter().find(|mark| mark.database_id != database_id) {
+        Some(mark) => Err(Damage::Foreign { mark: mark.head.seq }),
+        None => {
+            let of = recovery::end(&moment)?;
+            let genesis = Head { seq: 0, hash: genesis(&moment)? };
+            match walk(&moment, genesis, &mut |seq| go_on(tell(Progress::CheckingEvents { seq, of })))? {
+                Ok(head) => compare(&moment, head, marks)?,
+                Err(damage) => Err(damage),
+            }
+        }
     };
-    found.map_err(|damage| OpenError::Damaged { first_missing: damage.first(), detail: damage.detail() })
+    let damaged = |damage: Damage| OpenError::Damaged { first_missing: damage.first(), detail: damage.detail() };
+    let head = found.map_err(damaged)?;
+    Ok(Checked { head, database_id, content: content(&moment, path, head)? })
+}
+
+fn go_on(answer: ControlFlow<()>) -> Result<(), Error> {
+    if answer.is_break() { Err(Error::Cancelled) } else { Ok(()) }
+}
+
+/// SQLite's own look at every page and index, and at every rule of the tables.
+fn check_every_page(conn: &Connection, path: &Path, tell: Tell<'_>) -> Result<(), OpenError> {
+    go_on(tell(Progress::CheckingPages))?;
+    let mut statement = conn.prepare("PRAGMA integrity_check(1)")?;
+    let found: String = statement.query_row([], |row| row.get(0))?;
+    go_on(tell(Progress::CheckingPages))?;
+    if found == "ok" { Ok(()) } else { Err(OpenError::DamagedFile { path: path.to_owned(), detail: found }) }
+}
+
+fn content(conn: &Connection, path: &Path, head: Head) -> Result<ContentRecord, Error> {
+    let number = |sql: &str| conn.query_row(sql, [], |row| get_u64(row, 0));
+    Ok(ContentRecord {
+        path: path.display().to_string(),
+        bytes: number("PRAGMA page_count")? * number("PRAGMA page_size")?,
+        last_sequence: head.seq,
+        hash: head.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        events: number("SELECT count(*) FROM raw_events")?,
+        outcomes: number("SELECT count(*) FROM raw_outcomes")?,
+        waiting: number("SELECT count(*) FROM raw_waiting")?,
+        dead_letters: number("SELECT count(*) FROM raw_dead_letters WHERE status = 'dead'")?,
+    })
+}
+
+/// The end of the log and the chain's hash there.
+pub(super) fn end(conn: &Connection) -> Result<Head, Error> {
+    let seq = recovery::end(conn)?;
+    let hash = match hash_at(conn, seq)? {
+        Some(hash) => hash,
+        None => genesis(conn)?,
+    };
+    Ok(Head { seq, hash })
 }
 
 fn check(conn: &Connection, marks: &[Mark], database_id: [u8; 16]) -> Result<Result<Head, Damage>, Error> {
@@ -114,7 +193,7 @@ fn check(conn: &Connection, marks: &[Mark], database_id: [u8; 16]) -> Result<Res
         Some(mark) if hash_at(conn, mark.head.seq)? == Some(mark.head.hash) => mark.head,
         _ => genesis,
     };
-    match walk(conn, start)? {
+    match walk(conn, start, &mut |_| Ok(()))? {
         Ok(head) => compare(conn, head, marks),
         Err(damage) => Ok(Err(damage)),
     }
@@ -141,8 +220,12 @@ fn hash_at(conn: &Connection, seq: Seq) -> Result<Option<Hash>, Error> {
     Ok(conn.prepare_cached(sql)?.query_row([int(seq)], |row| row.get(0)).optional()?)
 }
 
-/// Follows the chain from `start` to its end.
-fn walk(conn: &Connection, start: Head) -> Result<Result<Head, Damage>, Error> {
+/// Follows the chain from `start` to its end, and says from time to time how far it is.
+fn walk(
+    conn: &Connection,
+    start: Head,
+    tell: &mut dyn FnMut(Seq) -> Result<(), Error>,
+) -> Result<Result<Head, Damage>, Error> {
     let gaps = gaps(conn)?;
     let (mut seq, mut hash) = (start.seq, Some(start.hash));
     let skip = |seq: &mut Seq, hash: &mut Option<Hash>| {
@@ -155,6 +238,9 @@ fn walk(conn: &Connection, start: Head) -> Result<Result<Head, Damage>, Error> {
     while let Some(row) = rows.next()? {
         skip(&mut seq, &mut hash);
         let found = get_u64(row, 0)?;
+        if found.is_multiple_of(EVENTS) {
+            tell(found)?;
+        }
         if found > seq + 1 {
             return Ok(Err(Damage::Hole { first: seq + 1, last: found - 1 }));
         }
@@ -191,6 +277,7 @@ fn accept(conn: &mut Connection, damage: Damage, now: Timestamp) -> Result<(), E
         tx.execute("DELETE FROM raw_events WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
         // Deliveries of what is gone cannot be made.
         tx.execute("DELETE FROM raw_waiting WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
+        tx.execute("UPDATE raw_replayed SET open = 0 WHERE seq BETWEEN ?1 AND ?2 AND open = 1", (first, last))?;
         tx.execute("DELETE FROM raw_claims WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
         let sql = "INSERT OR REPLACE INTO raw_gaps VALUES (?1, ?2, ?3, 'lost', ?4)";
         tx.execute(sql, (last, first, hash, now.0))?;

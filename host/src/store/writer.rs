@@ -12,8 +12,10 @@ use rusqlite::wal::CheckpointMode;
 use crate::model::{Seq, Timestamp};
 
 use super::chain::Head;
+use super::checkpoint::tolerate;
 use super::file::{Lock, LockInfo, check_file_system, create_if_missing, real_path};
 use super::names::Names;
+use super::tallies::Tallies;
 use super::{Error, OpenError, claims, connect, migrate, verify};
 
 /// Pages in the write-ahead log after which they are carried over to the database, without waiting for anyone.
@@ -23,6 +25,16 @@ const TRUNCATE_PAGES: u32 = 16_384;
 const TRUNCATE_AGAIN_PAGES: u32 = 4_096;
 /// A reader may hold up the cut for so long, no longer.
 const TRUNCATE_BUSY: Duration = Duration::from_millis(50);
+
+/// What is to be done about the write-ahead log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    Nothing,
+    /// To carry over what no reader is in the way of: see [`super::Checkpointer`].
+    Carry,
+    /// To carry over everything and give the space back.
+    Cut,
+}
 
 /// What an opening needs to know.
 #[derive(Clone, Debug)]
@@ -42,6 +54,7 @@ pub struct Opening {
 pub struct Writer {
     pub(super) conn: Connection,
     pub(super) names: Names,
+    pub(super) tallies: Tallies,
     pub(super) head: Head,
     /// Of the last state write of any consumer.
     pub(super) state_version: u64,
@@ -83,6 +96,7 @@ impl Writer {
         let store = Self {
             conn,
             names: Names::default(),
+            tallies: Tallies::default(),
             head,
             state_version,
             committed: (head, state_version),
@@ -139,6 +153,7 @@ impl Writer {
 
     /// Durable when it returns.
     pub fn commit(&mut self) -> Result<(), Error> {
+        self.tallies.write(&self.conn)?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         self.names.committed();
         self.committed = (self.head, self.state_version);
@@ -149,6 +164,7 @@ impl Writer {
     pub fn rollback(&mut self) -> Result<(), Error> {
         (self.head, self.state_version) = self.committed;
         self.names.rolled_back();
+        self.tallies.forget();
         if !self.conn.is_autocommit() {
             self.conn.prepare_cached("ROLLBACK")?.execute([])?;
         }
@@ -157,34 +173,38 @@ impl Writer {
 
     /// Runs `work` so that it leaves no trace unless it answers `true`.
     pub fn all_or_nothing<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<(bool, T), Error>) -> Result<T, Error> {
-        let before = (self.head, self.state_version);
+        let before = (self.head, self.state_version, self.tallies.clone());
         self.conn.prepare_cached("SAVEPOINT part")?.execute([])?;
         let (keep, value) = work(self)?;
         if !keep {
             self.conn.prepare_cached("ROLLBACK TO part")?.execute([])?;
-            (self.head, self.state_version) = before;
+            (self.head, self.state_version, self.tallies) = before;
             self.names.partly_rolled_back();
         }
         self.conn.prepare_cached("RELEASE part")?.execute([])?;
         Ok(value)
     }
 
-    /// Carries the write-ahead log over to the database when it is long enough. Never waits behind a reader for
-    /// longer than a moment.
-    pub fn checkpoint_if_due(&mut self) -> Result<(), Error> {
+    /// What is to be done about the write-ahead log; each is named once and then again some pages later.
+    pub fn checkpoint_due(&mut self) -> Due {
         let pages = self.wal_pages.load(Ordering::Relaxed);
         if pages < PASSIVE_PAGES {
             (self.passive_at, self.truncate_at) = (PASSIVE_PAGES, TRUNCATE_PAGES);
         }
         if pages >= self.truncate_at {
-            self.truncate_at = pages.saturating_add(TRUNCATE_AGAIN_PAGES);
-            return self.truncate(TRUNCATE_BUSY);
+            return Due::Cut;
         }
         if pages >= self.passive_at {
             self.passive_at = pages.saturating_add(PASSIVE_PAGES);
-            return tolerate(self.conn.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE).map(|_| ()));
+            return Due::Carry;
         }
-        Ok(())
+        Due::Nothing
+    }
+
+    /// Cuts the write-ahead log back. Never waits behind a reader for longer than a moment.
+    pub fn cut(&mut self) -> Result<(), Error> {
+        self.truncate_at = self.wal_pages.load(Ordering::Relaxed).saturating_add(TRUNCATE_AGAIN_PAGES);
+        self.truncate(TRUNCATE_BUSY)
     }
 
     fn truncate(&mut self, busy: Duration) -> Result<(), Error> {
@@ -205,14 +225,6 @@ impl Writer {
         self.truncate(TRUNCATE_BUSY)?;
         self.conn.close().map_err(|(_, e)| e)?;
         Ok(())
-    }
-}
-
-/// A checkpoint that finds the disk full or a reader in its way can be made later.
-fn tolerate(done: rusqlite::Result<()>) -> Result<(), Error> {
-    match done.map_err(Error::from) {
-        Err(e) if e.class() == super::Class::Fatal => Err(e),
-        _ => Ok(()),
     }
 }
 

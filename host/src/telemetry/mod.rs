@@ -79,6 +79,7 @@ impl Default for ConsumerNumbers {
 #[derive(Debug)]
 pub struct Metrics {
     consumers: RwLock<BTreeMap<ConsumerName, Arc<ConsumerNumbers>>>,
+    replayed: AtomicU64,
     accepted: AtomicU64,
     duplicates: AtomicU64,
     settle_batch: Histogram,
@@ -93,6 +94,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             consumers: RwLock::default(),
+            replayed: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             settle_batch: Histogram::new(&BATCH_BUCKETS),
@@ -140,6 +142,17 @@ impl Metrics {
     /// Events have become durable.
     pub fn accepted(&self, events: u64) {
         self.accepted.fetch_add(events, Relaxed);
+    }
+
+    /// How many events an ephemeral consumer did not get so far.
+    pub fn lost(&self, consumer: &ConsumerName) -> u64 {
+        let consumers = self.consumers.read().unwrap_or_else(PoisonError::into_inner);
+        consumers.get(consumer).map_or(0, |numbers| numbers.ephemeral_lost.load(Relaxed))
+    }
+
+    /// A replay has made deliveries.
+    pub fn replayed(&self, deliveries: u64) {
+        self.replayed.fetch_add(deliveries, Relaxed);
     }
 
     /// Events were sent that were there already.

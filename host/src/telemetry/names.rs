@@ -88,6 +88,18 @@ pub const CONFLICTS: Family = family(
     CONSUMER,
     "Settlements given up because state had changed meanwhile; the attempt runs again.",
 );
+pub const REPLAYED: Family =
+    family("tidegate_replay_deliveries", Counter, None, &[], "Deliveries that replays have made since the start.");
+pub const BREAKER: Family = family(
+    "tidegate_breaker_state",
+    Gauge,
+    None,
+    CONSUMER,
+    "The consumer's breaker: 0 closed, 1 open, 2 probing (one attempt decides).",
+);
+pub const PAUSED: Family = family("tidegate_consumer_paused", Gauge, None, CONSUMER, "1 while the consumer is paused.");
+pub const HELD: Family =
+    family("tidegate_keys_held", Gauge, None, CONSUMER, "Ordering keys that dead letters hold, so that others wait.");
 pub const EPHEMERAL_LOST: Family = family(
     "tidegate_ephemeral_lost",
     Counter,
@@ -132,7 +144,7 @@ pub const START_TIME: Family = family(
 );
 
 /// In the order in which they are shown.
-pub const ALL: [Family; 26] = [
+pub const ALL: [Family; 30] = [
     BUILD,
     ACCEPTED,
     DUPLICATE,
@@ -145,8 +157,12 @@ pub const ALL: [Family; 26] = [
     RUNNING,
     DEAD,
     DIED,
-    CONFLICTS,
+    BREAKER,
+    PAUSED,
+    HELD,
     EPHEMERAL_LOST,
+    CONFLICTS,
+    REPLAYED,
     SETTLE_BATCH,
     SETTLE_DURATION,
     LOG_BYTES,

@@ -38,6 +38,9 @@ pub fn render(metrics: &Metrics, gauges: &Gauges, format: Format) -> String {
     page.text
 }
 
+/// A breaker's states, by number.
+const BREAKERS: [&str; 3] = ["closed", "open", "probing"];
+
 /// A number of a consumer: as it is read, and as it is counted.
 type Shown<'a> = &'a dyn Fn(&ConsumerRecord) -> String;
 type Counted = fn(&ConsumerNumbers) -> &AtomicU64;
@@ -78,12 +81,17 @@ impl Page {
         let age = |record: &ConsumerRecord| {
             record.oldest_waiting_since.map_or(0.0, |since| gauges.now.since(since).as_secs_f64()).to_string()
         };
-        let rows: [(Family, Shown<'_>); 5] = [
+        let breaker =
+            |record: &ConsumerRecord| BREAKERS.iter().position(|word| *word == record.breaker).unwrap_or(0).to_string();
+        let rows: [(Family, Shown<'_>); 8] = [
             (names::DEPTH, &|record| record.depth.to_string()),
             (names::WAITING, &|record| record.waiting.to_string()),
             (names::OLDEST, &age),
             (names::RUNNING, &|record| record.running.to_string()),
             (names::DEAD, &|record| record.dead_letters.to_string()),
+            (names::BREAKER, &breaker),
+            (names::PAUSED, &|record| u8::from(record.paused).to_string()),
+            (names::HELD, &|record| record.held_keys.to_string()),
         ];
         for (family, value) in rows {
             self.head(family);
@@ -92,6 +100,7 @@ impl Page {
             }
         }
         let consumers = metrics.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.counter(names::REPLAYED, &[], load(&metrics.replayed));
         let rows: [(Family, Counted); 3] = [
             (names::DIED, |numbers| &numbers.dead_letters),
             (names::CONFLICTS, |numbers| &numbers.conflicts),

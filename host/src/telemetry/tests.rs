@@ -15,6 +15,11 @@ fn record(name: &str) -> ConsumerRecord {
         succeeded: 0,
         failed_attempts: 0,
         dead_letters: 3,
+        paused: name == "index",
+        breaker: if name == "mailer" { "open".into() } else { String::new() },
+        blocked: 0,
+        held_keys: 2,
+        ephemeral_lost: 4,
     }
 }
 
@@ -26,6 +31,8 @@ fn page(format: Format) -> String {
     metrics.attempt(&mailer, Outcome::Done, usage);
     metrics.attempt(&mailer, Outcome::TimedOut, Usage { duration: Duration::from_secs(60), ..usage });
     metrics.dead_letter(&mailer);
+    metrics.replayed(6);
+    metrics.ephemeral_lost(&mailer, 4);
     metrics.accepted(7);
     metrics.duplicates(1);
     metrics.settled(3, Duration::from_micros(700));
@@ -59,6 +66,12 @@ fn numbers_are_shown_under_their_names() {
         "tidegate_dead_letters{consumer=\"mailer\"} 3",
         "tidegate_deliveries_died_total{consumer=\"mailer\"} 1",
         "tidegate_settle_batch_size_bucket{le=\"4.0\"} 1",
+        "tidegate_breaker_state{consumer=\"mailer\"} 1",
+        "tidegate_breaker_state{consumer=\"index\"} 0",
+        "tidegate_consumer_paused{consumer=\"index\"} 1",
+        "tidegate_keys_held{consumer=\"index\"} 2",
+        "tidegate_ephemeral_lost_total{consumer=\"mailer\"} 4",
+        "tidegate_replay_deliveries_total 6",
         "tidegate_generation 4",
         "tidegate_reloads_total{result=\"refused\"} 1",
         "tidegate_reloads_total{result=\"done\"} 0",

@@ -1,8 +1,10 @@
 //! What every log promises, in code. Each log runs the whole suite.
 
 mod keys;
+mod replays;
 
 pub(crate) use keys::*;
+pub(crate) use replays::*;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -193,6 +195,14 @@ macro_rules! conforms {
             crashes_are_counted,
             a_new_consumer_begins_where_it_is_told,
             conditions_are_part_of_a_timeline,
+            a_replay_makes_the_next_round,
+            what_is_not_final_is_skipped,
+            a_replay_stands_where_it_stood_after_a_crash,
+            a_step_makes_what_there_is_room_for,
+            a_replay_has_only_so_many_deliveries_open,
+            a_replay_counts_what_becomes_of_it,
+            a_dead_letter_that_was_replayed_is_redriven_beyond_it,
+            a_cancelled_replay_makes_no_more,
         );
     };
 }

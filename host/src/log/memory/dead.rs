@@ -96,7 +96,7 @@ impl Kept {
         ids
     }
 
-    fn next_round(&self, id: &DeliveryId) -> u32 {
+    pub(super) fn next_round(&self, id: &DeliveryId) -> u32 {
         let known = self.outcomes.keys().map(|(known, _)| known).chain(self.waiting.keys());
         let rounds = known.filter(|known| known.seq == id.seq && known.consumer == id.consumer);
         rounds.map(|known| known.round).fold(id.round, u32::max) + 1

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::replays::Replays;
 use crate::log::{Activated, Activation, Appended, AttemptRecord, Commit, Error, Mark, Recovery, Waiting};
 use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::spec::StartFrom;
@@ -36,6 +37,7 @@ pub(super) struct Kept {
     pub(super) revisions: BTreeMap<ConsumerName, u64>,
     /// The version of the last state write.
     pub(super) version: u64,
+    pub(super) replays: Replays,
     /// The host that used it ended cleanly.
     pub(super) closed: bool,
 }

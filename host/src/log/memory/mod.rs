@@ -3,6 +3,7 @@
 
 mod dead;
 mod kept;
+mod replays;
 mod settle;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use super::{
     Recovery, Settled, Settlement, Waiting,
 };
 use crate::clock::Clock;
+use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
 
 /// See the module.
@@ -59,6 +61,11 @@ impl MemoryLog {
     /// How many events a call published.
     pub fn published(&self, id: &DeliveryId, call: u32) -> Option<usize> {
         self.kept().outcomes.get(&(id.clone(), call)).map(|(_, published)| *published)
+    }
+
+    /// Every replay, the oldest first.
+    pub fn replays(&self) -> Vec<Replay> {
+        self.kept().replays.all()
     }
 
     /// Dead letters that nobody has decided about.
@@ -143,6 +150,22 @@ impl EventLog for MemoryLog {
 
     fn decide_dead(&self, dead: DeadSelection, decision: DeadDecision) -> Pending<Vec<DeliveryId>> {
         self.commit(|kept, now, commits| Ok(kept.decide_dead(&dead, decision, now, commits)))
+    }
+
+    fn start_replay(&self, spec: ReplaySpec) -> Pending<u64> {
+        self.commit(|kept, now, _| Ok(kept.replays.start(spec, now)))
+    }
+
+    fn step_replay(&self, step: ReplayStep) -> Pending<Option<Replay>> {
+        self.commit(|kept, now, commits| Ok(kept.step_replay(&step, now, commits)))
+    }
+
+    fn cancel_replay(&self, id: u64) -> Pending<bool> {
+        self.commit(|kept, now, _| Ok(kept.replays.cancel(id, now)))
+    }
+
+    fn running_replays(&self) -> Pending<Vec<Replay>> {
+        Box::pin(ready(Ok(self.kept().replays.running())))
     }
 
     fn advance(&self, positions: Vec<(ConsumerName, Seq)>) {

@@ -54,6 +54,7 @@ impl Kept {
         let Settlement { delivery, next, record, events, state, death, .. } = settlement;
         self.write(&delivery.consumer, state);
         self.waiting.remove(&delivery);
+        self.replays.settled(&delivery, next.state, now);
         if let State::Pending { .. } = next.state {
             let waiting = Waiting { id: delivery.clone(), delivery: next, key: key.clone(), blocked: false };
             self.waiting.insert(delivery.clone(), waiting);

@@ -227,6 +227,7 @@ fn stand(store: &mut Writer, settlement: &Settlement, now: Timestamp) -> Result<
         _ if settlement.stored => store.wait_no_more(delivery)?,
         _ => {}
     }
+    store.settle_replayed(delivery, next.state, now)?;
     let Some(cause) = settlement.death else { return Ok(()) };
     store.bury(&DeadRow {
         delivery,

@@ -6,10 +6,13 @@
 //! the runtime's threads.
 
 mod apply;
+mod checkpointer;
 mod command;
 mod gate;
 mod marker;
 mod reader;
+mod replays;
+mod schedule;
 mod writer;
 
 #[cfg(test)]
@@ -28,6 +31,7 @@ use super::{
     Settlement, Waiting,
 };
 use crate::clock::Clock;
+use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
 use crate::store::{self, LogReader, Opening, WaitingRow, Writer};
@@ -242,6 +246,22 @@ impl EventLog for SqliteLog {
 
     fn decide_dead(&self, dead: DeadSelection, decision: DeadDecision) -> Pending<Vec<DeliveryId>> {
         self.write(move |store, now, commits| apply::decide_dead(store, dead, decision, now, commits))
+    }
+
+    fn start_replay(&self, spec: ReplaySpec) -> Pending<u64> {
+        self.write(move |store, now, _| store.start_replay(&spec, now))
+    }
+
+    fn step_replay(&self, step: ReplayStep) -> Pending<Option<Replay>> {
+        self.write(move |store, now, commits| replays::step(store, &step, now, commits))
+    }
+
+    fn cancel_replay(&self, id: u64) -> Pending<bool> {
+        self.write(move |store, now, _| store.cancel_replay(id, now))
+    }
+
+    fn running_replays(&self) -> Pending<Vec<Replay>> {
+        self.question(|reply| Question::Replays { reply })
     }
 
     fn advance(&self, positions: Vec<(ConsumerName, Seq)>) {

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::command::Reply;
 use crate::log::{Error, Recovery, Waiting};
+use crate::model::replay::Replay;
 use crate::model::{ConsumerName, DeliveryId, Event, Seq, Timestamp};
 use crate::store::{self, LogReader, Standing, WaitingRow};
 
@@ -15,6 +16,7 @@ pub(super) enum Question {
     Waiting { consumer: ConsumerName, after: Option<(Timestamp, DeliveryId)>, limit: usize, reply: Reply<Vec<Waiting>> },
     Blocked { consumer: ConsumerName, key: String, limit: usize, reply: Reply<Vec<Waiting>> },
     Marked { consumer: ConsumerName, key: String, now: Timestamp, reply: Reply<Option<DeliveryId>> },
+    Replays { reply: Reply<Vec<Replay>> },
     Stop,
 }
 
@@ -39,6 +41,7 @@ pub(super) fn run(store: &LogReader, careful_to: Seq, mut questions: mpsc::Unbou
             Question::Marked { consumer, key, now, reply } => {
                 drop(reply.send(store.marked(&consumer, &key, now).map_err(error)));
             }
+            Question::Replays { reply } => drop(reply.send(store.running_replays().map_err(error))),
             Question::Stop => return,
         }
     }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tests::{ManualClock, OnDisk, events};
+use super::tests::{ManualClock, OnDisk, events, verified};
 use super::{Options, SqliteLog};
 use crate::clock::Clock;
 use crate::log::conformance::{NOW, Subject as _, activate, call, consumer, delivery, done, settlement};
 use crate::log::{DeadDecision, DeadSelection, EventLog as _, Hold, Mark, Settled, Settlement, Waiting};
+use crate::model::replay::{ReplaySpec, ReplayStep};
 use crate::model::spec::Retention;
 use crate::model::{Delivery, Outcome, Seq, State, Timestamp};
 
@@ -57,7 +58,7 @@ async fn retention_takes_what_nobody_needs_and_the_chain_still_verifies() {
     clock.advance(HOUR * 2);
     log.append(events(11..=11)).await.unwrap();
     left(&log, &clock, &[3, 7, 8, 9, 10, 11]).await;
-    crate::store::verify(&disk.path()).unwrap();
+    verified(&disk.path()).unwrap();
     let outcomes: Vec<i64> = {
         let conn = disk.stranger();
         let mut statement = conn.prepare("SELECT sequence FROM outcomes").unwrap();
@@ -68,7 +69,7 @@ async fn retention_takes_what_nobody_needs_and_the_chain_still_verifies() {
     log.advance(vec![(consumer("mail"), 11)]);
     left(&log, &clock, &[11]).await;
     log.close().await.unwrap();
-    assert_eq!(crate::store::verify(&disk.path()).unwrap().seq, 11);
+    assert_eq!(verified(&disk.path()).unwrap().last_sequence, 11);
     let gaps: i64 = disk.stranger().query_row("SELECT count(*) FROM raw_gaps", [], |row| row.get(0)).unwrap();
     assert_eq!(gaps, 1);
     let (log, _feed) = SqliteLog::open(disk.options()).unwrap();
@@ -134,4 +135,24 @@ async fn marks_are_taken_away_when_their_time_is_over() {
         log.append(Vec::new()).await.unwrap();
     }
     assert_eq!(marks(), ["long"]);
+}
+
+#[tokio::test]
+async fn what_a_replay_has_yet_to_read_stays() {
+    let disk = OnDisk::new();
+    let (log, clock) = open(&disk);
+    activate(&log, "one", &[("mail", &["a"])]).await;
+    log.append(events(1..=6)).await.unwrap();
+    log.settle((1..=6).map(|seq| done(seq, "mail")).collect()).await.unwrap();
+    log.advance(vec![(consumer("mail"), 6)]);
+    let id = log.start_replay(ReplaySpec { from: 3, to: 6, ..ReplaySpec::default() }).await.unwrap();
+    clock.advance(HOUR * 2);
+    left(&log, &clock, &[3, 4, 5, 6]).await;
+    let step = ReplayStep { id, after: 2, through: 4, room: 10, ..ReplayStep::default() };
+    log.step_replay(ReplayStep { deliveries: vec![(3, consumer("mail"))], ..step }).await.unwrap().unwrap();
+    // What it has made waits, and needs its event.
+    left(&log, &clock, &[3, 5, 6]).await;
+    log.settle(vec![settlement(delivery(3, "mail", 1), Outcome::Done, State::Succeeded)]).await.unwrap();
+    assert!(log.cancel_replay(id).await.unwrap());
+    left(&log, &clock, &[6]).await;
 }

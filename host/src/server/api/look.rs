@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Nothing, Path, json, negotiate, not_acceptable, query, typed};
 use crate::model::query::{DeadLetterQuery, EventQuery, LIMIT, LIMIT_MAX, OutcomeQuery, StateQuery, is_full};
-use crate::model::record::{ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord};
+use crate::model::record::{DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord};
 use crate::model::{ConsumerName, DeliveryId, Seq};
 use crate::server::app::App;
 use crate::server::event::show::CloudEvent;
@@ -171,20 +171,6 @@ pub(super) fn delivery(text: &str) -> Option<DeliveryId> {
     let consumer = ConsumerName::new(parts.next()?).ok()?;
     let round = parts.next().map_or(Some(0), |round| round.parse().ok())?;
     parts.next().is_none().then_some(DeliveryId { seq, consumer, round })
-}
-
-pub(super) async fn consumers(app: &Arc<App>, uri: &Uri) -> Answer {
-    #[derive(Serialize)]
-    struct Consumers {
-        consumers: Vec<ConsumerRecord>,
-    }
-
-    let Nothing {} = query(uri)?;
-    let mut consumers = app.read(crate::store::Reader::consumers).await?;
-    for consumer in &mut consumers {
-        consumer.running = app.parts.control.running(&consumer.name);
-    }
-    json(StatusCode::OK, &Consumers { consumers })
 }
 
 pub(super) async fn stats(app: &Arc<App>, uri: &Uri) -> Answer {

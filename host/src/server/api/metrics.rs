@@ -37,7 +37,7 @@ async fn gauges(app: &Arc<App>) -> Result<Gauges, Problem> {
     let read = app.read(|reader| Ok((reader.consumers()?, reader.stats()?, Process::read()))).await?;
     let (mut consumers, stats, process) = read;
     for consumer in &mut consumers {
-        consumer.running = app.parts.control.running(&consumer.name);
+        super::consumers::live(app, consumer);
     }
     let gauges = Gauges {
         now,

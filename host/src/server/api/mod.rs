@@ -1,10 +1,13 @@
 //! What each route does.
 
 mod append;
+mod backups;
+mod consumers;
 mod health;
 mod look;
 mod metrics;
 mod operate;
+mod replays;
 mod stream;
 
 use std::sync::Arc;
@@ -29,6 +32,9 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         Endpoint::Append => return append::append(app, &parts, body).await,
         Endpoint::Redrive => return operate::redrive(app, &parts, body).await,
         Endpoint::Discard => return operate::discard(app, &parts, body).await,
+        Endpoint::Backup => return backups::start(app, &parts, body).await,
+        Endpoint::Replay => return replays::start(app, &parts, body).await,
+        Endpoint::Release => return consumers::release(app, &mut parts, body).await,
         _ => super::body::discard(body, &parts.headers).await,
     }
     let path = Path::of(&mut parts).await?;
@@ -38,16 +44,29 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         Endpoint::Outcomes => look::outcomes(app, &parts.uri).await,
         Endpoint::DeadLetters => look::dead_letters(app, &parts.uri).await,
         Endpoint::DeadLetter => look::dead_letter(app, &parts.uri, &path).await,
-        Endpoint::Consumers => look::consumers(app, &parts.uri).await,
+        Endpoint::Consumers => consumers::list(app, &parts.uri).await,
+        Endpoint::Consumer => consumers::one(app, &parts.uri, &path).await,
+        Endpoint::Pause => consumers::pause(app, &parts.uri, &path, true).await,
+        Endpoint::Resume => consumers::pause(app, &parts.uri, &path, false).await,
+        Endpoint::Replays => replays::list(app, &parts.uri).await,
+        Endpoint::ReplayOne => replays::one(app, &parts.uri, &path).await,
+        Endpoint::ReplayCancel => replays::cancel(app, &parts.uri, &path).await,
         Endpoint::Stats => look::stats(app, &parts.uri).await,
         Endpoint::State => look::state(app, &parts.uri, &path).await,
+        Endpoint::Backups => backups::list(app, &parts.uri),
+        Endpoint::BackupOne => backups::one(app, &parts.uri, &path),
         Endpoint::Reload => operate::reload(app, &parts.uri).await,
         Endpoint::Wait => operate::wait(app, &parts.uri).await,
         Endpoint::Stream => stream::stream(app, &parts),
         Endpoint::Livez => health::livez(&parts.uri),
         Endpoint::Readyz | Endpoint::Healthz => health::readyz(app, &parts),
         Endpoint::Metrics => metrics::metrics(app, &parts).await,
-        Endpoint::Append | Endpoint::Redrive | Endpoint::Discard => Err(Problem::not_found("There is no such route.")),
+        Endpoint::Append
+        | Endpoint::Redrive
+        | Endpoint::Discard
+        | Endpoint::Backup
+        | Endpoint::Replay
+        | Endpoint::Release => Err(Problem::not_found("There is no such route.")),
     }
 }
 

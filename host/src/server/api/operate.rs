@@ -82,16 +82,25 @@ async fn decide(app: &Arc<App>, parts: &Parts, body: Body, decision: DeadDecisio
         deliveries: Vec<String>,
     }
 
-    let whole = Incoming::whole(body, &parts.headers, BODY_BYTES, &app.room).await?;
-    let Nothing {} = query(&parts.uri)?;
-    expect_json(&parts.headers)?;
-    let selection: Selection = serde_json::from_slice(&whole.bytes)
-        .map_err(|error| Problem::bad_request(format!("The selection cannot be read: {error}.")))?;
+    let selection: Selection = read(app, parts, body).await?;
     let selection =
         selection.resolve().map_err(|why| Problem::bad_request(format!("The selection cannot be used: {why}.")))?;
     let decided = app.parts.log.decide_dead(selection, decision).await?;
     let deliveries: Vec<String> = decided.iter().map(ToString::to_string).collect();
     json(StatusCode::OK, &Decided { count: deliveries.len(), deliveries })
+}
+
+/// What a request asks for, as JSON says it.
+pub(super) async fn read<T: serde::de::DeserializeOwned>(
+    app: &Arc<App>,
+    parts: &Parts,
+    body: Body,
+) -> Result<T, Problem> {
+    let whole = Incoming::whole(body, &parts.headers, BODY_BYTES, &app.room).await?;
+    let Nothing {} = query(&parts.uri)?;
+    expect_json(&parts.headers)?;
+    serde_json::from_slice(&whole.bytes)
+        .map_err(|error| Problem::bad_request(format!("What is asked for cannot be read: {error}.")))
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -102,7 +111,7 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported-media-type",
-        "The selection is JSON. Send it with Content-Type: application/json.",
+        "What is asked for is JSON. Send it with Content-Type: application/json.",
     ))
 }
 

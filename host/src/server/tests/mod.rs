@@ -4,6 +4,7 @@ mod access;
 mod append;
 mod documents;
 mod mutated;
+mod operate;
 mod reader;
 mod stream;
 mod support;

@@ -45,6 +45,7 @@ fn outcome(consumer: &str) -> OutcomeRecord {
         event_type: "order.created".into(),
         consumer: ConsumerName::new(consumer).unwrap(),
         round: 0,
+        origin: None,
         call: 1,
         attempt: 1,
         outcome: Outcome::Done,

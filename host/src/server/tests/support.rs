@@ -18,6 +18,7 @@ use crate::log::{
     Activated, Activation, Appended, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Settled,
     Settlement, Waiting,
 };
+use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::{Ceilings, EventSpec, Retention, SchemaSpec, Scope, Secret, ServerSpec, TokenSpec};
 use crate::model::{ConsumerName, DeliveryId, Deployment, Envelope, Event, Generation, Seq, Timestamp};
 use crate::registry::catalogue::Catalogue;
@@ -36,6 +37,7 @@ pub(super) struct FakeLog {
     /// Errors to answer with, first the first.
     pub refusals: Mutex<Vec<Error>>,
     pub decided: Mutex<Vec<(DeadSelection, DeadDecision)>>,
+    pub replays: Mutex<Vec<ReplaySpec>>,
     pub groups: Mutex<Vec<usize>>,
 }
 
@@ -113,6 +115,23 @@ impl EventLog for FakeLog {
         let ids = dead.ids.clone();
         self.decided.lock().unwrap().push((dead, decision));
         Box::pin(async move { Ok(ids) })
+    }
+
+    fn start_replay(&self, spec: ReplaySpec) -> Pending<u64> {
+        self.replays.lock().unwrap().push(spec);
+        Box::pin(async { Ok(1) })
+    }
+
+    fn step_replay(&self, _: ReplayStep) -> Pending<Option<Replay>> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn cancel_replay(&self, _: u64) -> Pending<bool> {
+        Box::pin(async { Ok(false) })
+    }
+
+    fn running_replays(&self) -> Pending<Vec<Replay>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn advance(&self, _: Vec<(ConsumerName, Seq)>) {}

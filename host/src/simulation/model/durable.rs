@@ -275,7 +275,7 @@ impl Model {
             mark.as_ref().map(|mark| &mark.key) == wanted.as_ref(),
             "{id} is done and settles {mark:?}, not {wanted:?}"
         );
-        let Some(mark) = mark.as_ref().filter(|_| !early) else { return Ok(()) };
+        let Some(mark) = mark.as_ref() else { return Ok(()) };
         let key = (id.consumer.clone(), mark.key.clone());
         let by = self.marks.get(&key).filter(|(by, until)| by != id && *until > self.now);
         hold!(by.is_none(), "{id} is done, and so is {by:?} with {}", mark.key);

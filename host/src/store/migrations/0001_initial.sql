@@ -254,7 +254,9 @@ SELECT
   (SELECT text FROM names WHERE names.id = o.output_type) AS output_type,
   CAST(o.output AS TEXT) AS output,
   o.logs,
-  o.logs_dropped
+  o.logs_dropped,
+  CASE WHEN o.round = 0 THEN 'subscription' WHEN EXISTS (SELECT 1 FROM raw_replayed AS d WHERE d.seq = o.seq
+    AND d.consumer = o.consumer AND d.round = o.round) THEN 'replay' ELSE 'redrive' END AS origin
 FROM raw_outcomes AS o;
 
 CREATE VIEW waiting AS
@@ -352,3 +354,67 @@ SELECT
   l.detail,
   strftime('%Y-%m-%dT%H:%M:%fZ', l.recorded_at / 1e6, 'unixepoch') AS recorded_at
 FROM raw_losses AS l;
+
+-- How often a consumer's attempts came to what, those included that are past their retention, and the last of their events.
+CREATE TABLE raw_tallies (
+  consumer INTEGER NOT NULL,
+  outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 13),
+  attempts INTEGER NOT NULL CHECK (attempts > 0),
+  last_seq INTEGER NOT NULL CHECK (last_seq > 0),
+  PRIMARY KEY (consumer, outcome)
+) STRICT, WITHOUT ROWID;
+
+-- Replays. status: deliveries are still to be made (running), all are made, no more are made. position: everything up to
+-- there is made or skipped. made, dead, skipped: deliveries.
+CREATE TABLE raw_replays (
+  id          INTEGER PRIMARY KEY,
+  from_seq    INTEGER NOT NULL CHECK (from_seq > 0),
+  to_seq      INTEGER NOT NULL CHECK (to_seq >= from_seq),
+  type        TEXT,
+  key         TEXT,
+  correlation TEXT,
+  consumer    TEXT,
+  rate_count  INTEGER CHECK (rate_count > 0),
+  rate_ms     INTEGER CHECK (rate_ms > 0),
+  position    INTEGER NOT NULL CHECK (position BETWEEN from_seq - 1 AND to_seq),
+  status      TEXT NOT NULL CHECK (status IN ('running', 'made', 'cancelled')),
+  made        INTEGER NOT NULL CHECK (made >= 0),
+  dead        INTEGER NOT NULL CHECK (dead BETWEEN 0 AND made),
+  skipped     INTEGER NOT NULL CHECK (skipped >= 0),
+  created_at  INTEGER NOT NULL,
+  ended_at    INTEGER,
+  CHECK ((rate_count IS NULL) = (rate_ms IS NULL)),
+  CHECK (status <> 'made' OR position = to_seq)
+) STRICT;
+
+-- Deliveries that a replay has made. open: not final yet.
+CREATE TABLE raw_replayed (
+  seq      INTEGER NOT NULL,
+  consumer INTEGER NOT NULL,
+  round    INTEGER NOT NULL CHECK (round > 0),
+  replay   INTEGER NOT NULL,
+  open     INTEGER NOT NULL CHECK (open IN (0, 1)),
+  PRIMARY KEY (seq, consumer, round)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_replayed_open ON raw_replayed (replay) WHERE open = 1;
+
+CREATE VIEW replays AS
+SELECT
+  r.id,
+  CASE WHEN r.status = 'made' AND NOT EXISTS (SELECT 1 FROM raw_replayed AS d WHERE d.replay = r.id AND d.open = 1)
+    THEN 'done' WHEN r.status = 'cancelled' THEN 'cancelled' ELSE 'running' END AS status,
+  r.from_seq AS from_sequence,
+  r.to_seq AS to_sequence,
+  r.type,
+  r.key,
+  r.correlation AS correlation_id,
+  r.consumer,
+  r.rate_count || '/' || CASE r.rate_ms WHEN 3600000 THEN 'h' WHEN 60000 THEN 'm' ELSE 's' END AS rate,
+  r.position,
+  r.made,
+  r.made - (SELECT count(*) FROM raw_replayed AS d WHERE d.replay = r.id AND d.open = 1) AS finished,
+  r.dead,
+  r.skipped,
+  strftime('%Y-%m-%dT%H:%M:%fZ', r.created_at / 1e6, 'unixepoch') AS created_at,
+  strftime('%Y-%m-%dT%H:%M:%fZ', r.ended_at / 1e6, 'unixepoch') AS ended_at
+FROM raw_replays AS r;

@@ -1,6 +1,6 @@
 //! Consumers, their state, and the database in a few numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,64 +8,56 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::StateQuery;
-use crate::model::record::{ConsumerRecord, StateRecord, StatsRecord};
+use crate::model::record::{ConsumerDetail, ConsumerRecord, HeldKeyRecord, StateRecord, StatsRecord};
 use crate::model::spec::SubscriptionSpec;
-use crate::model::{ConsumerName, Generation, Outcome, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Generation, Outcome, Seq, Timestamp};
 use crate::store::depth::{self, Known};
-use crate::store::outcomes::outcome_code;
 use crate::store::recovery::end;
 use crate::store::row::{get_u64, int};
-use crate::store::{Error, names};
+use crate::store::tallies::{self, Tally};
+use crate::store::{Error, claims, names};
 
-use super::outcomes::get_outcome;
-
-/// What a consumer's attempts came to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    succeeded: u64,
-    failed: u64,
-    /// Of the last event among its outcomes.
-    last_seq: u64,
-}
-
-fn tallies(conn: &Connection) -> Result<HashMap<i64, Tally>, Error> {
-    let sql = "SELECT consumer, outcome, count(*), max(seq) FROM raw_outcomes GROUP BY consumer, outcome";
-    let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query([])?;
-    let mut tallies: HashMap<i64, Tally> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        let (outcome, count) = (get_outcome(row, 1)?, get_u64(row, 2)?);
-        let tally = tallies.entry(row.get(0)?).or_default();
-        match outcome {
-            Outcome::Done => tally.succeeded += count,
-            // The handler was not called, or not charged.
-            Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed => {}
-            _ => tally.failed += count,
-        }
-        tally.last_seq = tally.last_seq.max(get_u64(row, 3)?);
-    }
-    Ok(tallies)
+/// Deliveries that succeeded by a call, and attempts that were charged and failed.
+fn summed(tally: &Tally) -> (u64, u64) {
+    let failed = tally.attempts.iter().filter(|(outcome, _)| match outcome {
+        // The handler was not called, or not charged.
+        Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed => false,
+        outcome => **outcome != Outcome::Done,
+    });
+    (tally.of(Outcome::Done), failed.map(|(_, count)| count).sum())
 }
 
 pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
     let end = end(conn)?;
-    let tallies = tallies(conn)?;
+    let mut tallies = tallies::all(conn)?;
+    let number = |sql: &str, consumer: i64| -> Result<u64, Error> {
+        Ok(conn.prepare_cached(sql)?.query_row([consumer], |row| get_u64(row, 0))?)
+    };
     let mut records = Vec::new();
     for known in depth::known(conn)? {
-        let tally = tallies.get(&known.id).copied().unwrap_or_default();
+        let tally = tallies.remove(&known.id).unwrap_or_default();
+        let (succeeded, failed_attempts) = summed(&tally);
         let lag = depth::lag(conn, &known, end)?;
         let waiting = depth::waiting(conn, known.id, end)?;
         records.push(ConsumerRecord {
             on: known.on.iter().map(shown).collect(),
             status: if known.active { "active" } else { "removed" }.to_owned(),
-            component: component(conn, &known, tally)?,
+            component: component(conn, &known, tally.last_seq)?,
             running: 0,
             depth: lag.deliveries + waiting.deliveries,
             waiting: waiting.deliveries,
             oldest_waiting_since: lag.oldest.into_iter().chain(waiting.oldest).min(),
-            succeeded: tally.succeeded,
-            failed_attempts: tally.failed,
+            succeeded,
+            failed_attempts,
             dead_letters: dead(conn, Some(known.id))?,
+            paused: claims::is_paused(conn, known.id)?,
+            breaker: "closed".to_owned(),
+            blocked: number(
+                "SELECT count(*) FROM raw_waiting WHERE consumer = ?1 AND key IS NOT NULL AND blocked = 1",
+                known.id,
+            )?,
+            held_keys: number("SELECT count(DISTINCT key) FROM raw_held_keys WHERE consumer = ?1", known.id)?,
+            ephemeral_lost: 0,
             name: known.name,
         });
     }
@@ -80,16 +72,44 @@ fn shown(subscription: &SubscriptionSpec) -> String {
 }
 
 /// The component of its last outcome; empty if it has none.
-fn component(conn: &Connection, known: &Known, tally: Tally) -> Result<String, Error> {
+fn component(conn: &Connection, known: &Known, last_seq: Seq) -> Result<String, Error> {
     let sql = "SELECT n.text FROM raw_outcomes AS o JOIN names AS n ON n.id = o.component \
                WHERE o.seq = ?1 AND o.consumer = ?2 ORDER BY o.round DESC, o.call DESC LIMIT 1";
     let mut statement = conn.prepare_cached(sql)?;
-    Ok(statement.query_row((int(tally.last_seq), known.id), |row| row.get(0)).optional()?.unwrap_or_default())
+    Ok(statement.query_row((int(last_seq), known.id), |row| row.get(0)).optional()?.unwrap_or_default())
 }
 
 fn dead(conn: &Connection, consumer: Option<i64>) -> Result<u64, Error> {
     let sql = "SELECT count(*) FROM raw_dead_letters WHERE status = 'dead' AND (?1 IS NULL OR consumer = ?1)";
     Ok(conn.prepare_cached(sql)?.query_row([consumer], |row| get_u64(row, 0))?)
+}
+
+/// Keys of one consumer that are shown, at most.
+const HELD_MAX: usize = 1_000;
+
+/// One consumer in full.
+pub(super) fn one(conn: &Connection, name: &ConsumerName) -> Result<Option<ConsumerDetail>, Error> {
+    let Some(consumer) = list(conn)?.into_iter().find(|record| record.name == *name) else { return Ok(None) };
+    let Some(id) = names::find(conn, name.as_str())? else { return Ok(None) };
+    let since = conn
+        .prepare_cached("SELECT since FROM raw_paused WHERE consumer = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let sql = "SELECT h.key, h.seq, h.round, h.since, (SELECT count(*) FROM raw_waiting AS w \
+               WHERE w.consumer = h.consumer AND w.key = h.key AND w.blocked = 1) \
+               FROM raw_held_keys AS h WHERE h.consumer = ?1 ORDER BY h.since, h.key LIMIT ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let held = statement.query_map((id, HELD_MAX as i64), |row| {
+        let dead = DeliveryId { seq: get_u64(row, 1)?, consumer: name.clone(), round: row.get(2)? };
+        Ok(HeldKeyRecord {
+            key: row.get(0)?,
+            dead_letter: dead.to_string(),
+            since: Timestamp(row.get(3)?),
+            blocked: get_u64(row, 4)?,
+        })
+    })?;
+    let held = held.collect::<Result<_, _>>()?;
+    Ok(Some(ConsumerDetail { consumer, paused_since: since.map(Timestamp), held }))
 }
 
 pub(super) fn stats(conn: &Connection) -> Result<Option<StatsRecord>, Error> {
@@ -98,19 +118,16 @@ pub(super) fn stats(conn: &Connection) -> Result<Option<StatsRecord>, Error> {
     let time = |sql: &str| -> Result<Option<Timestamp>, Error> {
         Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?.map(Timestamp))
     };
-    let total = number("SELECT count(*) FROM raw_outcomes")?;
-    let sql = "SELECT outcome, count(*) FROM raw_outcomes WHERE outcome <> 0 GROUP BY outcome";
-    let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map([], |row| Ok((get_outcome(row, 0)?, get_u64(row, 1)?)))?;
-    let mut outcomes: BTreeMap<Outcome, u64> = rows.collect::<Result<_, _>>()?;
-    let done = total.saturating_sub(outcomes.values().sum());
-    if done > 0 {
-        outcomes.insert(Outcome::Done, done);
+    let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
+    for (outcome, count) in tallies::all(conn)?.into_values().flat_map(|tally| tally.attempts) {
+        *outcomes.entry(outcome).or_default() += count;
     }
-    debug_assert_eq!(outcome_code(Outcome::Done), 0);
+    let end = end(conn)?;
+    // Every number up to the end is an event, or in one of these.
+    let gone = number("SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM raw_gaps")?;
     Ok(Some(StatsRecord {
-        events: number("SELECT count(*) FROM raw_events")?,
-        last_sequence: end(conn)?,
+        events: end.saturating_sub(gone),
+        last_sequence: end,
         outcomes,
         waiting: number("SELECT count(*) FROM raw_waiting")?,
         dead_letters: dead(conn, None)?,

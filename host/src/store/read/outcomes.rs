@@ -17,7 +17,9 @@ use super::events::{self, Filter, times};
 const OUTCOME: &str = "SELECT o.seq, (SELECT text FROM names WHERE names.id = o.consumer), o.round, o.call, o.attempt, \
     o.outcome, o.state, o.reason, o.started_at, o.duration_us, o.fuel, o.memory_peak, o.published, o.generation, \
     (SELECT text FROM names WHERE names.id = o.component), o.output, o.logs, o.logs_dropped, e.id, \
-    (SELECT text FROM names WHERE names.id = e.type) \
+    (SELECT text FROM names WHERE names.id = e.type), \
+    CASE WHEN o.round = 0 THEN 'subscription' WHEN EXISTS (SELECT 1 FROM raw_replayed AS d WHERE d.seq = o.seq \
+      AND d.consumer = o.consumer AND d.round = o.round) THEN 'replay' ELSE 'redrive' END \
     FROM raw_outcomes AS o LEFT JOIN raw_events AS e ON e.seq = o.seq";
 
 const ORDER: &str = "o.seq, o.consumer, o.round, o.call";
@@ -112,6 +114,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<OutcomeRecord> {
         logs_dropped: get_u64(row, 17)?,
         event_id: row.get::<_, Option<IdText>>(18)?.map_or_else(String::new, |IdText(text)| text),
         event_type: row.get::<_, Option<String>>(19)?.unwrap_or_default(),
+        origin: row.get(20)?,
     })
 }
 

@@ -1,0 +1,107 @@
+//! `/consumers`: how they stand; pausing them, letting them go on, freeing their keys.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::Uri;
+use axum::http::request::Parts;
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Nothing, Path, json, query};
+use crate::model::ConsumerName;
+use crate::model::record::{ConsumerDetail, ConsumerRecord};
+use crate::server::app::App;
+use crate::server::problem::Problem;
+
+/// Every consumer, with what only the running host knows.
+pub(super) async fn all(app: &Arc<App>) -> Result<Vec<ConsumerRecord>, Problem> {
+    let mut consumers = app.read(crate::store::Reader::consumers).await?;
+    for consumer in &mut consumers {
+        live(app, consumer);
+    }
+    Ok(consumers)
+}
+
+/// Adds what only the running host knows.
+pub(super) fn live(app: &App, consumer: &mut ConsumerRecord) {
+    let standing = app.parts.control.standing(&consumer.name);
+    consumer.running = standing.running;
+    standing.breaker.clone_into(&mut consumer.breaker);
+    consumer.blocked = consumer.blocked.max(standing.blocked);
+    consumer.ephemeral_lost = app.parts.metrics.lost(&consumer.name);
+}
+
+pub(super) async fn list(app: &Arc<App>, uri: &Uri) -> Answer {
+    #[derive(Serialize)]
+    struct Consumers {
+        consumers: Vec<ConsumerRecord>,
+    }
+
+    let Nothing {} = query(uri)?;
+    json(StatusCode::OK, &Consumers { consumers: all(app).await? })
+}
+
+pub(super) async fn one(app: &Arc<App>, uri: &Uri, path: &Path) -> Answer {
+    let Nothing {} = query(uri)?;
+    json(StatusCode::OK, &find(app, name(path)?).await?)
+}
+
+async fn find(app: &Arc<App>, name: ConsumerName) -> Result<ConsumerDetail, Problem> {
+    let found = app.read(move |reader| reader.consumer(&name)).await?;
+    let mut detail = found.ok_or_else(|| missing("it is not in the database"))?;
+    live(app, &mut detail.consumer);
+    Ok(detail)
+}
+
+fn missing(why: impl std::fmt::Display) -> Problem {
+    Problem::not_found(format!("There is no such consumer: {why}. GET /consumers lists them."))
+}
+
+fn name(path: &Path) -> Result<ConsumerName, Problem> {
+    ConsumerName::new(path.get("consumer").unwrap_or_default()).map_err(missing)
+}
+
+pub(super) async fn pause(app: &Arc<App>, uri: &Uri, path: &Path, paused: bool) -> Answer {
+    #[derive(Serialize)]
+    struct Paused {
+        consumer: ConsumerName,
+        paused: bool,
+        /// Whether it was otherwise before.
+        changed: bool,
+    }
+
+    let Nothing {} = query(uri)?;
+    let consumer = name(path)?;
+    find(app, consumer.clone()).await?;
+    let changed = app.parts.log.pause(consumer.clone(), paused).await?;
+    json(StatusCode::OK, &Paused { consumer, paused, changed })
+}
+
+pub(super) async fn release(app: &Arc<App>, parts: &mut Parts, body: Body) -> Answer {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        #[serde(default)]
+        keys: Vec<String>,
+        /// Needed where no key is named.
+        #[serde(default)]
+        all: bool,
+    }
+
+    #[derive(Serialize)]
+    struct Released {
+        consumer: ConsumerName,
+        keys: Vec<String>,
+    }
+
+    let path = Path::of(parts).await?;
+    let Asked { keys, all } = super::operate::read(app, parts, body).await?;
+    if keys.is_empty() != all {
+        return Err(Problem::bad_request("Say which keys to release (keys), or else \"all\": true."));
+    }
+    let consumer = name(&path)?;
+    find(app, consumer.clone()).await?;
+    let keys = app.parts.log.release(consumer.clone(), keys).await?;
+    json(StatusCode::OK, &Released { consumer, keys })
+}
