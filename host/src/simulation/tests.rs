@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::steps::Coverage;
 use super::{Failure, STEPS, replay, schedule, shorten};
+use crate::planted::{self, Found, Suite};
 
 const SCHEDULES: u64 = 10_000;
 const THREADS: u64 = 2;
@@ -75,4 +76,17 @@ fn schedules() {
         panic!("{}\n\n{}", explain(first.seed), seen.join("\n"));
     }
     assert_eq!(coverage.missing(), Vec::<String>::new(), "never happened");
+}
+
+/// Schedules within which every planted bug must be found.
+const HUNT_MAX: u64 = 3_000;
+
+#[test]
+fn planted_bugs_are_found() {
+    planted::table(Suite::Simulator, |_| {
+        (1..=HUNT_MAX).find_map(|seed| {
+            let Failure { what, .. } = schedule(seed, STEPS).err()?;
+            Some(Found { tries: seed, seen: what })
+        })
+    });
 }

@@ -212,7 +212,10 @@ impl Model {
         hold!(digest == record.component, "I13: {id} ran on a component that generation {} has not", record.generation);
         self.effects(settlement)?;
 
-        let free = matches!(record.outcome, Outcome::Defer | Outcome::Interrupted);
+        let free = matches!(
+            record.outcome,
+            Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed
+        );
         let attempts = known.attempts + u32::from(!free);
         hold!(
             next.attempts == attempts,
