@@ -12,6 +12,7 @@ pub mod query;
 pub mod record;
 pub mod retry;
 pub mod route;
+pub mod schedule;
 pub mod spec;
 pub mod time;
 
