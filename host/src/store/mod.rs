@@ -1,15 +1,20 @@
 //! SQLite, concrete, no trait. SQL text appears nowhere else.
 //!
-//! One [`Writer`] owns the only read-write connection of a database file, for as long as it holds the file's [`Lock`].
+//! One [`Writer`] owns the only connection of a database file that runs write transactions, for as long as it holds the
+//! file's [`Lock`]; a [`Checkpointer`] beside it only copies committed pages from the write-ahead log into the file.
 //! Everyone else reads through connections that cannot write. Nothing here opens the live database files itself: a
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
 mod chain;
+mod checkpoint;
+mod claims;
 mod connect;
+mod dead;
 mod depth;
 mod events;
 mod file;
 mod generations;
+mod keys;
 mod migrate;
 mod names;
 mod outcomes;
@@ -27,6 +32,8 @@ mod writer;
 mod tests;
 
 pub use chain::{Hash, Head};
+pub use checkpoint::Checkpointer;
+pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
 pub use file::{Lock, LockInfo, real_path};
 pub use generations::{Subscriptions, timeline};
@@ -35,8 +42,8 @@ pub use read::Reader;
 pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
 pub use verify::whole as verify;
-pub use waiting::{DeadFilter, DeadRow};
-pub use writer::{Opening, Writer};
+pub use waiting::WaitingRow;
+pub use writer::{Due, Opening, Writer};
 
 /// The version of SQLite that is built in.
 pub fn sqlite_version() -> &'static str {

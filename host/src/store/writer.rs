@@ -12,9 +12,10 @@ use rusqlite::wal::CheckpointMode;
 use crate::model::{Seq, Timestamp};
 
 use super::chain::Head;
+use super::checkpoint::tolerate;
 use super::file::{Lock, LockInfo, check_file_system, create_if_missing, real_path};
 use super::names::Names;
-use super::{Error, OpenError, connect, migrate, verify};
+use super::{Error, OpenError, claims, connect, migrate, verify};
 
 /// Pages in the write-ahead log after which they are carried over to the database, without waiting for anyone.
 const PASSIVE_PAGES: u32 = 1_000;
@@ -23,6 +24,16 @@ const TRUNCATE_PAGES: u32 = 16_384;
 const TRUNCATE_AGAIN_PAGES: u32 = 4_096;
 /// A reader may hold up the cut for so long, no longer.
 const TRUNCATE_BUSY: Duration = Duration::from_millis(50);
+
+/// What is to be done about the write-ahead log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    Nothing,
+    /// To carry over what no reader is in the way of: see [`super::Checkpointer`].
+    Carry,
+    /// To carry over everything and give the space back.
+    Cut,
+}
 
 /// What an opening needs to know.
 #[derive(Clone, Debug)]
@@ -50,6 +61,7 @@ pub struct Writer {
     path: PathBuf,
     database_id: [u8; 16],
     epoch: i64,
+    careful_to: Seq,
     wal_pages: Arc<AtomicU32>,
     passive_at: u32,
     truncate_at: u32,
@@ -88,6 +100,7 @@ impl Writer {
             path,
             database_id: host.database_id,
             epoch: host.epoch,
+            careful_to: if host.clean { 0 } else { head.seq },
             wal_pages,
             passive_at: PASSIVE_PAGES,
             truncate_at: TRUNCATE_PAGES,
@@ -116,6 +129,11 @@ impl Writer {
     /// The end of the log, what is not committed yet included.
     pub fn head(&self) -> Head {
         self.head
+    }
+
+    /// The end of the log when it was opened after an unclean stop, otherwise 0.
+    pub fn careful_to(&self) -> Seq {
+        self.careful_to
     }
 
     /// Tells whoever finds the database in use where its host listens.
@@ -162,22 +180,26 @@ impl Writer {
         Ok(value)
     }
 
-    /// Carries the write-ahead log over to the database when it is long enough. Never waits behind a reader for
-    /// longer than a moment.
-    pub fn checkpoint_if_due(&mut self) -> Result<(), Error> {
+    /// What is to be done about the write-ahead log; each is named once and then again some pages later.
+    pub fn checkpoint_due(&mut self) -> Due {
         let pages = self.wal_pages.load(Ordering::Relaxed);
         if pages < PASSIVE_PAGES {
             (self.passive_at, self.truncate_at) = (PASSIVE_PAGES, TRUNCATE_PAGES);
         }
         if pages >= self.truncate_at {
-            self.truncate_at = pages.saturating_add(TRUNCATE_AGAIN_PAGES);
-            return self.truncate(TRUNCATE_BUSY);
+            return Due::Cut;
         }
         if pages >= self.passive_at {
             self.passive_at = pages.saturating_add(PASSIVE_PAGES);
-            return tolerate(self.conn.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE).map(|_| ()));
+            return Due::Carry;
         }
-        Ok(())
+        Due::Nothing
+    }
+
+    /// Cuts the write-ahead log back. Never waits behind a reader for longer than a moment.
+    pub fn cut(&mut self) -> Result<(), Error> {
+        self.truncate_at = self.wal_pages.load(Ordering::Relaxed).saturating_add(TRUNCATE_AGAIN_PAGES);
+        self.truncate(TRUNCATE_BUSY)
     }
 
     fn truncate(&mut self, busy: Duration) -> Result<(), Error> {
@@ -198,14 +220,6 @@ impl Writer {
         self.truncate(TRUNCATE_BUSY)?;
         self.conn.close().map_err(|(_, e)| e)?;
         Ok(())
-    }
-}
-
-/// A checkpoint that finds the disk full or a reader in its way can be made later.
-fn tolerate(done: rusqlite::Result<()>) -> Result<(), Error> {
-    match done.map_err(Error::from) {
-        Err(e) if e.class() == super::Class::Fatal => Err(e),
-        _ => Ok(()),
     }
 }
 
@@ -232,7 +246,7 @@ struct HostRow {
     clean: bool,
 }
 
-/// Counts the epoch up: whoever believed to own the database before finds at its next transaction that it does not.
+/// Counts the epoch up, and the crashes of what was in hand: whoever believed to own the database before finds at its next transaction that it does not.
 fn take_over(conn: &Connection, now: Timestamp) -> Result<HostRow, OpenError> {
     let (database_id, boot) = (random()?, random()?);
     conn.execute_batch("BEGIN IMMEDIATE")?;
@@ -240,6 +254,7 @@ fn take_over(conn: &Connection, now: Timestamp) -> Result<HostRow, OpenError> {
     let row = conn.query_row("SELECT database_id, epoch + 1, clean FROM host", [], |row| {
         Ok(HostRow { database_id: row.get(0)?, epoch: row.get(1)?, clean: row.get(2)? })
     })?;
+    claims::count(conn, row.clean)?;
     let pid = std::process::id();
     conn.execute(
         "UPDATE host SET epoch = ?1, boot_id = ?2, pid = ?3, started_at = ?4, clean = 0",
