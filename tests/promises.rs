@@ -236,7 +236,7 @@ fn a_paused_consumer_stays_paused_through_a_restart() {
     drop(host.stop());
     let host = project.start();
     let worker = &project.json(&["consumers", "--json"])[0];
-    assert_eq!((worker["status"].as_str(), worker["depth"].as_u64()), (Some("paused"), Some(1)), "{worker}");
+    assert_eq!((worker["paused"].as_bool(), worker["depth"].as_u64()), (Some(true), Some(1)), "{worker}");
     assert!(hand.asked_already().is_empty());
     project.ok(&["consumers", "resume", "worker"]);
     hand.expect("worker", "o-1", 1).done();

@@ -177,11 +177,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     let listener = server::bind(&deployment.server).await?;
     // People's questions must not keep a guest waiting for its state.
     let (reader, state) = (store::Reader::open(&deployment.database)?, store::Reader::open(&deployment.database)?);
-    let random =
-        Arc::new(Random::from_system().map_err(|error| Error::Io {
-            doing: "draw randomness",
-            source: std::io::Error::other(error.to_string()),
-        })?);
+    let random = randomness()?;
     let loader =
         Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(state)) };
     let loaded = loader.load(compiled, None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
@@ -248,6 +244,14 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;
     Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })
+}
+
+fn randomness() -> Result<Arc<Random>, Error> {
+    let failed = |error: getrandom::Error| Error::Io {
+        doing: "draw randomness",
+        source: std::io::Error::other(error.to_string()),
+    };
+    Ok(Arc::new(Random::from_system().map_err(failed)?))
 }
 
 fn say_listening(presence: &Presence, generation: Generation, consumers: usize, database: &Path) {

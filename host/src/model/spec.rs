@@ -251,6 +251,15 @@ impl SubscriptionSpec {
     }
 }
 
+impl std::fmt::Display for SubscriptionSpec {
+    /// The pattern, and the versions and the condition where there are any.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.pattern)?;
+        self.version.as_ref().map_or(Ok(()), |version| write!(f, " {version}"))?;
+        self.condition.as_ref().map_or(Ok(()), |condition| write!(f, " where {}", condition.source()))
+    }
+}
+
 /// Limits of one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
