@@ -218,14 +218,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     });
     tasks.spawn(reloader.run(stopped.clone()));
 
-    let replayer = Replayer {
-        log: log.clone(),
-        registry: registry.clone(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        handle: dispatch::replay::Handle::default(),
-    };
-    let replays = replayer.handle.clone();
+    let (replayer, replays) = Replayer::new(log.clone(), registry.clone(), clock.clone(), metrics.clone());
     tasks.spawn(replayer.run(closed.clone()));
     let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone(), replays));
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
