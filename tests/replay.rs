@@ -162,3 +162,24 @@ fn what_nothing_can_come_of_is_refused() {
     assert_eq!(project.count("SELECT count(*) FROM replays"), 0);
     assert_eq!(host.stop().0, 0);
 }
+
+#[test]
+fn what_an_idempotent_consumer_has_done_is_not_done_again() {
+    let project = Project::new(&MANIFEST.replace(
+        "    on: [order.created, order.paid]\n",
+        "    on: [order.created, order.paid]\n    idempotency-key: event.id\n",
+    ));
+    project.install("ledger", "ledger.wasm");
+    let host = project.start();
+    feed(&project, 9);
+    let made = project.json(&["replay", "--type", "order.*", "--consumer", "ledger", "--yes", "--json"]);
+    assert_eq!((made[0]["made"].as_u64(), made[0]["finished"].as_u64()), (Some(9), Some(9)));
+    assert_eq!(replayed(&project, "outcome = 'duplicate' AND state = 'succeeded'"), 9);
+    let total = project.json(&["state", "ledger", "--prefix", "total", "--json"]);
+    assert_eq!(total[0]["value"], "9", "booked once each");
+    // The other one has made no such choice.
+    project.ok(&["replay", "--type", "order.*", "--consumer", "audit", "--yes"]);
+    let total = project.json(&["state", "audit", "--prefix", "total", "--json"]);
+    assert_eq!(total[0]["value"], "12", "booked twice each");
+    assert_eq!(host.stop().0, 0);
+}
