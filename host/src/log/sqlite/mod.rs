@@ -13,6 +13,7 @@ mod marker;
 mod reader;
 mod replays;
 mod schedule;
+mod settle;
 mod writer;
 
 #[cfg(test)]
