@@ -39,3 +39,6 @@ pub mod random;
 
 /// Names of metrics; the numbers behind them.
 pub mod telemetry;
+
+/// Mistakes on purpose, that the tests must find.
+mod planted;

@@ -10,6 +10,7 @@ use crate::model::{
     Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Report, State, StateChanges,
     Timestamp, limit,
 };
+use crate::planted::{self, Bug};
 use crate::registry::Consumer;
 
 /// The right to attempt a delivery, and what the attempt runs on: a reload does not change it.
@@ -31,7 +32,8 @@ pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) ->
     let death = (next.state == State::Dead).then(|| DeathCause::of(report.outcome));
     let done = report.outcome == Outcome::Done;
 
-    let mut events = if done { report.published } else { Vec::new() };
+    let keep = done || planted::is(Bug::EffectsOfFailures);
+    let mut events = if keep { report.published } else { Vec::new() };
     for event in &mut events {
         event.timestamp = now;
     }
