@@ -7,13 +7,16 @@
 )]
 
 mod bad_input;
+mod clock;
 mod commands;
 mod crash;
 mod delivery;
 mod disk;
+mod faults;
 mod greedy;
 mod hostile;
 mod metrics;
 mod reload;
 mod stop;
 mod tidy;
+mod two_hosts;

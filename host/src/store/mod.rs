@@ -13,6 +13,7 @@ mod generations;
 mod migrate;
 mod names;
 mod outcomes;
+mod plain;
 pub mod read;
 mod recovery;
 mod retention;
@@ -36,7 +37,7 @@ pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
 pub use verify::whole as verify;
 pub use waiting::{DeadFilter, DeadRow};
-pub use writer::{Opening, Writer};
+pub use writer::{Checkpoints, Opening, Writer};
 
 /// The version of SQLite that is built in.
 pub fn sqlite_version() -> &'static str {
@@ -46,6 +47,7 @@ pub fn sqlite_version() -> &'static str {
 use std::path::PathBuf;
 
 use crate::model::{Seq, Timestamp};
+use crate::planted::{self, Bug};
 
 /// `application_id` of a Tidegate database: "Tide".
 pub const APPLICATION_ID: i32 = 0x5469_6465;
@@ -91,6 +93,9 @@ impl Error {
     pub fn class(&self) -> Class {
         use rusqlite::ffi;
         let Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = self else { return Class::Fatal };
+        if planted::is(Bug::FsyncErrorIgnored) && failure.extended_code == ffi::SQLITE_IOERR_FSYNC {
+            return Class::Busy;
+        }
         match failure.extended_code {
             // These say that what was written may be damaged already, or that a commit is unknown.
             ffi::SQLITE_IOERR_FSYNC

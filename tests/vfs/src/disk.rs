@@ -84,14 +84,14 @@ impl Fault {
     }
 }
 
-type Hook = Arc<dyn Fn(Kind, &str) + Send + Sync>;
+type Hook = Arc<dyn Fn(Kind, &str) -> Option<c_int> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     record: Vec<Op>,
     faults: Vec<(Fault, u64)>,
-    /// Where in the record the first call failed.
-    failed_at: Option<usize>,
+    /// Where in the record the first call failed, and on which file.
+    failed_at: Option<(usize, Arc<str>)>,
     calls: BTreeMap<Kind, u64>,
 }
 
@@ -158,14 +158,15 @@ impl Disk {
         self.0.state().faults.clear();
     }
 
-    /// Where in the record the first call failed, if one has.
+    /// Where in the record the first call failed, if one has, and on which file.
     #[must_use]
-    pub fn failed_at(&self) -> Option<usize> {
-        self.0.state().failed_at
+    pub fn failed_at(&self) -> Option<(usize, Arc<str>)> {
+        self.0.state().failed_at.clone()
     }
 
-    /// Is called before each call on a file, on the thread that makes it, with the file's name. It may wait.
-    pub fn before(&self, hook: impl Fn(Kind, &str) + Send + Sync + 'static) {
+    /// Is called before each call on a file, on the thread that makes it, with the file's name. It may wait, and it may answer
+    /// a code with which the call fails.
+    pub fn before(&self, hook: impl Fn(Kind, &str) -> Option<c_int> + Send + Sync + 'static) {
         *self.0.hook.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(hook));
     }
 }
@@ -205,15 +206,13 @@ impl Inner {
         real: impl FnOnce(Option<&Fault>) -> (c_int, Vec<Act>),
     ) -> c_int {
         let hook = self.hook.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(hook) = hook {
-            hook(kind, file);
-        }
+        let refused = hook.and_then(|hook| hook(kind, file));
         let mut state = self.state();
         *state.calls.entry(kind).or_default() += 1;
-        let fault = state.fault(kind);
+        let fault = state.fault(kind).or(refused.map(|code| Fault::once(kind, 1, code)));
         if fault.is_some() {
             let at = state.record.len();
-            state.failed_at.get_or_insert(at);
+            state.failed_at.get_or_insert_with(|| (at, file.clone()));
         }
         let (code, acts) = real(fault.as_ref());
         if self.recording {

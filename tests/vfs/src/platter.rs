@@ -114,6 +114,19 @@ impl<'a> Platter<'a> {
         self.contents.iter().map(|content| content.pending.len()).sum()
     }
 
+    /// What is there as long as the power does not go.
+    #[must_use]
+    pub fn all(&self) -> Image {
+        let content = |content: usize| {
+            let content = &self.contents[content];
+            let mut bytes = content.durable.clone();
+            content.pending.iter().for_each(|at| put(&mut bytes, &self.record[*at].act));
+            bytes
+        };
+        let now = self.names.iter().filter_map(|(name, entry)| Some((name.to_string(), content(entry.now()?))));
+        Image(now.collect())
+    }
+
     /// What is there if the power goes now, chosen by the seed.
     #[must_use]
     pub fn image(&self, cut: &Cut) -> Image {

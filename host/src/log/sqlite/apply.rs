@@ -6,6 +6,7 @@ use crate::log::{
     Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, Settled, Settlement, Waiting,
 };
 use crate::model::{Delivery, DeliveryId, Envelope, Event, State, StateChanges, Timestamp};
+use crate::planted::{self, Bug};
 use crate::store::{self, DeadFilter, DeadRow, Inserted, OutcomeRow, StateCheck, Writer};
 
 /// Appends all or none. A conflict is an answer, not a failure of the transaction.
@@ -72,6 +73,10 @@ pub(super) fn settle(
     commits.push(Commit::Settled(settlement.delivery.clone(), settled));
     if settled != Settled::Committed {
         return Ok(settled);
+    }
+    if planted::is(Bug::EffectsOutsideTransaction) {
+        store.commit()?;
+        store.begin()?;
     }
     store.write_state(&settlement.delivery.consumer, &settlement.state)?;
     stand(store, settlement, now)?;

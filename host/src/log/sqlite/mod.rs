@@ -11,6 +11,8 @@ mod reader;
 mod writer;
 
 #[cfg(test)]
+mod storage_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +28,7 @@ use super::{
 use crate::clock::Clock;
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
-use crate::store::{LogReader, Opening, Writer};
+use crate::store::{Checkpoints, LogReader, Opening, Writer};
 
 pub use crate::store::OpenError;
 use crate::telemetry::Metrics;
@@ -51,6 +53,7 @@ pub struct Options {
     pub queue_bytes_max: usize,
     /// The file may not grow past so many pages: a full disk for tests.
     pub pages_max: Option<u32>,
+    pub checkpoints: Checkpoints,
 }
 
 impl Options {
@@ -65,6 +68,7 @@ impl Options {
             queue_events_max: 10_000,
             queue_bytes_max: 64 << 20,
             pages_max: None,
+            checkpoints: Checkpoints::default(),
         }
     }
 }
@@ -91,6 +95,7 @@ impl SqliteLog {
             listen: options.listen.clone(),
             accept_loss_from: options.accept_loss_from,
             pages_max: options.pages_max,
+            checkpoints: options.checkpoints,
         };
         let store = Writer::open(&opening)?;
         let path = store.path().to_owned();
