@@ -78,14 +78,14 @@ async fn tell(teller: &mut Teller, fault: &Fault) -> Result<bool, String> {
 }
 
 /// The watermark has a thread of its own, so the log may learn late that it cannot be written. For want of space it is tried again.
-async fn of_watermark(teller: &Teller, fault: &Fault) -> bool {
+async fn of_watermark(teller: &mut Teller, fault: &Fault) -> bool {
     let of_watermark = teller.rig.disk.failed_at().is_some_and(|(_, file)| file.ends_with(".watermark"));
-    of_watermark && fault.code != code::FULL && teller.log().failed().wait_for(Option::is_some).await.is_ok()
+    of_watermark && fault.code != code::FULL && teller.failed().await
 }
 
 /// A log that has failed says so, for good, and has neither acknowledged nor written anything since.
 async fn silent(teller: &mut Teller) -> Result<(), String> {
-    if teller.log().failed().wait_for(Option::is_some).await.is_err() {
+    if !teller.failed().await {
         return Err("the log is gone without a word".into());
     }
     match teller.feed().await {

@@ -90,7 +90,12 @@ fn one_image(image: &Image, told: &Told, at: usize) -> Result<(), String> {
     clock.advance(told.time(at).since(clock.now()));
     let options = Options { retention: Some(RETENTION), ..Options::new(folder.path().join("tidegate.db"), clock) };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(check(&options, told, at))
+    runtime.block_on(check(&options, told, at)).map_err(|what| {
+        // For whoever must find out why.
+        let kept = tempfile::tempdir().unwrap().keep();
+        image.write_to(&kept).unwrap();
+        format!("{what}; the image is in {}", kept.display())
+    })
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Clock for RigClock {
     }
 
     fn sleep_until(&self, at: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        drop(self.waits.send(at));
+        let _gone = self.waits.send(at).is_err();
         self.inner.sleep_until(at)
     }
 }
@@ -102,7 +102,7 @@ impl Rig {
             }
             state.asked += 1;
             let mine = state.asked;
-            drop(ask.send(()));
+            let _gone = ask.send(()).is_err();
             drop(gate.changed.wait_while(state, |state| state.held && state.granted < mine).unwrap());
             None
         });

@@ -133,7 +133,13 @@ impl Teller {
         Ok(())
     }
 
-    pub(super) fn log(&self) -> &SqliteLog {
+    /// Waits until the log says that it has failed. False: it is gone without a word.
+    pub(super) async fn failed(&mut self) -> bool {
+        let mut failed = self.log().failed();
+        self.rig.meanwhile(Box::pin(async move { failed.wait_for(Option::is_some).await.is_ok() })).await
+    }
+
+    fn log(&self) -> &SqliteLog {
         &self.log.as_ref().expect("the log is open").0
     }
 
