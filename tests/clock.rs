@@ -116,7 +116,7 @@ fn a_process_that_is_stopped_for_a_while_goes_on_where_it_stood() {
     let host = project.start();
     for round in 0..5 {
         let ids: Vec<String> = (0..4).map(|n| format!("o-{round}-{n}")).collect();
-        ids.iter().for_each(|id| drop(host.emit(id, "order.created")));
+        ids.iter().for_each(|id| assert!(host.emit(id, "order.created") > 0));
         let in_hand = asked(&hand, &ids);
         host.signal("STOP");
         stopped(&host);

@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::model::delivery::DeathCause;
-use crate::model::outcome::{LogLine, StateChanges, Usage};
+use crate::model::outcome::{LogLine, StateChanges, StateWrite, Usage};
 use crate::model::spec::{StartFrom, SubscriptionSpec};
 use crate::model::{
     ConsumerName, Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Seq, Timestamp,
@@ -107,7 +107,7 @@ pub struct Settlement {
     /// Whether the delivery has a row: then the row's calls must be one fewer than the record's, or the settlement is fenced.
     /// Without one, this is the first call of the first round.
     pub stored: bool,
-    /// Its ordering key, kept with the row if it must wait.
+    /// Its ordering key, kept with the row if it must wait, and with the dead letter.
     pub key: Option<String>,
     pub hold: Option<Hold>,
     /// To be remembered if the outcome is *done*; if another delivery's is remembered already, the settlement is
@@ -138,6 +138,29 @@ impl Settlement {
     /// How many events the attempt itself published.
     pub fn published(&self) -> usize {
         self.events.len().saturating_sub(usize::from(self.death.is_some()))
+    }
+
+    /// The ordering key that stays with its row or its dead letter.
+    pub fn kept_key(&self) -> Option<&str> {
+        let held = if let Some(Hold::Begin(key)) = &self.hold { Some(key) } else { None };
+        self.key.as_ref().or(held).map(String::as_str)
+    }
+
+    /// The idempotency key that it settles.
+    pub fn marks(&self) -> Option<&Mark> {
+        self.mark.as_ref().filter(|_| self.record.outcome == Outcome::Done)
+    }
+
+    /// About what it adds to the log.
+    pub fn bytes(&self) -> usize {
+        let events = self.events.iter().map(Envelope::data_len).sum::<usize>();
+        let writes = self.state.writes.iter().map(|(key, write)| match write {
+            StateWrite::Set { value, .. } => key.len() + value.len(),
+            StateWrite::Delete => key.len(),
+        });
+        let record = &self.record;
+        let output = record.output.as_ref().map_or(0, |output| output.data.len());
+        events + writes.sum::<usize>() + output + record.logs.iter().map(LogLine::bytes).sum::<usize>()
     }
 }
 

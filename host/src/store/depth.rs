@@ -6,7 +6,8 @@ use rusqlite::Connection;
 use crate::model::spec::SubscriptionSpec;
 use crate::model::{ConsumerName, Seq, Timestamp};
 
-use super::row::{get_u64, int};
+use super::generations::get_begins;
+use super::row::{EVENT, StoredEvent, get_u64, int};
 use super::waiting::get_consumer;
 use super::{Error, generations};
 
@@ -26,12 +27,11 @@ pub(super) struct Known {
 pub(super) fn known(conn: &Connection) -> Result<Vec<Known>, Error> {
     let generations = generations::all(conn)?;
     let newest = generations.last().map(|(_, subscriptions)| subscriptions);
-    let sql =
-        "SELECT c.consumer, n.text, c.seq FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer ORDER BY n.text";
+    let sql = "SELECT c.consumer, n.text, c.seq, c.begins FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer ORDER BY n.text";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| {
         let name = get_consumer(row, 1)?;
-        let timeline = generations::timeline(&generations, &name);
+        let timeline = generations::timeline(&generations, &name, get_begins(row, 3)?);
         let now = newest.and_then(|subscriptions| subscriptions.get(&name));
         Ok(Known {
             id: row.get(0)?,
@@ -56,8 +56,20 @@ pub(super) struct Lag {
     pub oldest: Option<Timestamp>,
 }
 
+impl Lag {
+    fn add(&mut self, deliveries: u64, oldest: Timestamp) {
+        self.deliveries += deliveries;
+        self.oldest = Some(self.oldest.map_or(oldest, |known| known.min(oldest)));
+    }
+}
+
 /// Of events up to `through`.
 pub(super) fn lag(conn: &Connection, consumer: &Known, through: Seq) -> Result<Lag, Error> {
+    lag_of(conn, consumer, through, true)
+}
+
+/// `exact`: with a look at what conditions say; otherwise they count as true, which is quick and at least as much.
+fn lag_of(conn: &Connection, consumer: &Known, through: Seq, exact: bool) -> Result<Lag, Error> {
     let mut lag = Lag::default();
     let mut froms = consumer.timeline.iter().map(|(from, _)| *from).skip(1);
     for (from, subscriptions) in &consumer.timeline {
@@ -67,8 +79,15 @@ pub(super) fn lag(conn: &Connection, consumer: &Known, through: Seq) -> Result<L
             continue;
         }
         for (id, event_type) in types(conn)? {
-            if subscriptions.iter().any(|s| s.pattern.matches(&event_type)) {
+            let mut of_type = subscriptions.iter().filter(|s| s.pattern.matches(&event_type)).peekable();
+            if of_type.peek().is_none() {
+                continue;
+            }
+            let plain = of_type.all(|s| s.condition.is_none());
+            if plain || !exact {
                 add(conn, consumer.id, (id, &event_type), subscriptions, (after, last), &mut lag)?;
+            } else {
+                add_each(conn, consumer.id, id, subscriptions, (after, last), &mut lag)?;
             }
         }
     }
@@ -97,15 +116,39 @@ fn add(
     let sql = "SELECT n.text, count(*), min(e.accepted_at) FROM raw_events AS e INDEXED BY raw_events_by_type \
                JOIN names AS n ON n.id = e.data_version WHERE e.type = ?1 AND e.seq > ?2 AND e.seq <= ?3 \
                AND NOT EXISTS (SELECT 1 FROM raw_outcomes AS o WHERE o.seq = e.seq AND o.consumer = ?4 AND o.round = 0) \
+               AND NOT EXISTS (SELECT 1 FROM raw_waiting AS w WHERE w.seq = e.seq AND w.consumer = ?4 AND w.round = 0) \
                GROUP BY e.data_version";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query((type_id, int(after), int(last), consumer))?;
     while let Some(row) = rows.next()? {
         let version: String = row.get(0)?;
         if subscriptions.iter().any(|s| s.matches_type(event_type, &version)) {
-            lag.deliveries += get_u64(row, 1)?;
-            let oldest = Timestamp(row.get(2)?);
-            lag.oldest = Some(lag.oldest.map_or(oldest, |known| known.min(oldest)));
+            lag.add(get_u64(row, 1)?, Timestamp(row.get(2)?));
+        }
+    }
+    Ok(())
+}
+
+/// As [`add`], with a look at each event: a condition is over its payload.
+fn add_each(
+    conn: &Connection,
+    consumer: i64,
+    type_id: i64,
+    subscriptions: &[SubscriptionSpec],
+    (after, last): (Seq, Seq),
+    lag: &mut Lag,
+) -> Result<(), Error> {
+    let sql = format!(
+        "{EVENT} WHERE e.type = ?1 AND e.seq > ?2 AND e.seq <= ?3 \
+         AND NOT EXISTS (SELECT 1 FROM raw_outcomes AS o WHERE o.seq = e.seq AND o.consumer = ?4 AND o.round = 0) \
+         AND NOT EXISTS (SELECT 1 FROM raw_waiting AS w WHERE w.seq = e.seq AND w.consumer = ?4 AND w.round = 0)"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map((type_id, int(after), int(last), consumer), StoredEvent::read)?;
+    for stored in rows {
+        let event = stored?.event;
+        if subscriptions.iter().any(|s| s.matches(&event)) {
+            lag.add(1, event.accepted_at);
         }
     }
     Ok(())
@@ -126,7 +169,7 @@ pub(super) fn waiting(conn: &Connection, consumer: i64, through: Seq) -> Result<
 pub(super) fn needed_after(conn: &Connection, end: Seq) -> Result<Seq, Error> {
     let mut low = end;
     for consumer in known(conn)? {
-        if consumer.active || lag(conn, &consumer, end)?.deliveries > 0 {
+        if consumer.active || lag_of(conn, &consumer, end, false)?.deliveries > 0 {
             low = low.min(consumer.position);
         }
     }

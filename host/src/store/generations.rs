@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
 
-use crate::model::spec::SubscriptionSpec;
-use crate::model::{ConsumerName, Digest, Generation, Seq, Timestamp, TypePattern};
+use crate::model::spec::{StartFrom, SubscriptionSpec};
+use crate::model::{ConsumerName, Digest, Expression, Generation, Seq, Timestamp, TypePattern};
 
-use super::row::{get_u64, int};
+use super::retention::first_at;
+use super::row::{get_u64, int, unsigned};
 use super::{Error, Writer};
 
 pub type Subscriptions = BTreeMap<ConsumerName, Vec<SubscriptionSpec>>;
@@ -20,40 +21,76 @@ struct Stored {
     pattern: TypePattern,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<semver::VersionReq>,
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    condition: Option<String>,
+}
+
+impl Stored {
+    fn of(spec: &SubscriptionSpec) -> Self {
+        let condition = spec.condition.as_ref().map(|condition| condition.source().to_owned());
+        Self { pattern: spec.pattern.clone(), version: spec.version.clone(), condition }
+    }
+
+    /// None if it has a condition that this version cannot read: then it matches nothing.
+    fn spec(self, consumer: &ConsumerName) -> Option<SubscriptionSpec> {
+        let condition = match self.condition.as_deref().map(Expression::parse).transpose() {
+            Ok(condition) => condition,
+            Err(problem) => {
+                let pattern = &self.pattern;
+                tracing::error!(%consumer, %pattern, %problem, "a subscription of an earlier deployment cannot be read: it matches nothing");
+                return None;
+            }
+        };
+        Some(SubscriptionSpec { pattern: self.pattern, version: self.version, condition })
+    }
 }
 
 fn to_json(subscriptions: &[(ConsumerName, Vec<SubscriptionSpec>)]) -> String {
-    let stored: BTreeMap<&ConsumerName, Vec<Stored>> = subscriptions
-        .iter()
-        .map(|(consumer, specs)| {
-            let stored = |s: &SubscriptionSpec| Stored { pattern: s.pattern.clone(), version: s.version.clone() };
-            (consumer, specs.iter().map(stored).collect())
-        })
-        .collect();
+    let stored: BTreeMap<&ConsumerName, Vec<Stored>> =
+        subscriptions.iter().map(|(consumer, specs)| (consumer, specs.iter().map(Stored::of).collect())).collect();
     serde_json::to_string(&stored).unwrap_or_default()
 }
 
 fn from_json(text: &str) -> Result<Subscriptions, serde_json::Error> {
     let stored: BTreeMap<ConsumerName, Vec<Stored>> = serde_json::from_str(text)?;
-    let spec = |s: Stored| SubscriptionSpec { pattern: s.pattern, version: s.version, condition: None };
-    Ok(stored.into_iter().map(|(consumer, specs)| (consumer, specs.into_iter().map(spec).collect())).collect())
+    let specs = |(consumer, stored): (ConsumerName, Vec<Stored>)| {
+        let specs = stored.into_iter().filter_map(|stored| stored.spec(&consumer)).collect();
+        (consumer, specs)
+    };
+    Ok(stored.into_iter().map(specs).collect())
 }
 
 /// From which sequence on which subscriptions of one consumer held, oldest first: empty while it was not deployed.
-/// What changed nothing for it is left out, and so is the time before it was first deployed.
-pub fn timeline(generations: &[(Seq, Subscriptions)], consumer: &ConsumerName) -> Vec<(Seq, Vec<SubscriptionSpec>)> {
+/// What changed nothing for it is left out, and so is the time before it was first deployed. `begins`: the first event
+/// that it is for, if it did not begin with its deployment.
+pub fn timeline(
+    generations: &[(Seq, Subscriptions)],
+    consumer: &ConsumerName,
+    begins: Option<Seq>,
+) -> Vec<(Seq, Vec<SubscriptionSpec>)> {
     let mut line: Vec<(Seq, Vec<SubscriptionSpec>)> = Vec::new();
     for (from, subscriptions) in generations {
         let held = subscriptions.get(consumer).cloned().unwrap_or_default();
-        if line.last().is_some_and(|(last, _)| last == from) {
+        let from = match begins {
+            Some(begins) if line.is_empty() => begins,
+            Some(begins) => begins.max(*from),
+            None => *from,
+        };
+        if line.last().is_some_and(|(last, _)| *last == from) {
             line.pop();
         }
         let before = line.last().map_or(&[][..], |(_, held)| held.as_slice());
         if before != held {
-            line.push((*from, held));
+            line.push((from, held));
         }
     }
     line
+}
+
+/// A consumer's `begins`.
+pub(super) fn get_begins(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Option<Seq>> {
+    let begins: Option<i64> = row.get(index)?;
+    Ok(begins.map(unsigned))
 }
 
 /// Every generation's first sequence and subscriptions, oldest first.
@@ -79,11 +116,13 @@ impl Writer {
         Ok(row)
     }
 
-    /// Makes a deployment the one that is live for events appended from now on; consumers that are new start there.
+    /// Makes a deployment the one that is live for events appended from now on; consumers that are new begin there, or
+    /// where `starts` says.
     pub fn activate(
         &mut self,
         digest: Digest,
         subscriptions: &[(ConsumerName, Vec<SubscriptionSpec>)],
+        starts: &[(ConsumerName, StartFrom)],
         now: Timestamp,
     ) -> Result<(Generation, Seq), Error> {
         let latest = self.generation()?;
@@ -103,17 +142,35 @@ impl Writer {
             to_json(subscriptions),
         ))?;
         for (consumer, _) in subscriptions {
+            let start = starts.iter().find(|(name, _)| name == consumer).map_or(StartFrom::End, |(_, start)| *start);
+            let begins = self.begins(start)?;
             let consumer = self.names.intern(&self.conn, consumer.as_str())?;
-            let sql = "INSERT OR IGNORE INTO raw_cursors VALUES (?1, ?2)";
-            self.conn.prepare_cached(sql)?.execute((consumer, int(self.head.seq)))?;
+            let cursor = begins.map_or(self.head.seq, |begins| begins - 1);
+            let sql = "INSERT OR IGNORE INTO raw_cursors (consumer, seq, begins) VALUES (?1, ?2, ?3)";
+            self.conn.prepare_cached(sql)?.execute((consumer, int(cursor), begins.map(int)))?;
         }
         Ok((generation, from))
+    }
+
+    /// The first event that a consumer which starts so is for; none: the next one.
+    fn begins(&self, start: StartFrom) -> Result<Option<Seq>, Error> {
+        let next = self.head.seq + 1;
+        Ok(match start {
+            StartFrom::End => None,
+            StartFrom::Start => {
+                let sql = "SELECT coalesce(min(seq), ?1) FROM raw_events";
+                Some(self.conn.prepare_cached(sql)?.query_row([int(next)], |row| get_u64(row, 0))?)
+            }
+            StartFrom::Sequence(seq) => Some(seq.max(1)),
+            StartFrom::Time(time) => Some(first_at(&self.conn, time, self.head.seq)?),
+        })
     }
 
     /// Moves a consumer's position forward, never back.
     pub fn advance(&mut self, consumer: &ConsumerName, seq: Seq) -> Result<(), Error> {
         let consumer = self.names.intern(&self.conn, consumer.as_str())?;
-        let sql = "INSERT INTO raw_cursors VALUES (?1, ?2) ON CONFLICT (consumer) DO UPDATE SET seq = max(seq, ?2)";
+        let sql = "INSERT INTO raw_cursors (consumer, seq) VALUES (?1, ?2) \
+                   ON CONFLICT (consumer) DO UPDATE SET seq = max(seq, ?2)";
         self.conn.prepare_cached(sql)?.execute((consumer, int(seq)))?;
         Ok(())
     }

@@ -5,11 +5,14 @@
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
 mod chain;
+mod claims;
 mod connect;
+mod dead;
 mod depth;
 mod events;
 mod file;
 mod generations;
+mod keys;
 mod migrate;
 mod names;
 mod outcomes;
@@ -28,6 +31,7 @@ mod writer;
 mod tests;
 
 pub use chain::{Hash, Head};
+pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
 pub use file::{Lock, LockInfo, real_path};
 pub use generations::{Subscriptions, timeline};
@@ -36,7 +40,7 @@ pub use read::Reader;
 pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
 pub use verify::whole as verify;
-pub use waiting::{DeadFilter, DeadRow};
+pub use waiting::WaitingRow;
 pub use writer::{Checkpoints, Opening, Writer};
 
 /// The version of SQLite that is built in.

@@ -80,6 +80,15 @@ impl Writer {
         Ok(self.conn.prepare_cached(sql)?.exists((int(id.seq), consumer, id.round, call))?)
     }
 
+    /// Says how many events the attempt published in truth.
+    pub fn correct_published(&mut self, id: &DeliveryId, call: u32, published: usize) -> Result<(), Error> {
+        let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
+        let sql =
+            "UPDATE raw_outcomes SET published = ?5 WHERE seq = ?1 AND consumer = ?2 AND round = ?3 AND call = ?4";
+        self.conn.prepare_cached(sql)?.execute((int(id.seq), consumer, id.round, call, int(published as u64)))?;
+        Ok(())
+    }
+
     /// Answers whether the row is new. If not, somebody has settled this call already.
     pub fn record_outcome(&mut self, row: &OutcomeRow<'_>) -> Result<bool, Error> {
         let consumer = self.names.intern(&self.conn, row.delivery.consumer.as_str())?;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::model::spec::SubscriptionSpec;
-use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Seq, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Event, Seq, Timestamp};
 
 use super::chain::{Hash, Head};
+use super::generations::get_begins;
 use super::row::{EVENT, StoredEvent, get_u64, int};
-use super::{Error, connect, generations, waiting};
+use super::waiting::WaitingRow;
+use super::{Error, claims, connect, generations, keys, names, waiting};
 
 /// Payload bytes of one answer, beyond the first event.
 const READ_BYTES: usize = 8 << 20;
@@ -28,6 +30,10 @@ pub struct Standing {
     pub position: Seq,
     pub settled: Vec<Seq>,
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
+    pub keys: Vec<(String, Option<Seq>)>,
+    pub held: Vec<String>,
+    pub paused: bool,
+    pub crashes: Vec<(DeliveryId, u32)>,
 }
 
 /// What stands before an event in the chain.
@@ -80,20 +86,27 @@ impl LogReader {
 
     pub fn standing(&self, consumer: &ConsumerName) -> Result<Standing, Error> {
         let tx = self.conn.unchecked_transaction()?;
-        let sql =
-            "SELECT c.consumer, c.seq FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer WHERE n.text = ?1";
-        let cursor = tx
-            .prepare_cached(sql)?
-            .query_row([consumer.as_str()], |row| Ok((row.get::<_, i64>(0)?, get_u64(row, 1)?)))
-            .optional()?;
-        let Some((id, position)) = cursor else {
+        let Some(id) = names::find(&tx, consumer.as_str())? else {
             return Ok(Standing { position: end(&tx)?, ..Standing::default() });
         };
-        let sql = "SELECT DISTINCT seq FROM raw_outcomes WHERE seq > ?1 AND consumer = ?2 AND round = 0 ORDER BY seq";
-        let settled =
-            tx.prepare_cached(sql)?.query_map((int(position), id), |row| get_u64(row, 0))?.collect::<Result<_, _>>()?;
-        let timeline = generations::timeline(&generations::all(&tx)?, consumer);
-        Ok(Standing { position, settled, timeline })
+        let mut standing = Standing {
+            keys: waiting::keys(&tx, id)?,
+            held: keys::held(&tx, id)?,
+            paused: claims::is_paused(&tx, id)?,
+            crashes: claims::crashes(&tx, (id, consumer))?,
+            ..Standing::default()
+        };
+        let cursor = tx
+            .prepare_cached("SELECT seq, begins FROM raw_cursors WHERE consumer = ?1")?
+            .query_row([id], |row| Ok((get_u64(row, 0)?, get_begins(row, 1)?)))
+            .optional()?;
+        let Some((position, begins)) = cursor else {
+            return Ok(Standing { position: end(&tx)?, ..standing });
+        };
+        standing.position = position;
+        standing.settled = settled(&tx, id, position)?;
+        standing.timeline = generations::timeline(&generations::all(&tx)?, consumer, begins);
+        Ok(standing)
     }
 
     pub fn waiting(
@@ -101,9 +114,27 @@ impl LogReader {
         consumer: &ConsumerName,
         after: Option<&(Timestamp, DeliveryId)>,
         limit: usize,
-    ) -> Result<Vec<(DeliveryId, Delivery)>, Error> {
+    ) -> Result<Vec<WaitingRow>, Error> {
         waiting::page(&self.conn, consumer, after, limit)
     }
+
+    pub fn blocked(&self, consumer: &ConsumerName, key: &str, limit: usize) -> Result<Vec<WaitingRow>, Error> {
+        waiting::blocked(&self.conn, consumer, key, limit)
+    }
+
+    /// The delivery that has settled an idempotency key, if it is remembered.
+    pub fn marked(&self, consumer: &ConsumerName, key: &str, now: Timestamp) -> Result<Option<DeliveryId>, Error> {
+        keys::mark(&self.conn, consumer, key, now)
+    }
+}
+
+/// Events beyond a position whose first delivery is settled or waits.
+fn settled(conn: &Connection, consumer: i64, position: Seq) -> Result<Vec<Seq>, Error> {
+    let sql = "SELECT seq FROM raw_outcomes WHERE seq > ?1 AND consumer = ?2 AND round = 0 \
+               UNION SELECT seq FROM raw_waiting WHERE seq > ?1 AND consumer = ?2 AND round = 0 ORDER BY seq";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map((int(position), consumer), |row| get_u64(row, 0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The last sequence that was ever given.

@@ -15,7 +15,7 @@ const STEP: i64 = 500;
 impl Writer {
     /// One step; answers how many rows are gone. The last event always stays, so that the chain has an end.
     pub fn prune(&mut self, retention: Retention, now: Timestamp) -> Result<usize, Error> {
-        let mut gone = self.prune_state(now)?;
+        let mut gone = self.prune_state(now)? + self.prune_marks(now)?;
         gone += self.prune_outcomes(before(now, retention.outcomes))?;
         gone += self.prune_events(before(now, retention.events), now)?;
         if gone > 0 {
@@ -30,6 +30,7 @@ impl Writer {
         let sql = "SELECT seq, hash FROM raw_events AS e WHERE seq <= ?1 AND accepted_at < ?2 \
                    AND NOT EXISTS (SELECT 1 FROM raw_waiting AS w WHERE w.seq = e.seq) \
                    AND NOT EXISTS (SELECT 1 FROM raw_dead_letters AS d WHERE d.seq = e.seq AND d.status = 'dead') \
+                   AND NOT EXISTS (SELECT 1 FROM raw_held_keys AS h WHERE h.seq = e.seq) \
                    ORDER BY seq LIMIT ?3";
         let old: Vec<(Seq, Hash)> = self
             .conn

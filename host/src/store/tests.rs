@@ -9,14 +9,14 @@ use bytes::Bytes;
 use super::file::network_kind;
 use super::outcomes::{outcome_code, outcome_of};
 use super::row::{Id, IdText};
-use super::{Class, Error, Reader, connect, migrate};
+use super::{Class, Error, Opening, Reader, Writer, connect, migrate};
 use crate::clock::SystemClock;
-use crate::log::EventLog as _;
-use crate::log::conformance::{activate, consumer, delivery, done, event, settlement};
+use crate::log::conformance::{activate, consumer, delivery, done, event, settlement, subscriptions};
 use crate::log::sqlite::{Options, SqliteLog};
+use crate::log::{Activation, EventLog as _, Waiting};
 use crate::model::outcome::StateWrite;
 use crate::model::query::{DeadLetterQuery, EventQuery, OutcomeQuery, StateQuery};
-use crate::model::{Envelope, Outcome, Payload, Seq, State, Timestamp};
+use crate::model::{Delivery, Digest, Envelope, Expression, Outcome, Payload, Seq, State, Timestamp};
 
 struct Fixture {
     folder: tempfile::TempDir,
@@ -191,7 +191,7 @@ async fn what_is_left_is_counted_honestly() {
     assert_eq!((index.status.as_str(), index.depth, index.on), ("removed", 2, vec!["**".to_owned()]));
     log.settle(vec![done(5, "index")]).await.unwrap();
     let mut last = done(1, "index");
-    (last.record.call, last.record.attempt) = (2, 2);
+    (last.stored, last.record.call, last.record.attempt) = (true, 2, 2);
     log.settle(vec![last]).await.unwrap();
     assert_eq!(reader.unsettled(6).unwrap(), 0);
     let stats = reader.stats().unwrap().unwrap();
@@ -292,8 +292,8 @@ fn codes_are_those_of_the_views() {
     for outcome in Outcome::ALL {
         assert_eq!(outcome_of(outcome_code(outcome)), Some(outcome));
         let state = match outcome {
-            Outcome::Done => 0,
-            Outcome::Reject | Outcome::Refused => 2,
+            Outcome::Done | Outcome::Duplicate => 0,
+            Outcome::Reject | Outcome::Refused | Outcome::Expired | Outcome::Crashed => 2,
             _ => 1,
         };
         let sql = "INSERT INTO raw_outcomes (seq, consumer, round, call, attempt, outcome, state, started_at, duration_us, \
@@ -304,7 +304,7 @@ fn codes_are_those_of_the_views() {
             conn.query_row("SELECT outcome FROM outcomes WHERE sequence = ?1", [seq], |row| row.get(0)).unwrap();
         assert_eq!(word, outcome.as_str());
     }
-    for wrong in [(0, 1), (1, 0), (3, 1), (9, 1), (2, 2)] {
+    for wrong in [(0, 1), (1, 0), (3, 1), (9, 1), (2, 2), (11, 1), (12, 1), (13, 0)] {
         let sql = "UPDATE raw_outcomes SET outcome = ?1, state = ?2 WHERE seq = 1";
         assert!(conn.execute(sql, wrong).is_err(), "{wrong:?}");
     }
@@ -321,6 +321,44 @@ fn errors_are_told_apart_by_what_can_be_done() {
         assert_eq!(class(code), Class::Full, "{code}");
     }
     assert_eq!(class(ffi::SQLITE_BUSY), Class::Busy);
+}
+
+#[test]
+fn marks_are_taken_away_in_bounded_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let now = Timestamp(1_000);
+    let mut store = Writer::open(&Opening::new(path, now)).unwrap();
+    store.begin().unwrap();
+    for n in 0..1_200 {
+        store.mark(&delivery(1, "mail", 0), &n.to_string(), Timestamp(n)).unwrap();
+    }
+    let steps: Vec<usize> = (0..4).map(|_| store.prune_marks(now).unwrap()).collect();
+    assert_eq!(steps, [500, 500, 1, 0], "those until 1,000 included");
+    store.commit().unwrap();
+}
+
+#[tokio::test]
+async fn conditions_count_in_what_is_left() {
+    let fixture = Fixture::new();
+    let mut of = subscriptions(&[("mail", &["order.*"]), ("index", &["order.*"])]);
+    of[0].1[0].condition = Some(Expression::parse("data.paid").unwrap());
+    let activation = Activation { digest: Digest::of(b"one"), subscriptions: of, from: Vec::new() };
+    fixture.log.activate(activation).await.unwrap();
+    let order = |n: u32| {
+        let data = Bytes::from(format!("{{\"paid\": {}}}", n.is_multiple_of(3)));
+        let payload = Some(Payload { content_type: "application/json".into(), data });
+        Envelope { payload, ..event(&n.to_string(), "order.created") }
+    };
+    fixture.log.append((1..=9).map(order).collect()).await.unwrap();
+    let depths: Vec<(String, u64)> =
+        fixture.reader().consumers().unwrap().into_iter().map(|c| (c.name.to_string(), c.depth)).collect();
+    assert_eq!(depths, [("index".to_owned(), 9), ("mail".to_owned(), 3)]);
+    let parked =
+        Waiting { id: delivery(3, "mail", 0), delivery: Delivery::new(Timestamp(5)), key: None, blocked: false };
+    fixture.log.park(vec![parked]).await.unwrap();
+    let mail = fixture.reader().consumers().unwrap().remove(1);
+    assert_eq!((mail.depth, mail.waiting), (3, 1), "what is parked is counted once");
 }
 
 #[test]

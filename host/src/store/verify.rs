@@ -191,6 +191,7 @@ fn accept(conn: &mut Connection, damage: Damage, now: Timestamp) -> Result<(), E
         tx.execute("DELETE FROM raw_events WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
         // Deliveries of what is gone cannot be made.
         tx.execute("DELETE FROM raw_waiting WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
+        tx.execute("DELETE FROM raw_claims WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
         let sql = "INSERT OR REPLACE INTO raw_gaps VALUES (?1, ?2, ?3, 'lost', ?4)";
         tx.execute(sql, (last, first, hash, now.0))?;
     }

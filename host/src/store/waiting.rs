@@ -1,43 +1,26 @@
-//! Deliveries that must wait, and those that died.
+//! Deliveries that must wait: until they are due, or for their ordering key.
 
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use crate::model::delivery::DeathCause;
-use crate::model::{ConsumerName, Delivery, DeliveryId, Outcome, Seq, State, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Seq, State, Timestamp};
 
-use super::outcomes::outcome_code;
 use super::row::{get_time, get_u64, int};
-use super::{Error, Writer};
+use super::{Error, Writer, names};
 
-/// A delivery that has died.
-#[derive(Clone, Copy, Debug)]
-pub struct DeadRow<'a> {
-    pub delivery: &'a DeliveryId,
-    pub cause: DeathCause,
-    pub outcome: Outcome,
-    pub reason: Option<&'a str>,
-    pub attempts: u32,
-    pub died_at: Timestamp,
+/// A delivery that is stored because it must wait.
+#[derive(Clone, Debug)]
+pub struct WaitingRow {
+    pub id: DeliveryId,
+    pub delivery: Delivery,
+    pub key: Option<String>,
+    /// It waits for its key, and not for its due time.
+    pub blocked: bool,
 }
 
-/// Which dead letters; nothing given means all that are still `dead`.
-#[derive(Clone, Debug, Default)]
-pub struct DeadFilter {
-    pub ids: Vec<DeliveryId>,
-    pub consumer: Option<ConsumerName>,
-    pub event_type: Option<String>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
-    pub cause: Option<DeathCause>,
-    pub limit: usize,
-}
-
-const SELECT_DEAD: &str = "SELECT d.seq, n.text, d.round FROM raw_dead_letters AS d JOIN names AS n ON n.id = d.consumer \
-    WHERE d.status = 'dead' AND (?1 IS NULL OR n.text = ?1) \
-    AND (?2 IS NULL OR EXISTS (SELECT 1 FROM raw_events AS e JOIN names AS t ON t.id = e.type \
-      WHERE e.seq = d.seq AND t.text = ?2)) \
-    AND d.died_at >= ?3 AND d.died_at < ?4 AND (?5 IS NULL OR d.cause = ?5) \
-    ORDER BY d.died_at, d.seq, d.consumer, d.round LIMIT ?6";
+/// Says the same again, or differently, of a delivery that has not been called since.
+const PARK: &str = "INSERT INTO raw_waiting (seq, consumer, round, due_at, attempts, calls, key, blocked) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+    ON CONFLICT (seq, consumer, round) DO UPDATE SET due_at = ?4, key = coalesce(?7, key), blocked = ?8 WHERE calls = ?6";
 
 impl Writer {
     /// How often the handler of a waiting delivery has been called; none if it does not wait.
@@ -48,18 +31,45 @@ impl Writer {
         Ok(statement.query_row((int(id.seq), consumer, id.round), |row| row.get(0)).optional()?)
     }
 
-    /// Stores a delivery that waits until `due_at`, in place of how it waited before.
-    pub fn wait(&mut self, id: &DeliveryId, due_at: Timestamp, attempts: u32, calls: u32) -> Result<(), Error> {
+    /// Stores a delivery that waits until it is due, in place of how it waited before.
+    pub fn wait(
+        &mut self,
+        id: &DeliveryId,
+        due_at: Timestamp,
+        (attempts, calls): (u32, u32),
+        key: Option<&str>,
+    ) -> Result<(), Error> {
         let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
-        self.conn.prepare_cached("INSERT OR REPLACE INTO raw_waiting VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute((
-            int(id.seq),
-            consumer,
-            id.round,
-            due_at.0,
-            attempts,
-            calls,
-        ))?;
+        let sql = "INSERT OR REPLACE INTO raw_waiting (seq, consumer, round, due_at, attempts, calls, key, blocked) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
+        let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key);
+        self.conn.prepare_cached(sql)?.execute(row)?;
         Ok(())
+    }
+
+    /// Stores a delivery that is not in hand. One that has been called or settled since is left alone.
+    pub fn park(&mut self, waiting: &WaitingRow) -> Result<(), Error> {
+        let WaitingRow { id, delivery, key, blocked } = waiting;
+        let State::Pending { due_at } = delivery.state else { return Ok(()) };
+        let stored = self.waiting_calls(id)?.is_some();
+        if !stored && (delivery.calls > 0 || self.has_outcome(id, 1)?) {
+            return Ok(());
+        }
+        let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
+        let blocked = *blocked && key.is_some();
+        let (attempts, calls) = (delivery.attempts, delivery.calls);
+        let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key, blocked);
+        self.conn.prepare_cached(PARK)?.execute(row)?;
+        Ok(())
+    }
+
+    /// The round of the next delivery of the same event to the same consumer.
+    pub fn next_round(&mut self, id: &DeliveryId) -> Result<u32, Error> {
+        let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
+        let sql = "SELECT max(?3, coalesce((SELECT max(round) FROM raw_waiting WHERE seq = ?1 AND consumer = ?2), 0), \
+                   coalesce((SELECT max(round) FROM raw_outcomes WHERE seq = ?1 AND consumer = ?2), 0)) + 1";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        Ok(statement.query_row((int(id.seq), consumer, id.round), |row| row.get(0))?)
     }
 
     pub fn wait_no_more(&mut self, id: &DeliveryId) -> Result<(), Error> {
@@ -69,85 +79,71 @@ impl Writer {
             .execute((int(id.seq), consumer, id.round))?;
         Ok(())
     }
-
-    pub fn bury(&mut self, row: &DeadRow<'_>) -> Result<(), Error> {
-        let consumer = self.names.intern(&self.conn, row.delivery.consumer.as_str())?;
-        let sql = "INSERT INTO raw_dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'dead', NULL)";
-        self.conn.prepare_cached(sql)?.execute((
-            int(row.delivery.seq),
-            consumer,
-            row.delivery.round,
-            row.cause.as_str(),
-            outcome_code(row.outcome),
-            row.reason,
-            row.attempts,
-            row.died_at.0,
-        ))?;
-        Ok(())
-    }
-
-    /// Those that are still dead and fit, the oldest first.
-    pub fn dead(&self, filter: &DeadFilter) -> Result<Vec<DeliveryId>, Error> {
-        let mut statement = self.conn.prepare_cached(SELECT_DEAD)?;
-        // With ids given, the limit counts those that are among them.
-        let limit = if filter.ids.is_empty() { i64::try_from(filter.limit).unwrap_or(i64::MAX) } else { -1 };
-        let rows = statement.query_map(
-            (
-                filter.consumer.as_ref().map(ConsumerName::as_str),
-                filter.event_type.as_deref(),
-                filter.since.unwrap_or(Timestamp(i64::MIN)).0,
-                filter.until.unwrap_or(Timestamp(i64::MAX)).0,
-                filter.cause.map(DeathCause::as_str),
-                limit,
-            ),
-            delivery_id,
-        )?;
-        let mut dead = rows.collect::<Result<Vec<_>, _>>()?;
-        if !filter.ids.is_empty() {
-            dead.retain(|id| filter.ids.contains(id));
-            dead.truncate(filter.limit);
-        }
-        Ok(dead)
-    }
-
-    /// Marks a dead letter `redriven` or `discarded`.
-    pub fn decide(&mut self, id: &DeliveryId, status: &'static str, now: Timestamp) -> Result<(), Error> {
-        let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
-        let sql = "UPDATE raw_dead_letters SET status = ?4, decided_at = ?5 \
-                   WHERE seq = ?1 AND consumer = ?2 AND round = ?3 AND status = 'dead'";
-        self.conn.prepare_cached(sql)?.execute((int(id.seq), consumer, id.round, status, now.0))?;
-        Ok(())
-    }
 }
 
 /// From columns sequence, consumer's name and round.
-pub(super) fn delivery_id(row: &rusqlite::Row<'_>) -> rusqlite::Result<DeliveryId> {
+pub(super) fn delivery_id(row: &Row<'_>) -> rusqlite::Result<DeliveryId> {
     Ok(DeliveryId { seq: get_u64(row, 0)?, consumer: get_consumer(row, 1)?, round: row.get(2)? })
 }
 
-pub(super) fn get_consumer(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<ConsumerName> {
+pub(super) fn get_consumer(row: &Row<'_>, index: usize) -> rusqlite::Result<ConsumerName> {
     ConsumerName::new(row.get_ref(index)?.as_str()?)
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, e.into()))
 }
 
-/// Waiting deliveries of a consumer by due time, sequence and round, after the given one.
+/// Deliveries of a consumer that wait until they are due, by due time, sequence and round, after the given one.
 pub(super) fn page(
-    conn: &rusqlite::Connection,
+    conn: &Connection,
     consumer: &ConsumerName,
     after: Option<&(Timestamp, DeliveryId)>,
     limit: usize,
-) -> Result<Vec<(DeliveryId, Delivery)>, Error> {
-    let sql = "SELECT w.seq, w.round, w.due_at, w.attempts, w.calls FROM raw_waiting AS w \
-               WHERE w.consumer = (SELECT id FROM names WHERE text = ?1) AND (w.due_at, w.seq, w.round) > (?2, ?3, ?4) \
-               ORDER BY w.due_at, w.seq, w.round LIMIT ?5";
+) -> Result<Vec<WaitingRow>, Error> {
+    let sql = "SELECT w.seq, w.round, w.due_at, w.attempts, w.calls, w.key, w.blocked FROM raw_waiting AS w \
+               WHERE w.consumer = (SELECT id FROM names WHERE text = ?1) AND w.blocked = 0 \
+               AND (w.due_at, w.seq, w.round) > (?2, ?3, ?4) ORDER BY w.due_at, w.seq, w.round LIMIT ?5";
     let (due_at, seq, round): (i64, Seq, i64) =
         after.map_or((i64::MIN, 0, -1), |(due_at, id)| (due_at.0, id.seq, i64::from(id.round)));
     let mut statement = conn.prepare_cached(sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map((consumer.as_str(), due_at, int(seq), round, limit), |row| {
-        let id = DeliveryId { seq: get_u64(row, 0)?, consumer: consumer.clone(), round: row.get(1)? };
-        let state = State::Pending { due_at: get_time(row, 2)? };
-        Ok((id, Delivery { state, attempts: row.get(3)?, calls: row.get(4)? }))
+    let rows =
+        statement.query_map((consumer.as_str(), due_at, int(seq), round, limit), |row| waiting_row(row, consumer))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Deliveries of a consumer that wait for a key, by sequence and round.
+pub(super) fn blocked(
+    conn: &Connection,
+    consumer: &ConsumerName,
+    key: &str,
+    limit: usize,
+) -> Result<Vec<WaitingRow>, Error> {
+    let Some(id) = names::find(conn, consumer.as_str())? else { return Ok(Vec::new()) };
+    let sql = "SELECT w.seq, w.round, w.due_at, w.attempts, w.calls, w.key, w.blocked FROM raw_waiting AS w \
+               WHERE w.consumer = ?1 AND w.key = ?2 AND w.blocked = 1 ORDER BY w.seq, w.round LIMIT ?3";
+    let mut statement = conn.prepare_cached(sql)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map((id, key, limit), |row| waiting_row(row, consumer))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn waiting_row(row: &Row<'_>, consumer: &ConsumerName) -> rusqlite::Result<WaitingRow> {
+    let state = State::Pending { due_at: get_time(row, 2)? };
+    Ok(WaitingRow {
+        id: DeliveryId { seq: get_u64(row, 0)?, consumer: consumer.clone(), round: row.get(1)? },
+        delivery: Delivery { state, attempts: row.get(3)?, calls: row.get(4)? },
+        key: row.get(5)?,
+        blocked: row.get(6)?,
+    })
+}
+
+/// Keys of a consumer's deliveries that wait, with the last event of those that wait for the key itself.
+pub(super) fn keys(conn: &Connection, consumer: i64) -> Result<Vec<(String, Option<Seq>)>, Error> {
+    let sql = "SELECT key, max(CASE blocked WHEN 1 THEN seq END) FROM raw_waiting \
+               WHERE consumer = ?1 AND key IS NOT NULL GROUP BY key ORDER BY key";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([consumer], |row| {
+        let last: Option<i64> = row.get(1)?;
+        Ok((row.get(0)?, last.and_then(|seq| Seq::try_from(seq).ok())))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -15,7 +15,7 @@ use crate::planted::{self, Bug};
 use super::chain::Head;
 use super::file::{Lock, LockInfo, check_file_system, create_if_missing, real_path};
 use super::names::Names;
-use super::{Error, OpenError, connect, migrate, verify};
+use super::{Error, OpenError, claims, connect, migrate, verify};
 
 /// When the write-ahead log is carried over to the database, in its pages (of 4 KiB).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,20 @@ pub struct Opening {
     pub checkpoints: Checkpoints,
 }
 
+impl Opening {
+    /// With nothing out of the ordinary.
+    pub fn new(path: impl Into<PathBuf>, now: Timestamp) -> Self {
+        Self {
+            path: path.into(),
+            now,
+            listen: None,
+            accept_loss_from: None,
+            pages_max: None,
+            checkpoints: Checkpoints::default(),
+        }
+    }
+}
+
 /// The writer of one database, for as long as its lock is held.
 #[derive(Debug)]
 pub struct Writer {
@@ -64,6 +78,7 @@ pub struct Writer {
     path: PathBuf,
     database_id: [u8; 16],
     epoch: i64,
+    careful_to: Seq,
     wal_pages: Arc<AtomicU32>,
     checkpoints: Checkpoints,
     passive_at: u32,
@@ -103,6 +118,7 @@ impl Writer {
             path,
             database_id: host.database_id,
             epoch: host.epoch,
+            careful_to: if host.clean { 0 } else { head.seq },
             wal_pages,
             checkpoints: opening.checkpoints,
             passive_at: opening.checkpoints.passive,
@@ -132,6 +148,11 @@ impl Writer {
     /// The end of the log, what is not committed yet included.
     pub fn head(&self) -> Head {
         self.head
+    }
+
+    /// The end of the log when it was opened after an unclean stop, otherwise 0.
+    pub fn careful_to(&self) -> Seq {
+        self.careful_to
     }
 
     /// Tells whoever finds the database in use where its host listens.
@@ -250,7 +271,7 @@ struct HostRow {
     clean: bool,
 }
 
-/// Counts the epoch up: whoever believed to own the database before finds at its next transaction that it does not.
+/// Counts the epoch up, and the crashes of what was in hand: whoever believed to own the database before finds at its next transaction that it does not.
 fn take_over(conn: &Connection, now: Timestamp) -> Result<HostRow, OpenError> {
     let (database_id, boot) = (random()?, random()?);
     conn.execute_batch("BEGIN IMMEDIATE")?;
@@ -258,6 +279,7 @@ fn take_over(conn: &Connection, now: Timestamp) -> Result<HostRow, OpenError> {
     let row = conn.query_row("SELECT database_id, epoch + 1, clean FROM host", [], |row| {
         Ok(HostRow { database_id: row.get(0)?, epoch: row.get(1)?, clean: row.get(2)? })
     })?;
+    claims::count(conn, row.clean)?;
     let pid = std::process::id();
     conn.execute(
         "UPDATE host SET epoch = ?1, boot_id = ?2, pid = ?3, started_at = ?4, clean = 0",

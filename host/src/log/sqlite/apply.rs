@@ -1,11 +1,12 @@
 //! What one command does inside a transaction.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::log::{
-    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, Settled, Settlement, Waiting,
+    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, Hold, Settled, Settlement, Waiting,
 };
-use crate::model::{Delivery, DeliveryId, Envelope, Event, State, StateChanges, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Envelope, Event, State, StateChanges, Timestamp};
 use crate::planted::{self, Bug};
 use crate::store::{self, DeadFilter, DeadRow, Inserted, OutcomeRow, StateCheck, Writer};
 
@@ -62,15 +63,51 @@ fn announce(new: Vec<Arc<Event>>, commits: &mut Vec<Commit>) {
     }
 }
 
-/// Everything that is only looked at comes first, so that a settlement that cannot stand leaves no trace.
+/// All of them or none: the first that cannot stand is the answer for all.
 pub(super) fn settle(
+    store: &mut Writer,
+    settlements: &[Settlement],
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+) -> Result<Settled, store::Error> {
+    let before = commits.len();
+    let settled = match settlements {
+        [one] => settle_one(store, one, now, commits)?,
+        many => store.all_or_nothing(|store| {
+            let settled = settle_each(store, many, now, commits)?;
+            Ok((settled == Settled::Committed, settled))
+        })?,
+    };
+    if settled != Settled::Committed {
+        commits.truncate(before);
+        commits.extend(settlements.iter().map(|settlement| Commit::Settled(settlement.delivery.clone(), settled)));
+    }
+    Ok(settled)
+}
+
+fn settle_each(
+    store: &mut Writer,
+    settlements: &[Settlement],
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+) -> Result<Settled, store::Error> {
+    for settlement in settlements {
+        let settled = settle_one(store, settlement, now, commits)?;
+        if settled != Settled::Committed {
+            return Ok(settled);
+        }
+    }
+    Ok(Settled::Committed)
+}
+
+/// Everything that is only looked at comes first, so that a settlement that cannot stand leaves no trace.
+fn settle_one(
     store: &mut Writer,
     settlement: &Settlement,
     now: Timestamp,
     commits: &mut Vec<Commit>,
 ) -> Result<Settled, store::Error> {
     let settled = decide(store, settlement, now)?;
-    commits.push(Commit::Settled(settlement.delivery.clone(), settled));
     if settled != Settled::Committed {
         return Ok(settled);
     }
@@ -78,13 +115,29 @@ pub(super) fn settle(
         store.commit()?;
         store.begin()?;
     }
+    commits.push(Commit::Settled(settlement.delivery.clone(), settled));
     store.write_state(&settlement.delivery.consumer, &settlement.state)?;
     stand(store, settlement, now)?;
+    publish(store, settlement, now, commits)?;
+    note(store, settlement, now, commits)?;
+    Ok(settled)
+}
+
+fn publish(
+    store: &mut Writer,
+    settlement: &Settlement,
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+) -> Result<(), store::Error> {
     let mut new = Vec::new();
-    for envelope in &settlement.events {
+    let mut published = 0;
+    for (index, envelope) in settlement.events.iter().enumerate() {
         // Ids are derived from the delivery: what is there already was published by it before.
         match store.append(envelope, now)? {
-            Inserted::New(seq) => new.push(Arc::new(Event { seq, accepted_at: now, envelope: envelope.clone() })),
+            Inserted::New(seq) => {
+                published += usize::from(index < settlement.published());
+                new.push(Arc::new(Event { seq, accepted_at: now, envelope: envelope.clone() }));
+            }
             Inserted::Duplicate(_) => {}
             Inserted::Conflict(seq) => {
                 let (delivery, id) = (&settlement.delivery, &envelope.id);
@@ -92,22 +145,58 @@ pub(super) fn settle(
             }
         }
     }
+    if published < settlement.published() {
+        store.correct_published(&settlement.delivery, settlement.record.call, published)?;
+    }
     announce(new, commits);
-    Ok(settled)
+    Ok(())
+}
+
+/// What it does to its keys and its claim.
+fn note(
+    store: &mut Writer,
+    settlement: &Settlement,
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+) -> Result<(), store::Error> {
+    let delivery = &settlement.delivery;
+    match &settlement.hold {
+        Some(Hold::Begin(key)) => store.hold(delivery, key, now)?,
+        Some(Hold::End(key)) if store.hold_no_more(delivery, key)? => {
+            commits.push(Commit::Released(delivery.consumer.clone(), vec![key.clone()]));
+        }
+        _ => {}
+    }
+    if let Some(mark) = settlement.marks() {
+        store.mark(delivery, &mark.key, mark.until)?;
+    }
+    if settlement.claimed {
+        store.claim_no_more(delivery)?;
+    }
+    Ok(())
 }
 
 fn decide(store: &mut Writer, settlement: &Settlement, now: Timestamp) -> Result<Settled, store::Error> {
     let Settlement { delivery, record, .. } = settlement;
-    // The first call of a subscription's delivery is the only one that is made without a row.
-    if record.call > 1 || delivery.round > 0 {
-        let made = store.waiting_calls(delivery)?;
-        if made.is_none_or(|made| made.saturating_add(1) != record.call) {
-            return Ok(Settled::Fenced);
-        }
-    }
-    // Without state, the outcome's own uniqueness says the same below.
-    if settlement.state != StateChanges::default() && store.has_outcome(delivery, record.call)? {
+    let expected = if settlement.stored {
+        store.waiting_calls(delivery)?.map(|made| made.saturating_add(1))
+    } else {
+        // The first call of a subscription's delivery is the only one that is made without a row.
+        (delivery.round == 0).then_some(1)
+    };
+    if expected != Some(record.call) {
         return Ok(Settled::Fenced);
+    }
+    let mark = settlement.marks();
+    // Without these, the outcome's own uniqueness says the same below.
+    let checked = mark.is_some() || settlement.state != StateChanges::default();
+    if checked && store.has_outcome(delivery, record.call)? {
+        return Ok(Settled::Fenced);
+    }
+    if let Some(mark) = mark
+        && store.is_marked_by_another(delivery, &mark.key, now)?
+    {
+        return Ok(Settled::Duplicate);
     }
     match store.check_state(&delivery.consumer, &settlement.state, settlement.state_quota, now)? {
         StateCheck::Fits => {}
@@ -137,8 +226,10 @@ fn decide(store: &mut Writer, settlement: &Settlement, now: Timestamp) -> Result
 fn stand(store: &mut Writer, settlement: &Settlement, now: Timestamp) -> Result<(), store::Error> {
     let Settlement { delivery, next, record, .. } = settlement;
     match next.state {
-        State::Pending { due_at } => store.wait(delivery, due_at, next.attempts, next.calls)?,
-        _ if record.call > 1 || delivery.round > 0 => store.wait_no_more(delivery)?,
+        State::Pending { due_at } => {
+            store.wait(delivery, due_at, (next.attempts, next.calls), settlement.kept_key())?;
+        }
+        _ if settlement.stored => store.wait_no_more(delivery)?,
         _ => {}
     }
     let Some(cause) = settlement.death else { return Ok(()) };
@@ -149,7 +240,35 @@ fn stand(store: &mut Writer, settlement: &Settlement, now: Timestamp) -> Result<
         reason: record.reason.as_deref(),
         attempts: next.attempts,
         died_at: now,
+        key: settlement.kept_key(),
     })
+}
+
+pub(super) fn pause(
+    store: &mut Writer,
+    consumer: ConsumerName,
+    paused: bool,
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+) -> Result<bool, store::Error> {
+    let news = store.pause(&consumer, paused, now)?;
+    if news {
+        commits.push(Commit::Paused(consumer, paused));
+    }
+    Ok(news)
+}
+
+pub(super) fn release(
+    store: &mut Writer,
+    consumer: ConsumerName,
+    keys: &[String],
+    commits: &mut Vec<Commit>,
+) -> Result<Vec<String>, store::Error> {
+    let freed = store.release(&consumer, keys)?;
+    if !freed.is_empty() {
+        commits.push(Commit::Released(consumer, freed.clone()));
+    }
+    Ok(freed)
 }
 
 pub(super) fn activate(
@@ -158,7 +277,7 @@ pub(super) fn activate(
     now: Timestamp,
     commits: &mut Vec<Commit>,
 ) -> Result<Activated, store::Error> {
-    let (generation, from) = store.activate(activation.digest, &activation.subscriptions, now)?;
+    let (generation, from) = store.activate(activation.digest, &activation.subscriptions, &activation.from, now)?;
     let activated = Activated { generation, from };
     commits.push(Commit::Activated(activated));
     Ok(activated)
@@ -180,22 +299,50 @@ pub(super) fn decide_dead(
         cause: dead.cause,
         limit: dead.limit.unwrap_or(usize::MAX),
     })?;
-    if decision == DeadDecision::Discard {
-        for id in &chosen {
-            store.decide(id, "discarded", now)?;
-        }
-        return Ok(chosen);
+    match decision {
+        DeadDecision::Redrive => redrive(store, chosen, now, commits),
+        DeadDecision::Discard => discard(store, chosen, now, commits),
     }
+}
+
+fn redrive(
+    store: &mut Writer,
+    chosen: Vec<(DeliveryId, Option<String>)>,
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+) -> Result<Vec<DeliveryId>, store::Error> {
     let mut made = Vec::with_capacity(chosen.len());
-    for id in chosen {
+    for (id, key) in chosen {
         store.decide(&id, "redriven", now)?;
-        let id = DeliveryId { round: id.round + 1, ..id };
-        store.wait(&id, now, 0, 0)?;
-        made.push(Waiting { id, delivery: Delivery::new(now), key: None, blocked: false });
+        let id = DeliveryId { round: store.next_round(&id)?, ..id };
+        store.wait(&id, now, (0, 0), key.as_deref())?;
+        made.push(Waiting { id, delivery: Delivery::new(now), key, blocked: false });
     }
     let ids = made.iter().map(|waiting| waiting.id.clone()).collect();
     if !made.is_empty() {
         commits.push(Commit::Redriven(made));
     }
+    Ok(ids)
+}
+
+/// What nobody needs any more holds no key.
+fn discard(
+    store: &mut Writer,
+    chosen: Vec<(DeliveryId, Option<String>)>,
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+) -> Result<Vec<DeliveryId>, store::Error> {
+    let mut freed: BTreeMap<ConsumerName, Vec<String>> = BTreeMap::new();
+    let mut ids = Vec::with_capacity(chosen.len());
+    for (id, key) in chosen {
+        store.decide(&id, "discarded", now)?;
+        if let Some(key) = key
+            && store.hold_no_more(&id, &key)?
+        {
+            freed.entry(id.consumer.clone()).or_default().push(key);
+        }
+        ids.push(id);
+    }
+    commits.extend(freed.into_iter().map(|(consumer, keys)| Commit::Released(consumer, keys)));
     Ok(ids)
 }

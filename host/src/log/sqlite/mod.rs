@@ -6,10 +6,14 @@
 //! the runtime's threads.
 
 mod apply;
+mod command;
+mod gate;
 mod marker;
 mod reader;
 mod writer;
 
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 mod storage_tests;
 #[cfg(test)]
@@ -28,12 +32,13 @@ use super::{
 use crate::clock::Clock;
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
-use crate::store::{Checkpoints, LogReader, Opening, Writer};
+use crate::store::{self, Checkpoints, LogReader, Opening, WaitingRow, Writer};
 
 pub use crate::store::OpenError;
 use crate::telemetry::Metrics;
+use command::{Command, Task};
+use gate::Gate;
 use reader::Question;
-use writer::{Command, Gate};
 
 /// How to open a log.
 #[derive(Clone)]
@@ -78,6 +83,7 @@ impl Options {
 pub struct SqliteLog {
     path: PathBuf,
     head: Seq,
+    clock: Arc<dyn Clock>,
     commands: mpsc::UnboundedSender<Command>,
     questions: mpsc::UnboundedSender<Question>,
     gate: Arc<Gate>,
@@ -90,16 +96,16 @@ impl SqliteLog {
     /// gets every commit, in the order of the log.
     pub fn open(options: Options) -> Result<(Self, mpsc::UnboundedReceiver<Commit>), OpenError> {
         let opening = Opening {
-            path: options.path.clone(),
-            now: options.clock.now(),
             listen: options.listen.clone(),
             accept_loss_from: options.accept_loss_from,
             pages_max: options.pages_max,
             checkpoints: options.checkpoints,
+            ..Opening::new(&options.path, options.clock.now())
         };
         let store = Writer::open(&opening)?;
         let path = store.path().to_owned();
-        let head = store.head().seq;
+        let (head, careful_to) = (store.head().seq, store.careful_to());
+        let clock = Arc::clone(&options.clock);
         let log_reader = LogReader::open(&path)?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (questions, asked) = mpsc::unbounded_channel();
@@ -107,10 +113,11 @@ impl SqliteLog {
         let (fail, failed) = watch::channel(None);
         let gate = Arc::new(Gate::new(options.queue_events_max, options.queue_bytes_max));
         let writing = writer::start(store, options, inbox, commits, fail)?;
-        let reading =
-            std::thread::Builder::new().name("log-reader".into()).spawn(move || reader::run(&log_reader, asked))?;
+        let reading = std::thread::Builder::new()
+            .name("log-reader".into())
+            .spawn(move || reader::run(&log_reader, careful_to, asked))?;
         let threads = Mutex::new(vec![writing, reading]);
-        Ok((Self { path, head, commands, questions, gate, failed, threads }, feed))
+        Ok((Self { path, head, clock, commands, questions, gate, failed, threads }, feed))
     }
 
     /// The database's real path.
@@ -165,6 +172,14 @@ impl SqliteLog {
         })
     }
 
+    /// Makes a change in the next transaction.
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer, Timestamp, &mut Vec<Commit>) -> Result<T, store::Error> + Send + 'static,
+    ) -> Pending<T> {
+        self.ask(|reply| Command::Work(Box::new(Task::new(work, reply))))
+    }
+
     fn question<T: Send + 'static>(
         &self,
         question: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Question,
@@ -203,41 +218,34 @@ impl EventLog for SqliteLog {
         self.ask(|reply| Command::Append { events, pass, reply })
     }
 
-    fn settle(&self, mut settlements: Vec<Settlement>) -> Pending<Settled> {
-        let Some(settlement) = settlements.pop() else { return Box::pin(std::future::ready(Err(Error::Closed))) };
-        self.ask(|reply| Command::Settle { settlement: Box::new(settlement), reply })
+    fn settle(&self, settlements: Vec<Settlement>) -> Pending<Settled> {
+        self.ask(|reply| Command::Settle { settlements, reply })
     }
 
-    fn park(&self, _waiting: Vec<Waiting>) -> Pending<()> {
-        Box::pin(std::future::ready(Err(Error::Closed)))
+    fn park(&self, waiting: Vec<Waiting>) -> Pending<()> {
+        let row = |Waiting { id, delivery, key, blocked }| WaitingRow { id, delivery, key, blocked };
+        let rows: Vec<WaitingRow> = waiting.into_iter().map(row).collect();
+        self.write(move |store, _, _| rows.iter().try_for_each(|row| store.park(row)))
     }
 
-    fn claim(&self, _delivery: DeliveryId) -> Pending<()> {
-        Box::pin(std::future::ready(Err(Error::Closed)))
+    fn claim(&self, delivery: DeliveryId) -> Pending<()> {
+        self.write(move |store, _, _| store.claim(&delivery))
     }
 
-    fn pause(&self, _consumer: ConsumerName, _paused: bool) -> Pending<bool> {
-        Box::pin(std::future::ready(Err(Error::Closed)))
+    fn pause(&self, consumer: ConsumerName, paused: bool) -> Pending<bool> {
+        self.write(move |store, now, commits| apply::pause(store, consumer, paused, now, commits))
     }
 
-    fn release(&self, _consumer: ConsumerName, _keys: Vec<String>) -> Pending<Vec<String>> {
-        Box::pin(std::future::ready(Err(Error::Closed)))
-    }
-
-    fn blocked(&self, _consumer: ConsumerName, _key: String, _limit: usize) -> Pending<Vec<Waiting>> {
-        Box::pin(std::future::ready(Err(Error::Closed)))
-    }
-
-    fn marked(&self, _consumer: ConsumerName, _key: String) -> Pending<Option<DeliveryId>> {
-        Box::pin(std::future::ready(Err(Error::Closed)))
+    fn release(&self, consumer: ConsumerName, keys: Vec<String>) -> Pending<Vec<String>> {
+        self.write(move |store, _, commits| apply::release(store, consumer, &keys, commits))
     }
 
     fn activate(&self, activation: Activation) -> Pending<Activated> {
-        self.ask(|reply| Command::Activate { activation, reply })
+        self.write(move |store, now, commits| apply::activate(store, &activation, now, commits))
     }
 
     fn decide_dead(&self, dead: DeadSelection, decision: DeadDecision) -> Pending<Vec<DeliveryId>> {
-        self.ask(|reply| Command::Decide { dead, decision, reply })
+        self.write(move |store, now, commits| apply::decide_dead(store, dead, decision, now, commits))
     }
 
     fn advance(&self, positions: Vec<(ConsumerName, Seq)>) {
@@ -259,5 +267,13 @@ impl EventLog for SqliteLog {
         limit: usize,
     ) -> Pending<Vec<Waiting>> {
         self.question(|reply| Question::Waiting { consumer, after, limit, reply })
+    }
+    fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {
+        self.question(|reply| Question::Blocked { consumer, key, limit, reply })
+    }
+
+    fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>> {
+        let now = self.clock.now();
+        self.question(|reply| Question::Marked { consumer, key, now, reply })
     }
 }

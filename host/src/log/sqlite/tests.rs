@@ -12,18 +12,18 @@ use tokio::sync::watch;
 
 use super::{OpenError, Options, SqliteLog};
 use crate::clock::{Clock, SystemClock};
-use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, delivery, done, event, settlement};
-use crate::log::{Commit, DeadDecision, DeadSelection, Error, EventLog as _, Settled};
-use crate::model::spec::Retention;
-use crate::model::{ConsumerName, Envelope, Outcome, Payload, Seq, State, Timestamp};
+use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event};
+use crate::log::{Commit, Error, EventLog as _, Settled};
+use crate::model::query::OutcomeQuery;
+use crate::model::{ConsumerName, DeliveryId, Envelope, Payload, Seq, Timestamp};
 use crate::store::Reader;
 
-struct OnDisk {
-    folder: tempfile::TempDir,
+pub(super) struct OnDisk {
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl OnDisk {
-    fn options(&self) -> Options {
+    pub(super) fn options(&self) -> Options {
         Options::new(self.folder.path().join("tidegate.db"), Arc::new(SystemClock::new()))
     }
 
@@ -50,6 +50,17 @@ impl Subject for OnDisk {
 
     fn crash(&mut self, log: Arc<SqliteLog>) {
         drop(log);
+    }
+
+    async fn stop(&mut self, log: Arc<SqliteLog>) {
+        log.close().await.unwrap();
+    }
+
+    fn published(&self, _log: &SqliteLog, id: &DeliveryId, call: u32) -> Option<usize> {
+        let query = OutcomeQuery { sequence: Some(id.seq), ..OutcomeQuery::default() };
+        let outcomes = self.reader().outcomes(&query).unwrap();
+        let found = outcomes.iter().find(|o| o.consumer == id.consumer && o.round == id.round && o.call == call);
+        found.map(|outcome| outcome.published as usize)
     }
 
     fn state(&self, _log: &SqliteLog, consumer: &ConsumerName, key: &str) -> Option<(Bytes, u64)> {
@@ -95,12 +106,12 @@ impl Clock for ManualClock {
     }
 }
 
-fn events(numbers: std::ops::RangeInclusive<u64>) -> Vec<Envelope> {
+pub(super) fn events(numbers: std::ops::RangeInclusive<u64>) -> Vec<Envelope> {
     numbers.map(|n| event(&n.to_string(), "a")).collect()
 }
 
 impl OnDisk {
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("tidegate.db")
     }
 
@@ -109,7 +120,7 @@ impl OnDisk {
     }
 
     /// A connection as a stranger with a shell would have it.
-    fn stranger(&self) -> rusqlite::Connection {
+    pub(super) fn stranger(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.path()).unwrap()
     }
 
@@ -408,50 +419,4 @@ async fn after_the_end_everything_is_closed() {
     drop(log);
     let (log, _feed) = disk.open();
     assert_eq!(log.recover(consumer("mail")).await.unwrap().position, 3, "positions are written at the end");
-}
-
-#[tokio::test]
-async fn retention_takes_what_nobody_needs_and_the_chain_still_verifies() {
-    let disk = OnDisk::new();
-    let clock = ManualClock::new();
-    let hour = Duration::from_secs(3_600);
-    let retention = Some(Retention { events: hour, outcomes: hour });
-    let options = Options { clock: Arc::clone(&clock) as Arc<dyn Clock>, retention, ..disk.options() };
-    let (log, _feed) = SqliteLog::open(options).unwrap();
-    activate(&log, "one", &[("mail", &["a"])]).await;
-    log.append(events(1..=10)).await.unwrap();
-    for seq in [1, 2, 4, 5, 6] {
-        log.settle(vec![done(seq, "mail")]).await.unwrap();
-    }
-    log.settle(vec![settlement(delivery(3, "mail", 0), Outcome::Reject, State::Dead)]).await.unwrap();
-    log.advance(vec![(consumer("mail"), 6)]);
-    clock.advance(hour * 2);
-    log.append(events(11..=11)).await.unwrap();
-    let gone = async |left: &[Seq]| {
-        for _ in 0..1_000 {
-            clock.advance(Duration::from_secs(61));
-            log.append(Vec::new()).await.unwrap();
-            if log.read(0, 100).await.unwrap().iter().map(|e| e.seq).collect::<Vec<_>>() == left {
-                return;
-            }
-        }
-        panic!("{:?}", log.read(0, 100).await.unwrap().iter().map(|e| e.seq).collect::<Vec<_>>());
-    };
-    gone(&[3, 7, 8, 9, 10, 11]).await;
-    crate::store::verify(&disk.path()).unwrap();
-    let outcomes: Vec<i64> = {
-        let conn = disk.stranger();
-        let mut statement = conn.prepare("SELECT sequence FROM outcomes").unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-    };
-    assert_eq!(outcomes, [3]);
-    log.decide_dead(DeadSelection::default(), DeadDecision::Discard).await.unwrap();
-    log.advance(vec![(consumer("mail"), 11)]);
-    gone(&[11]).await;
-    log.close().await.unwrap();
-    assert_eq!(crate::store::verify(&disk.path()).unwrap().seq, 11);
-    let gaps: i64 = disk.stranger().query_row("SELECT count(*) FROM raw_gaps", [], |row| row.get(0)).unwrap();
-    assert_eq!(gaps, 1);
-    let (log, _feed) = SqliteLog::open(disk.options()).unwrap();
-    assert_eq!(log.append(events(12..=12)).await.unwrap()[0].seq, 12);
 }

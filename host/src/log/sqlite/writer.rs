@@ -4,19 +4,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use super::Options;
+use super::command::{Answer, Command, Reply, apply_one};
 use super::marker::Marker;
 use super::reader::error;
-use super::{Options, apply};
 use crate::clock::Clock;
-use crate::log::{Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, Settled, Settlement};
+use crate::log::{Commit, Error, Settled, Settlement};
 use crate::model::spec::Retention;
-use crate::model::{ConsumerName, DeliveryId, Envelope, Seq, Timestamp};
+use crate::model::{ConsumerName, Seq};
 use crate::planted::{self, Bug};
 use crate::store::{self, Class, OpenError, Writer};
 use crate::telemetry::Metrics;
@@ -37,123 +37,6 @@ const FULL_RETRY: Duration = Duration::from_millis(500);
 /// Settlements kept while the disk is full; more are answered `Full`.
 const HELD_MAX: usize = 10_000;
 
-type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-pub(super) enum Command {
-    Append {
-        events: Vec<Envelope>,
-        pass: Pass,
-        reply: Reply<Vec<Appended>>,
-    },
-    Settle {
-        settlement: Box<Settlement>,
-        reply: Reply<Settled>,
-    },
-    Activate {
-        activation: Activation,
-        reply: Reply<Activated>,
-    },
-    Decide {
-        dead: DeadSelection,
-        decision: DeadDecision,
-        reply: Reply<Vec<DeliveryId>>,
-    },
-    Advance(Vec<(ConsumerName, Seq)>),
-    Announce(String),
-    Retain(Retention),
-    LimitPages(u32),
-    Close(Reply<()>),
-    /// The log was dropped.
-    Abandon,
-}
-
-impl Command {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Append { events, .. } => events.iter().map(Envelope::data_len).sum(),
-            Self::Settle { settlement, .. } => settlement.events.iter().map(Envelope::data_len).sum(),
-            _ => 0,
-        }
-    }
-}
-
-/// Bounds what appends may wait for the writer. Settlements pass: attempts are bounded, and an attempt that has run must be
-/// able to end.
-#[derive(Debug)]
-pub(super) struct Gate {
-    events: AtomicUsize,
-    bytes: AtomicUsize,
-    events_max: usize,
-    bytes_max: usize,
-}
-
-/// A place in the queue, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Pass {
-    gate: Arc<Gate>,
-    events: usize,
-    bytes: usize,
-}
-
-impl Gate {
-    pub(super) fn new(events_max: usize, bytes_max: usize) -> Self {
-        Self { events: AtomicUsize::new(0), bytes: AtomicUsize::new(0), events_max, bytes_max }
-    }
-
-    /// A place, if there is one. One append always fits into an empty queue, however large it is.
-    pub(super) fn enter(self: &Arc<Self>, events: usize, bytes: usize) -> Option<Pass> {
-        let before = self.events.fetch_add(events, Ordering::Relaxed);
-        let before_bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let pass = Pass { gate: Arc::clone(self), events, bytes };
-        let fits = before + events <= self.events_max && before_bytes + bytes <= self.bytes_max;
-        (fits || before == 0).then_some(pass)
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        self.gate.events.fetch_sub(self.events, Ordering::Relaxed);
-        self.gate.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// A command that was applied, until its transaction is durable or undone.
-enum Answer {
-    Append { result: Result<Vec<Appended>, Error>, reply: Reply<Vec<Appended>>, pass: Pass },
-    Settle { settlement: Box<Settlement>, result: Settled, reply: Reply<Settled> },
-    Activate { result: Option<Activated>, reply: Reply<Activated> },
-    Decide { result: Vec<DeliveryId>, reply: Reply<Vec<DeliveryId>> },
-}
-
-impl Answer {
-    /// The transaction is on disk. Whoever has gone does not need the answer.
-    fn send(self) {
-        match self {
-            Self::Append { result, reply, pass } => {
-                // Its place is free before the answer says so.
-                drop(pass);
-                drop(reply.send(result));
-            }
-            Self::Settle { result, reply, .. } => drop(reply.send(Ok(result))),
-            Self::Activate { result, reply } => drop(reply.send(result.ok_or(Error::Closed))),
-            Self::Decide { result, reply } => drop(reply.send(Ok(result))),
-        }
-    }
-
-    /// The transaction was undone.
-    fn refuse(self, error: Error) {
-        match self {
-            Self::Append { reply, pass, .. } => {
-                drop(pass);
-                drop(reply.send(Err(error)));
-            }
-            Self::Settle { reply, .. } => drop(reply.send(Err(error))),
-            Self::Activate { reply, .. } => drop(reply.send(Err(error))),
-            Self::Decide { reply, .. } => drop(reply.send(Err(error))),
-        }
-    }
-}
-
 struct Service {
     store: Writer,
     clock: Arc<dyn Clock>,
@@ -168,7 +51,7 @@ struct Service {
     mark_at: Option<Duration>,
     prune_at: Duration,
     /// Settlements that found the disk full.
-    held: VecDeque<(Box<Settlement>, Reply<Settled>)>,
+    held: VecDeque<(Vec<Settlement>, Reply<Settled>)>,
     retry_at: Option<Duration>,
 }
 
@@ -324,7 +207,7 @@ impl Service {
     fn retry_held(&mut self) -> Result<(), store::Error> {
         let held = mem::take(&mut self.held);
         self.retry_at = None;
-        let commands = held.into_iter().map(|(settlement, reply)| Command::Settle { settlement, reply });
+        let commands = held.into_iter().map(|(settlements, reply)| Command::Settle { settlements, reply });
         self.transact(commands.collect())
     }
 
@@ -332,7 +215,9 @@ impl Service {
         let Some(metrics) = &self.metrics else { return };
         let events = |commit: &Commit| if let Commit::Events(events) = commit { events.len() as u64 } else { 0 };
         metrics.accepted(commits.iter().map(events).sum());
-        let settlements = answers.iter().filter(|answer| matches!(answer, Answer::Settle { .. })).count() as u64;
+        let settled =
+            |answer: &Answer| if let Answer::Settle { settlements, .. } = answer { settlements.len() } else { 0 };
+        let settlements = answers.iter().map(settled).sum::<usize>() as u64;
         if settlements > 0 {
             metrics.settled(settlements, self.clock.monotonic().saturating_sub(began));
         }
@@ -397,10 +282,10 @@ impl Service {
             Class::Fatal => Error::Failed(error.to_string()),
         };
         let mut others = false;
-        for answer in answers.into_iter().chain(rest.into_iter().filter_map(unapplied)) {
+        for answer in answers.into_iter().chain(rest.into_iter().filter_map(Answer::unapplied)) {
             match answer {
-                Answer::Settle { settlement, reply, .. } if class != Class::Fatal && self.held.len() < HELD_MAX => {
-                    self.held.push_back((settlement, reply));
+                Answer::Settle { settlements, reply, .. } if class != Class::Fatal && self.held.len() < HELD_MAX => {
+                    self.held.push_back((settlements, reply));
                 }
                 answer => {
                     others = true;
@@ -468,56 +353,5 @@ impl Service {
         self.marker.stop();
         let closed = flushed.and_then(|()| self.store.close());
         drop(reply.send(closed.map_err(error)));
-    }
-}
-
-fn apply_one(
-    store: &mut Writer,
-    command: Command,
-    now: Timestamp,
-    commits: &mut Vec<Commit>,
-    answers: &mut Vec<Answer>,
-) -> Result<(), store::Error> {
-    // An answer is kept even if applying fails: somebody waits for it.
-    match command {
-        Command::Append { events, pass, reply } => {
-            let (result, done) = split(apply::append(store, events, now, commits), Err(Error::Closed));
-            answers.push(Answer::Append { result, reply, pass });
-            done
-        }
-        Command::Settle { settlement, reply } => {
-            let (result, done) = split(apply::settle(store, &settlement, now, commits), Settled::Fenced);
-            answers.push(Answer::Settle { settlement, result, reply });
-            done
-        }
-        Command::Activate { activation, reply } => {
-            let (result, done) = split(apply::activate(store, &activation, now, commits).map(Some), None);
-            answers.push(Answer::Activate { result, reply });
-            done
-        }
-        Command::Decide { dead, decision, reply } => {
-            let (result, done) = split(apply::decide_dead(store, dead, decision, now, commits), Vec::new());
-            answers.push(Answer::Decide { result, reply });
-            done
-        }
-        _ => Ok(()),
-    }
-}
-
-fn split<T>(result: Result<T, store::Error>, otherwise: T) -> (T, Result<(), store::Error>) {
-    match result {
-        Ok(value) => (value, Ok(())),
-        Err(e) => (otherwise, Err(e)),
-    }
-}
-
-/// A command that was not reached before its transaction was undone.
-fn unapplied(command: Command) -> Option<Answer> {
-    match command {
-        Command::Append { pass, reply, .. } => Some(Answer::Append { result: Err(Error::Closed), reply, pass }),
-        Command::Settle { settlement, reply } => Some(Answer::Settle { settlement, result: Settled::Fenced, reply }),
-        Command::Activate { reply, .. } => Some(Answer::Activate { result: None, reply }),
-        Command::Decide { reply, .. } => Some(Answer::Decide { result: Vec::new(), reply }),
-        _ => None,
     }
 }

@@ -3,22 +3,14 @@
 use std::sync::OnceLock;
 
 use super::support::NOW;
-use crate::store::{Checkpoints, Opening, Reader, Writer};
+use crate::store::{Opening, Reader, Writer};
 
 pub(super) fn empty() -> Reader {
     static EMPTY: OnceLock<(tempfile::TempDir, Reader)> = OnceLock::new();
     let (_, reader) = EMPTY.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tidegate.db");
-        let opening = Opening {
-            path: path.clone(),
-            now: NOW,
-            listen: None,
-            accept_loss_from: None,
-            pages_max: None,
-            checkpoints: Checkpoints::default(),
-        };
-        drop(Writer::open(&opening).unwrap());
+        drop(Writer::open(&Opening::new(&path, NOW)).unwrap());
         let reader = Reader::open(&path).unwrap();
         (folder, reader)
     });

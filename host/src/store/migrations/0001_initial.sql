@@ -67,14 +67,15 @@ CREATE TABLE raw_losses (
 ) STRICT;
 
 -- One row a call of a handler. outcome: 0 done, 1 retry, 2 defer, 3 reject, 4 trapped, 5 timed-out, 6 out-of-fuel,
--- 7 out-of-memory, 8 over-limit, 9 refused, 10 interrupted. state: 0 succeeded, 1 pending, 2 dead, 3 cancelled.
+-- 7 out-of-memory, 8 over-limit, 9 refused, 10 interrupted; without a call: 11 duplicate, 12 expired, 13 crashed.
+-- state: 0 succeeded, 1 pending, 2 dead, 3 cancelled.
 CREATE TABLE raw_outcomes (
   seq          INTEGER NOT NULL CHECK (seq > 0),
   consumer     INTEGER NOT NULL,
   round        INTEGER NOT NULL CHECK (round >= 0),
   call         INTEGER NOT NULL CHECK (call >= 1),
   attempt      INTEGER NOT NULL CHECK (attempt >= 1),
-  outcome      INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 10),
+  outcome      INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 13),
   state        INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),
   started_at   INTEGER NOT NULL,
   duration_us  INTEGER NOT NULL CHECK (duration_us >= 0),
@@ -89,14 +90,15 @@ CREATE TABLE raw_outcomes (
   output       BLOB,
   logs         TEXT,
   PRIMARY KEY (seq, consumer, round, call),
-  CHECK ((outcome = 0) = (state = 0)),
-  CHECK (outcome NOT IN (3, 9) OR state = 2),
+  CHECK ((outcome IN (0, 11)) = (state = 0)),
+  CHECK (outcome NOT IN (3, 9, 12, 13) OR state = 2),
   CHECK (outcome <> 2 OR state = 1),
   CHECK ((output_type IS NULL) = (output IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX raw_outcomes_not_done ON raw_outcomes (outcome, seq) WHERE outcome <> 0;
 
--- Deliveries that are stored because they must wait.
+-- Deliveries that are stored because they must wait. key: what they are ordered by. blocked: they wait for the key, and
+-- not for their due time.
 CREATE TABLE raw_waiting (
   seq      INTEGER NOT NULL,
   consumer INTEGER NOT NULL,
@@ -104,31 +106,74 @@ CREATE TABLE raw_waiting (
   due_at   INTEGER NOT NULL,
   attempts INTEGER NOT NULL CHECK (attempts >= 0),
   calls    INTEGER NOT NULL CHECK (calls >= attempts),
+  key      TEXT,
+  blocked  INTEGER NOT NULL CHECK (blocked IN (0, 1)),
   PRIMARY KEY (seq, consumer, round),
-  CHECK (calls > 0 OR round > 0)
+  CHECK (blocked = 0 OR key IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX raw_waiting_by_due ON raw_waiting (consumer, due_at, seq, round);
+CREATE INDEX raw_waiting_by_due ON raw_waiting (consumer, due_at, seq, round) WHERE blocked = 0;
+CREATE INDEX raw_waiting_by_key ON raw_waiting (consumer, key, blocked, seq, round) WHERE key IS NOT NULL;
 
 CREATE TABLE raw_dead_letters (
   seq        INTEGER NOT NULL,
   consumer   INTEGER NOT NULL,
   round      INTEGER NOT NULL CHECK (round >= 0),
-  cause      TEXT NOT NULL CHECK (cause IN ('rejected', 'refused', 'attempts-exhausted')),
-  outcome    INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 10),
+  cause      TEXT NOT NULL CHECK (cause IN ('rejected', 'refused', 'attempts-exhausted', 'expired', 'crashed')),
+  outcome    INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 13 AND outcome <> 11),
   reason     TEXT,
   attempts   INTEGER NOT NULL,
   died_at    INTEGER NOT NULL,
   status     TEXT NOT NULL CHECK (status IN ('dead', 'redriven', 'discarded')),
   decided_at INTEGER,
+  key        TEXT,
   PRIMARY KEY (seq, consumer, round),
   CHECK ((status = 'dead') = (decided_at IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX raw_dead_letters_by_time ON raw_dead_letters (status, died_at);
 
--- How far each consumer has come: everything up to seq is settled or waiting.
+-- Ordering keys that dead letters hold: a key is free when no row has it.
+CREATE TABLE raw_held_keys (
+  consumer INTEGER NOT NULL,
+  key      TEXT NOT NULL,
+  seq      INTEGER NOT NULL,
+  round    INTEGER NOT NULL CHECK (round >= 0),
+  since    INTEGER NOT NULL,
+  PRIMARY KEY (consumer, key, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_held_keys_by_event ON raw_held_keys (seq);
+
+-- Idempotency keys that are settled, and by which delivery.
+CREATE TABLE raw_marks (
+  consumer INTEGER NOT NULL,
+  key      TEXT NOT NULL,
+  seq      INTEGER NOT NULL,
+  round    INTEGER NOT NULL CHECK (round >= 0),
+  until    INTEGER NOT NULL,
+  PRIMARY KEY (consumer, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_marks_by_expiry ON raw_marks (until);
+
+CREATE TABLE raw_paused (
+  consumer INTEGER PRIMARY KEY,
+  since    INTEGER NOT NULL
+) STRICT;
+
+-- Deliveries that were in hand when the host died, or may be when it dies again. crashes: how often that was so.
+CREATE TABLE raw_claims (
+  consumer INTEGER NOT NULL,
+  seq      INTEGER NOT NULL,
+  round    INTEGER NOT NULL CHECK (round >= 0),
+  crashes  INTEGER NOT NULL CHECK (crashes > 0),
+  in_hand  INTEGER NOT NULL CHECK (in_hand IN (0, 1)),
+  PRIMARY KEY (consumer, seq, round)
+) STRICT, WITHOUT ROWID;
+
+-- How far each consumer has come: everything up to seq is settled or waiting. begins: the first event that it is for, if
+-- that is not the first one after it was deployed.
 CREATE TABLE raw_cursors (
   consumer INTEGER PRIMARY KEY,
-  seq      INTEGER NOT NULL CHECK (seq >= 0)
+  seq      INTEGER NOT NULL CHECK (seq >= 0),
+  begins   INTEGER CHECK (begins > 0)
 ) STRICT;
 
 CREATE TABLE raw_generations (
@@ -195,7 +240,8 @@ SELECT
   o.attempt,
   CASE o.outcome WHEN 0 THEN 'done' WHEN 1 THEN 'retry' WHEN 2 THEN 'defer' WHEN 3 THEN 'reject' WHEN 4 THEN 'trapped'
     WHEN 5 THEN 'timed-out' WHEN 6 THEN 'out-of-fuel' WHEN 7 THEN 'out-of-memory' WHEN 8 THEN 'over-limit'
-    WHEN 9 THEN 'refused' WHEN 10 THEN 'interrupted' END AS outcome,
+    WHEN 9 THEN 'refused' WHEN 10 THEN 'interrupted' WHEN 11 THEN 'duplicate' WHEN 12 THEN 'expired'
+    WHEN 13 THEN 'crashed' END AS outcome,
   CASE o.state WHEN 0 THEN 'succeeded' WHEN 1 THEN 'pending' WHEN 2 THEN 'dead' WHEN 3 THEN 'cancelled' END AS state,
   o.reason,
   strftime('%Y-%m-%dT%H:%M:%fZ', o.started_at / 1e6, 'unixepoch') AS started_at,
@@ -218,7 +264,9 @@ SELECT
   w.round,
   strftime('%Y-%m-%dT%H:%M:%fZ', w.due_at / 1e6, 'unixepoch') AS due_at,
   w.attempts,
-  w.calls
+  w.calls,
+  w.key,
+  w.blocked
 FROM raw_waiting AS w;
 
 CREATE VIEW dead_letters AS
@@ -232,13 +280,40 @@ SELECT
   d.cause,
   CASE d.outcome WHEN 1 THEN 'retry' WHEN 2 THEN 'defer' WHEN 3 THEN 'reject' WHEN 4 THEN 'trapped'
     WHEN 5 THEN 'timed-out' WHEN 6 THEN 'out-of-fuel' WHEN 7 THEN 'out-of-memory' WHEN 8 THEN 'over-limit'
-    WHEN 9 THEN 'refused' WHEN 10 THEN 'interrupted' END AS outcome,
+    WHEN 9 THEN 'refused' WHEN 10 THEN 'interrupted' WHEN 11 THEN 'duplicate' WHEN 12 THEN 'expired'
+    WHEN 13 THEN 'crashed' END AS outcome,
   d.reason,
   d.attempts,
   strftime('%Y-%m-%dT%H:%M:%fZ', d.died_at / 1e6, 'unixepoch') AS died_at,
   d.status,
-  strftime('%Y-%m-%dT%H:%M:%fZ', d.decided_at / 1e6, 'unixepoch') AS decided_at
+  strftime('%Y-%m-%dT%H:%M:%fZ', d.decided_at / 1e6, 'unixepoch') AS decided_at,
+  d.key
 FROM raw_dead_letters AS d;
+
+CREATE VIEW held_keys AS
+SELECT
+  (SELECT text FROM names WHERE names.id = h.consumer) AS consumer,
+  h.key,
+  h.seq AS sequence,
+  h.round,
+  strftime('%Y-%m-%dT%H:%M:%fZ', h.since / 1e6, 'unixepoch') AS since,
+  (SELECT count(*) FROM raw_waiting AS w WHERE w.consumer = h.consumer AND w.key = h.key AND w.blocked = 1) AS blocked
+FROM raw_held_keys AS h;
+
+CREATE VIEW idempotency_keys AS
+SELECT
+  (SELECT text FROM names WHERE names.id = m.consumer) AS consumer,
+  m.key,
+  m.seq AS sequence,
+  m.round,
+  strftime('%Y-%m-%dT%H:%M:%fZ', m.until / 1e6, 'unixepoch') AS until
+FROM raw_marks AS m;
+
+CREATE VIEW paused AS
+SELECT
+  (SELECT text FROM names WHERE names.id = p.consumer) AS consumer,
+  strftime('%Y-%m-%dT%H:%M:%fZ', p.since / 1e6, 'unixepoch') AS since
+FROM raw_paused AS p;
 
 CREATE VIEW generations AS
 SELECT

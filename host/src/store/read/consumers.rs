@@ -38,7 +38,8 @@ fn tallies(conn: &Connection) -> Result<HashMap<i64, Tally>, Error> {
         let tally = tallies.entry(row.get(0)?).or_default();
         match outcome {
             Outcome::Done => tally.succeeded += count,
-            Outcome::Defer | Outcome::Interrupted => {}
+            // The handler was not called, or not charged.
+            Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed => {}
             _ => tally.failed += count,
         }
         tally.last_seq = tally.last_seq.max(get_u64(row, 3)?);

@@ -9,7 +9,7 @@ use super::rig::RETENTION;
 use super::story::{Answer, CONSUMERS, TOTAL, Told, is_for, on};
 use crate::log::conformance::consumer;
 use crate::log::sqlite::{Options, SqliteLog};
-use crate::log::{DeadDecision, EventLog as _, Settlement};
+use crate::log::{DeadDecision, EventLog as _, Hold, Settlement};
 use crate::model::{DeliveryId, Envelope, Event, Outcome, Seq, State, Timestamp};
 use crate::store;
 
@@ -19,8 +19,8 @@ struct Found {
     ids: BTreeMap<String, Seq>,
     pruned: Vec<(Seq, Seq)>,
     outcomes: BTreeMap<(DeliveryId, u32), (String, String)>,
-    /// Calls and attempts.
-    waiting: BTreeMap<DeliveryId, (u32, u32)>,
+    /// Calls and attempts, and whether it is blocked.
+    waiting: BTreeMap<DeliveryId, (u32, u32, bool)>,
     /// Status.
     dead: BTreeMap<DeliveryId, String>,
     state: BTreeMap<(String, String), String>,
@@ -48,7 +48,9 @@ pub(super) async fn check(options: &Options, told: &Told, at: usize) -> Result<(
     check_answers(&found, told, at, &pruned)?;
     check_events(&found, told)?;
     check_settlements(&found, told, &pruned)?;
+    check_batches(&found, told, &pruned)?;
     check_deliveries(&found, &pruned)?;
+    check_keys(&log, &found, told, &pruned).await?;
     check_recovery(&log, &found, told, at).await?;
     let head = log.head();
     ensure!(found.events.keys().next_back().is_none_or(|last| *last == head), "its end is not its last event");
@@ -73,7 +75,7 @@ impl Found {
             round: row.get_unwrap(2),
         };
         let outcomes = "SELECT sequence, consumer, round, call, outcome, state FROM outcomes";
-        let waiting = "SELECT sequence, consumer, round, calls, attempts FROM waiting";
+        let waiting = "SELECT sequence, consumer, round, calls, attempts, blocked FROM waiting";
         let dead = "SELECT sequence, consumer, round, status FROM dead_letters";
         let state = "SELECT consumer, key, value FROM state";
         let gaps = "SELECT first_seq, last_seq FROM raw_gaps WHERE cause = 'pruned'";
@@ -84,7 +86,7 @@ impl Found {
             outcomes: rows(&conn, outcomes, |row| {
                 ((id(row), row.get_unwrap(3)), (row.get_unwrap(4), row.get_unwrap(5)))
             }),
-            waiting: rows(&conn, waiting, |row| (id(row), (row.get_unwrap(3), row.get_unwrap(4)))),
+            waiting: rows(&conn, waiting, |row| (id(row), (row.get_unwrap(3), row.get_unwrap(4), row.get_unwrap(5)))),
             dead: rows(&conn, dead, |row| (id(row), row.get_unwrap(3))),
             state: rows(&conn, state, |row| ((row.get_unwrap(0), row.get_unwrap(1)), row.get_unwrap(2))),
             generations: conn
@@ -180,6 +182,12 @@ fn check_answers(found: &Found, told: &Told, at: usize, pruned: &Pruned<'_>) -> 
             Answer::Activated(generation) => {
                 ensure!(found.generations >= generation.0, "generation {} is lost", generation.0);
             }
+            Answer::Parked(id) => {
+                let there = found.waiting.contains_key(id) || found.outcomes.keys().any(|(of, _)| of == id);
+                ensure!(there || pruned.event(id.seq) || pruned.decisions(), "{id} was parked and does not wait");
+            }
+            // In `check_keys`.
+            Answer::Paused(_) => {}
         }
     }
     Ok(())
@@ -230,6 +238,62 @@ fn check_settlements(found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<
     Ok(())
 }
 
+/// What was given together is there together.
+fn check_batches(found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<(), Broken> {
+    for batch in &told.batches {
+        let all = batch.iter().map(|index| &told.settlements[*index]);
+        let visible = all.filter(|one| !pruned.effects(one) && !(one.events.is_empty() && one.state.writes.is_empty()));
+        let there: BTreeSet<bool> = visible.filter_map(|settlement| found.effects(settlement)).collect();
+        let first = &told.settlements[batch[0]].delivery;
+        ensure!(there.len() < 2, "of the settlements that were given together with that of {first}, only some are there");
+    }
+    Ok(())
+}
+
+/// Marks, holds and pauses are those of what was settled and told.
+async fn check_keys(log: &SqliteLog, found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<(), Broken> {
+    let at = pruned.at;
+    let mut marks: BTreeMap<(&str, &str), &Settlement> = BTreeMap::new();
+    for settlement in told.answered(at).filter_map(|answer| settled(told, answer)) {
+        if let Some(mark) = &settlement.mark {
+            marks.insert((settlement.delivery.consumer.as_str(), mark.key.as_str()), settlement);
+        }
+    }
+    for ((name, key), settlement) in marks {
+        let marked = log.marked(consumer(name), key.to_owned()).await.map_err(|error| error.to_string())?;
+        let expired = settlement.mark.as_ref().is_some_and(|mark| mark.until <= told.time(at));
+        let id = &settlement.delivery;
+        ensure!(expired || marked.as_ref() == Some(id), "{id} has settled the key {key}, and {marked:?} is remembered");
+    }
+    for (name, _) in CONSUMERS {
+        let recovery = log.recover(consumer(name)).await.map_err(|error| error.to_string())?;
+        for settlement in &told.settlements {
+            let Some(Hold::Begin(key)) = &settlement.hold else { continue };
+            if settlement.delivery.consumer.as_str() != name || pruned.effects(settlement) {
+                continue;
+            }
+            let (id, held) = (&settlement.delivery, recovery.held.contains(key));
+            let there = found.effects(settlement) == Some(true);
+            ensure!(!held || there, "{key} is held by {id}, which has not died so");
+            let dead = found.dead.get(id).is_some_and(|status| status == "dead");
+            ensure!(held || !(there && dead), "{id} is dead and does not hold {key}");
+        }
+        let told_last = told.answered(at).filter_map(|answer| match answer {
+            Answer::Paused(index) if told.pauses[*index].0.as_str() == name => Some(*index),
+            _ => None,
+        });
+        let last = told_last.max();
+        let mut since = told.pauses.iter().skip(last.unwrap_or(0)).filter(|(of, _)| of.as_str() == name);
+        let can_be = since.any(|(_, paused)| *paused == recovery.paused) || (last.is_none() && !recovery.paused);
+        ensure!(can_be, "{name} is paused: {}, and was told otherwise", recovery.paused);
+    }
+    Ok(())
+}
+
+fn settled<'a>(told: &'a Told, answer: &Answer) -> Option<&'a Settlement> {
+    if let Answer::Settled(index) = answer { told.settlements.get(*index) } else { None }
+}
+
 /// Where each delivery stands follows from its last outcome.
 fn check_deliveries(found: &Found, pruned: &Pruned<'_>) -> Result<(), Broken> {
     let mut last: BTreeMap<&DeliveryId, (u32, &str)> = BTreeMap::new();
@@ -243,7 +307,7 @@ fn check_deliveries(found: &Found, pruned: &Pruned<'_>) -> Result<(), Broken> {
     for (id, (call, state)) in last {
         let waiting = found.waiting.get(id);
         match state {
-            "pending" => ensure!(waiting.is_some_and(|(calls, _)| *calls == call), "{id} is pending and waits not: {waiting:?}"),
+            "pending" => ensure!(waiting.is_some_and(|(calls, ..)| *calls == call), "{id} is pending and waits not: {waiting:?}"),
             _ => ensure!(waiting.is_none(), "{id} is {state} and waits"),
         }
         let dead = found.dead.contains_key(id) || (state == "dead" && pruned.decisions());
@@ -254,7 +318,7 @@ fn check_deliveries(found: &Found, pruned: &Pruned<'_>) -> Result<(), Broken> {
         let goes_on = found.waiting.contains_key(&next) || found.outcomes.keys().any(|(of, _)| *of == next);
         ensure!(goes_on == (status == "redriven"), "{id} is {status}, and its next round is {goes_on}");
     }
-    for (id, (calls, attempts)) in &found.waiting {
+    for (id, (calls, attempts, _)) in &found.waiting {
         ensure!(attempts <= calls, "{id} waits with {attempts} attempts in {calls} calls");
         ensure!(*calls == 0 || found.outcomes.contains_key(&(id.clone(), *calls)), "{id} waits after call {calls}, which has no outcome");
     }
@@ -287,7 +351,8 @@ async fn check_recovery(log: &SqliteLog, found: &Found, told: &Told, at: usize) 
             .into_iter()
             .map(|waiting| waiting.id)
             .collect();
-        let rows: BTreeSet<DeliveryId> = found.waiting.keys().filter(|id| id.consumer == name).cloned().collect();
+        let due = found.waiting.iter().filter(|(id, (.., blocked))| id.consumer == name && !blocked);
+        let rows: BTreeSet<DeliveryId> = due.map(|(id, _)| id.clone()).collect();
         ensure!(waiting == rows, "{name:?}: what waits is {waiting:?} and should be {rows:?}");
     }
     Ok(())

@@ -46,8 +46,8 @@ fn with_fault(fault: Fault, seed: u64) -> Result<Ended, String> {
             teller.begin().map_err(|error| format!("it does not open after the fault: {error}"))?;
         }
         teller.rig.hold();
-        let failed = tell(&mut teller, &fault).await?;
-        if failed {
+        let failed = tell(&mut teller).await?;
+        if failed || (ended == Ended::WentOn && of_watermark(&mut teller, &fault).await) {
             ended = Ended::Failed;
             silent(&mut teller).await?;
         }
@@ -58,7 +58,7 @@ fn with_fault(fault: Fault, seed: u64) -> Result<Ended, String> {
 }
 
 /// Goes on until some steps after the fault. True: the log has failed.
-async fn tell(teller: &mut Teller, fault: &Fault) -> Result<bool, String> {
+async fn tell(teller: &mut Teller) -> Result<bool, String> {
     let mut after = 0;
     let mut deployed = false;
     for _ in 0..STEPS_MAX {
@@ -71,7 +71,7 @@ async fn tell(teller: &mut Teller, fault: &Fault) -> Result<bool, String> {
         }
         after += usize::from(teller.rig.disk.failed_at().is_some());
         if after > STEPS_AFTER {
-            return Ok(of_watermark(teller, fault).await);
+            return Ok(false);
         }
     }
     Err("there was no such call".into())

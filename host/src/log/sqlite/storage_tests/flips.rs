@@ -29,7 +29,7 @@ struct Content {
 impl Content {
     /// Whether this is what the other was at some earlier time: what came after the last watermark may be gone without a trace.
     fn is_earlier(&self, whole: &Self) -> bool {
-        let changed = |row: &&String| !whole.rows.contains(*row) && !row.contains("status: Dead");
+        let changed = |row: &&String| !whole.rows.contains(*row) && !row.contains("status: \"dead\"");
         whole.events.starts_with(&self.events) && !self.rows.iter().any(|row| changed(&row))
     }
 }

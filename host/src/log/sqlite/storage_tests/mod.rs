@@ -9,6 +9,7 @@ mod flips;
 mod images;
 mod rig;
 mod story;
+mod two_hosts;
 
 /// A number that a long run may set.
 fn number(variable: &str, otherwise: u64) -> u64 {

@@ -13,12 +13,14 @@ use super::rig::{Feed, Rig};
 use crate::log::conformance::{consumer, event, settlement, subscriptions};
 use crate::log::sqlite::SqliteLog;
 use crate::log::{
-    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog as _, Settled, Settlement,
+    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog as _, Hold, Mark, Settled,
+    Settlement, Waiting,
 };
-use crate::model::outcome::StateWrite;
+use crate::model::outcome::{StateChanges, StateWrite};
 use crate::model::{
     ConsumerName, Delivery, DeliveryId, Digest, Envelope, Generation, Outcome, Payload, Seq, State, Timestamp,
 };
+use crate::planted::{self, Bug};
 use crate::store::Reader;
 
 /// Consumers, and what they are for.
@@ -31,6 +33,9 @@ pub(super) struct Told {
     pub(super) events: BTreeMap<String, Envelope>,
     /// Those too that it did not take.
     pub(super) settlements: Vec<Settlement>,
+    /// Which of them were given to it together: all or none.
+    pub(super) batches: Vec<Vec<usize>>,
+    pub(super) pauses: Vec<(ConsumerName, bool)>,
     /// Each with the place in the disk's record at which it was there.
     pub(super) answers: Vec<(usize, Answer)>,
     /// From which place on the clock stood where.
@@ -45,6 +50,9 @@ pub(super) enum Answer {
     Settled(usize),
     Decided(DeadDecision, DeliveryId),
     Activated(Generation),
+    Parked(DeliveryId),
+    /// By its place in `pauses`.
+    Paused(usize),
 }
 
 impl Told {
@@ -75,7 +83,10 @@ struct Open {
 
 enum Reply {
     Appended(Vec<String>, Result<Vec<Appended>, Error>),
-    Settled(usize, Result<Settled, Error>),
+    Settled(Vec<usize>, Result<Settled, Error>),
+    Parked(DeliveryId, Result<(), Error>),
+    Paused(usize, Result<bool, Error>),
+    Claimed(Result<(), Error>),
     Decided(DeadDecision, Result<Vec<DeliveryId>, Error>),
     Activated(Result<Activated, Error>),
 }
@@ -92,6 +103,9 @@ pub(super) struct Teller {
     log: Option<(SqliteLog, Feed)>,
     open: Vec<Open>,
     dead: Vec<DeliveryId>,
+    /// Parked, or settled, in this step: a host does not do both at once.
+    parked: Vec<DeliveryId>,
+    given: Vec<DeliveryId>,
     head: Seq,
     count: usize,
 }
@@ -121,6 +135,8 @@ impl Teller {
             log: None,
             open: Vec::new(),
             dead: Vec::new(),
+            parked: Vec::new(),
+            given: Vec::new(),
             head: 0,
             count: 0,
         }
@@ -178,6 +194,8 @@ impl Teller {
             _ => {}
         }
         let replies = Replies::new();
+        self.parked.clear();
+        self.given.clear();
         for _ in 0..=self.dice.roll(4) {
             self.tell(&replies);
         }
@@ -220,7 +238,10 @@ impl Teller {
         match self.dice.roll(20) {
             0 => self.activate(replies),
             1 | 2 => self.decide(replies),
-            3..=9 => self.append(replies),
+            3 => self.pause(replies),
+            4 => self.park(replies),
+            5 => self.settle_batch(replies),
+            6..=11 => self.append(replies),
             _ => self.settle(replies),
         }
     }
@@ -269,18 +290,65 @@ impl Teller {
     }
 
     fn settle(&mut self, replies: &Replies) {
-        if self.open.is_empty() {
+        let free: Vec<&Open> = self.open.iter().filter(|open| !self.parked.contains(&open.id)).collect();
+        if free.is_empty() {
             return;
         }
-        let open = self.dice.choose(&self.open).clone();
+        let open = (*self.dice.choose(&free)).clone();
+        let claimed = self.dice.once_in(8);
+        if claimed {
+            let answer = self.log().claim(open.id.clone());
+            replies.push(Box::pin(async move { Reply::Claimed(answer.await) }));
+        }
         // Twice at times, as after an attempt that was believed lost.
         for _ in 0..=usize::from(self.dice.once_in(6)) {
-            let settlement = self.settlement(&open);
-            let index = self.told.settlements.len();
-            self.told.settlements.push(settlement.clone());
-            let answer = self.log().settle(vec![settlement]);
-            replies.push(Box::pin(async move { Reply::Settled(index, answer.await) }));
+            let made = Settlement { claimed, ..self.settlement(&open) };
+            self.give(vec![made], replies);
         }
+    }
+
+    /// Two deliveries together.
+    fn settle_batch(&mut self, replies: &Replies) {
+        let name = self.open.first().map(|open| open.id.consumer.clone());
+        let fits = |open: &&Open| Some(&open.id.consumer) == name.as_ref() && !self.parked.contains(&open.id);
+        let two: Vec<Open> = self.open.iter().filter(fits).take(2).cloned().collect();
+        // The mistake can be made with single settlements only.
+        if two.len() < 2 || planted::is(Bug::EffectsOutsideTransaction) {
+            return;
+        }
+        let mut made: Vec<Settlement> = two.iter().map(|open| self.settlement(open)).collect();
+        // Only one of them can count.
+        made[1].state = StateChanges::default();
+        self.give(made, replies);
+    }
+
+    fn give(&mut self, made: Vec<Settlement>, replies: &Replies) {
+        let first = self.told.settlements.len();
+        let places: Vec<usize> = (first..first + made.len()).collect();
+        self.told.settlements.extend(made.iter().cloned());
+        self.told.batches.push(places.clone());
+        self.given.extend(made.iter().map(|made| made.delivery.clone()));
+        let answer = self.log().settle(made);
+        replies.push(Box::pin(async move { Reply::Settled(places, answer.await) }));
+    }
+
+    fn park(&mut self, replies: &Replies) {
+        let fits = |open: &&Open| !open.stored && !self.given.contains(&open.id);
+        let Some(open) = self.open.iter().find(fits).cloned() else { return };
+        let id = open.id.clone();
+        self.parked.push(id.clone());
+        let key = Some(format!("k{}", self.dice.roll(3)));
+        let waiting = Waiting { id: open.id, delivery: open.delivery, key, blocked: self.dice.once_in(2) };
+        let answer = self.log().park(vec![waiting]);
+        replies.push(Box::pin(async move { Reply::Parked(id, answer.await) }));
+    }
+
+    fn pause(&mut self, replies: &Replies) {
+        let (name, paused) = (consumer(self.dice.choose(&CONSUMERS).0), self.dice.once_in(2));
+        let index = self.told.pauses.len();
+        self.told.pauses.push((name.clone(), paused));
+        let answer = self.log().pause(name, paused);
+        replies.push(Box::pin(async move { Reply::Paused(index, answer.await) }));
     }
 
     /// An attempt of this delivery with all that it may cause, each settlement with names of its own.
@@ -314,8 +382,11 @@ impl Teller {
         if outcome == Outcome::Done {
             (0..self.dice.roll(3)).for_each(|n| publish(format!("{name}/p{n}"), "b.one"));
             self.count_up(&mut made, &name);
+            let key = format!("k{}", self.dice.roll(6));
+            made.mark = self.dice.once_in(4).then(|| Mark { key, until: now.plus(Duration::from_secs(1_800)) });
         } else if state == State::Dead {
             publish(format!("{name}/dead"), "dead");
+            made.hold = self.dice.once_in(2).then(|| Hold::Begin(format!("h{name}")));
         }
         made
     }
@@ -353,12 +424,26 @@ impl Teller {
                     self.answered(Answer::Appended(id, appended.seq));
                 }
             }
-            Reply::Settled(index, answer) => {
+            Reply::Settled(places, answer) => {
                 if answer? == Settled::Committed {
-                    self.answered(Answer::Settled(index));
-                    self.settled(index);
+                    for index in places {
+                        self.answered(Answer::Settled(index));
+                        self.settled(index);
+                    }
                 }
             }
+            Reply::Parked(id, answer) => {
+                answer?;
+                if let Some(open) = self.open.iter_mut().find(|open| open.id == id) {
+                    open.stored = true;
+                }
+                self.answered(Answer::Parked(id));
+            }
+            Reply::Paused(index, answer) => {
+                answer?;
+                self.answered(Answer::Paused(index));
+            }
+            Reply::Claimed(answer) => answer?,
             Reply::Decided(decision, answer) => {
                 answer?.into_iter().for_each(|id| self.answered(Answer::Decided(decision, id)));
             }
@@ -401,7 +486,7 @@ impl Teller {
                     }
                 }
                 Commit::Redriven(waiting) => {
-                    let open = |waiting: crate::log::Waiting| Open {
+                    let open = |waiting: Waiting| Open {
                         id: waiting.id,
                         delivery: waiting.delivery,
                         stored: true,

@@ -1,5 +1,9 @@
 //! What every log promises, in code. Each log runs the whole suite.
 
+mod keys;
+
+pub(crate) use keys::*;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +30,12 @@ pub(crate) trait Subject: Sized {
 
     /// Lets go of a log as a crash would.
     fn crash(&mut self, log: Arc<Self::Log>);
+
+    /// Ends it cleanly.
+    async fn stop(&mut self, log: Arc<Self::Log>);
+
+    /// How many events a call published, as its outcome says.
+    fn published(&self, log: &Self::Log, id: &DeliveryId, call: u32) -> Option<usize>;
 
     /// A value of a consumer's state and its version.
     fn state(&self, log: &Self::Log, consumer: &ConsumerName, key: &str) -> Option<(Bytes, u64)>;
@@ -66,6 +76,7 @@ pub(crate) fn delivery(seq: Seq, name: &str, round: u32) -> DeliveryId {
 pub(crate) fn settlement(id: DeliveryId, outcome: Outcome, state: State) -> Settlement {
     let dead = state == State::Dead;
     Settlement {
+        stored: id.round > 0,
         delivery: id,
         next: Delivery { state, attempts: 1, calls: 1 },
         record: AttemptRecord {
@@ -85,7 +96,6 @@ pub(crate) fn settlement(id: DeliveryId, outcome: Outcome, state: State) -> Sett
         state: StateChanges::default(),
         state_quota: 1 << 20,
         death: dead.then(|| DeathCause::of(outcome)),
-        stored: false,
         key: None,
         hold: None,
         mark: None,
@@ -99,6 +109,7 @@ pub(crate) fn done(seq: Seq, name: &str) -> Settlement {
 
 /// The settlement of a later call.
 pub(crate) fn call(mut settlement: Settlement, call: u32) -> Settlement {
+    settlement.stored = true;
     settlement.record.call = call;
     settlement.record.attempt = call;
     settlement.next.calls = call;
@@ -170,6 +181,18 @@ macro_rules! conforms {
             dead_letters_are_redriven_once,
             dead_letters_are_chosen,
             commits_come_in_log_order,
+            a_batch_settles_whole_or_not_at_all,
+            what_was_published_is_counted,
+            a_first_call_may_wait,
+            deliveries_wait_for_their_key,
+            a_dead_letter_holds_its_key,
+            held_keys_are_released,
+            an_idempotency_key_is_settled_once,
+            outcomes_without_a_call_are_kept,
+            a_pause_is_kept,
+            crashes_are_counted,
+            a_new_consumer_begins_where_it_is_told,
+            conditions_are_part_of_a_timeline,
         );
     };
 }

@@ -1,0 +1,115 @@
+//! Dead letters, and the keys that they hold.
+
+use std::collections::BTreeMap;
+
+use super::kept::{Dead, Kept};
+use crate::log::{Commit, DeadDecision, DeadSelection, Waiting};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Timestamp};
+
+impl Kept {
+    pub(super) fn hold(&mut self, dead: &DeliveryId, key: &str) {
+        self.held.entry((dead.consumer.clone(), key.to_owned())).or_default().insert(dead.seq);
+    }
+
+    /// Answers whether the key is free for that.
+    pub(super) fn hold_no_more(&mut self, of: &DeliveryId, key: &str) -> bool {
+        let key = (of.consumer.clone(), key.to_owned());
+        let Some(holders) = self.held.get_mut(&key) else { return false };
+        let free = holders.remove(&of.seq) && holders.is_empty();
+        if free {
+            self.held.remove(&key);
+        }
+        free
+    }
+
+    pub(super) fn release(
+        &mut self,
+        consumer: &ConsumerName,
+        keys: &[String],
+        commits: &mut Vec<Commit>,
+    ) -> Vec<String> {
+        let meant =
+            |(owner, key): &(ConsumerName, String)| owner == consumer && (keys.is_empty() || keys.contains(key));
+        let freed: Vec<String> = self.held.extract_if(.., |key, _| meant(key)).map(|((_, key), _)| key).collect();
+        if !freed.is_empty() {
+            commits.push(Commit::Released(consumer.clone(), freed.clone()));
+        }
+        freed
+    }
+
+    pub(super) fn decide_dead(
+        &mut self,
+        selection: &DeadSelection,
+        decision: DeadDecision,
+        now: Timestamp,
+        commits: &mut Vec<Commit>,
+    ) -> Vec<DeliveryId> {
+        let fitting = self.dead.iter().filter(|(id, dead)| self.fits(selection, id, dead));
+        let mut chosen: Vec<(Timestamp, DeliveryId)> = fitting.map(|(id, dead)| (dead.died_at, id.clone())).collect();
+        chosen.sort();
+        chosen.truncate(selection.limit.unwrap_or(usize::MAX));
+        let mut decided = Vec::with_capacity(chosen.len());
+        for (_, id) in chosen {
+            let Some(dead) = self.dead.get_mut(&id) else { continue };
+            dead.decided = true;
+            decided.push((id, dead.key.clone()));
+        }
+        match decision {
+            DeadDecision::Redrive => self.redrive(decided, now, commits),
+            DeadDecision::Discard => self.discard(decided, commits),
+        }
+    }
+
+    fn redrive(
+        &mut self,
+        decided: Vec<(DeliveryId, Option<String>)>,
+        now: Timestamp,
+        commits: &mut Vec<Commit>,
+    ) -> Vec<DeliveryId> {
+        let mut made = Vec::with_capacity(decided.len());
+        for (id, key) in decided {
+            let id = DeliveryId { round: self.next_round(&id), ..id };
+            let waiting = Waiting { id: id.clone(), delivery: Delivery::new(now), key, blocked: false };
+            self.waiting.insert(id, waiting.clone());
+            made.push(waiting);
+        }
+        let ids = made.iter().map(|waiting| waiting.id.clone()).collect();
+        if !made.is_empty() {
+            commits.push(Commit::Redriven(made));
+        }
+        ids
+    }
+
+    /// What nobody needs any more holds no key.
+    fn discard(&mut self, decided: Vec<(DeliveryId, Option<String>)>, commits: &mut Vec<Commit>) -> Vec<DeliveryId> {
+        let mut freed: BTreeMap<ConsumerName, Vec<String>> = BTreeMap::new();
+        let mut ids = Vec::with_capacity(decided.len());
+        for (id, key) in decided {
+            if let Some(key) = key
+                && self.hold_no_more(&id, &key)
+            {
+                freed.entry(id.consumer.clone()).or_default().push(key);
+            }
+            ids.push(id);
+        }
+        commits.extend(freed.into_iter().map(|(consumer, keys)| Commit::Released(consumer, keys)));
+        ids
+    }
+
+    fn next_round(&self, id: &DeliveryId) -> u32 {
+        let known = self.outcomes.keys().map(|(known, _)| known).chain(self.waiting.keys());
+        let rounds = known.filter(|known| known.seq == id.seq && known.consumer == id.consumer);
+        rounds.map(|known| known.round).fold(id.round, u32::max) + 1
+    }
+
+    fn fits(&self, selection: &DeadSelection, id: &DeliveryId, dead: &Dead) -> bool {
+        let type_of = |seq| self.event(seq).map(|event| event.envelope.event_type.as_str());
+        !dead.decided
+            && (selection.ids.is_empty() || selection.ids.contains(id))
+            && selection.consumer.as_ref().is_none_or(|consumer| *consumer == id.consumer)
+            && selection.event_type.as_deref().is_none_or(|wanted| type_of(id.seq) == Some(wanted))
+            && selection.since.is_none_or(|since| dead.died_at >= since)
+            && selection.until.is_none_or(|until| dead.died_at < until)
+            && selection.cause.is_none_or(|cause| dead.cause == cause)
+    }
+}
