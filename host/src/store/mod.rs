@@ -1,10 +1,12 @@
 //! SQLite, concrete, no trait. SQL text appears nowhere else.
 //!
-//! One [`Writer`] owns the only read-write connection of a database file, for as long as it holds the file's [`Lock`].
+//! One [`Writer`] owns the only connection of a database file that runs write transactions, for as long as it holds the
+//! file's [`Lock`]; a [`Checkpointer`] beside it only copies committed pages from the write-ahead log into the file.
 //! Everyone else reads through connections that cannot write. Nothing here opens the live database files itself: a
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
 mod chain;
+mod checkpoint;
 mod claims;
 mod connect;
 mod dead;
@@ -31,6 +33,7 @@ mod writer;
 mod tests;
 
 pub use chain::{Hash, Head};
+pub use checkpoint::Checkpointer;
 pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
 pub use file::{Lock, LockInfo, real_path};
@@ -41,7 +44,7 @@ pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
 pub use verify::whole as verify;
 pub use waiting::WaitingRow;
-pub use writer::{Checkpoints, Opening, Writer};
+pub use writer::{Checkpoints, Due, Opening, Writer};
 
 /// The version of SQLite that is built in.
 pub fn sqlite_version() -> &'static str {
@@ -148,6 +151,8 @@ pub enum OpenError {
          backup, or run with --accept-loss-from {first_missing} to go on without what is lost"
     )]
     Damaged { first_missing: Seq, detail: String },
+    #[error("an outcome of event {seq} is not as it was written; restore a backup")]
+    OutcomeChanged { seq: Seq },
     #[error("{} cannot be written: {detail}; make the directory and its files writable for this user", path.display())]
     ReadOnly { path: PathBuf, detail: String },
     #[error(

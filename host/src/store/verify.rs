@@ -14,7 +14,7 @@ use super::recovery::genesis;
 use super::row::{EVENT, StoredEvent, get_u64, int};
 use super::watermark::{self, Mark};
 use super::writer::Opening;
-use super::{Error, OpenError, connect, migrate};
+use super::{Error, OpenError, connect, migrate, outcomes};
 
 /// How long a start may spend on checking pages after an unclean stop.
 const PAGES_TIME: Duration = Duration::from_secs(2);
@@ -92,7 +92,7 @@ pub(super) fn at_start(
     Err(OpenError::Damaged { first_missing: 1, detail: "more is damaged than can be accepted".into() })
 }
 
-/// The whole chain and the watermark, without changing anything.
+/// The whole chain, the watermark and every outcome, without changing anything.
 pub fn whole(path: &Path) -> Result<Head, OpenError> {
     let conn = connect::reader(path)?;
     migrate::inspect(&conn, path)?;
@@ -102,7 +102,11 @@ pub fn whole(path: &Path) -> Result<Head, OpenError> {
         Ok(head) => compare(&conn, head, &marks)?,
         Err(damage) => Err(damage),
     };
-    found.map_err(|damage| OpenError::Damaged { first_missing: damage.first(), detail: damage.detail() })
+    let head = found.map_err(|damage| OpenError::Damaged { first_missing: damage.first(), detail: damage.detail() })?;
+    match outcomes::changed(&conn)? {
+        Some(seq) => Err(OpenError::OutcomeChanged { seq }),
+        None => Ok(head),
+    }
 }
 
 fn check(conn: &Connection, marks: &[Mark], database_id: [u8; 16]) -> Result<Result<Head, Damage>, Error> {

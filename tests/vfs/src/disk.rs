@@ -86,12 +86,21 @@ impl Fault {
 
 type Hook = Arc<dyn Fn(Kind, &str) -> Option<c_int> + Send + Sync>;
 
+/// A call that failed.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// Entries of the record before it.
+    pub at: usize,
+    pub file: Arc<str>,
+    /// Name of the thread that made it.
+    pub thread: String,
+}
+
 #[derive(Default)]
 struct State {
     record: Vec<Op>,
     faults: Vec<(Fault, u64)>,
-    /// Where in the record the first call failed, and on which file.
-    failed_at: Option<(usize, Arc<str>)>,
+    failed: Option<Failed>,
     calls: BTreeMap<Kind, u64>,
 }
 
@@ -125,8 +134,7 @@ impl Disk {
     fn new(folder: &Path, recording: bool) -> Self {
         crate::register();
         let folder = folder.canonicalize().expect("the folder exists");
-        let inner =
-            Arc::new(Inner { folder, recording, state: Mutex::new(State::default()), hook: RwLock::new(None) });
+        let inner = Arc::new(Inner { folder, recording, state: Mutex::new(State::default()), hook: RwLock::new(None) });
         DISKS.write().unwrap_or_else(PoisonError::into_inner).push(inner.clone());
         Self(inner)
     }
@@ -158,10 +166,10 @@ impl Disk {
         self.0.state().faults.clear();
     }
 
-    /// Where in the record the first call failed, if one has, and on which file.
+    /// The first call that failed, if one has.
     #[must_use]
-    pub fn failed_at(&self) -> Option<(usize, Arc<str>)> {
-        self.0.state().failed_at.clone()
+    pub fn failed(&self) -> Option<Failed> {
+        self.0.state().failed.clone()
     }
 
     /// Is called before each call on a file, on the thread that makes it, with the file's name. It may wait, and it may answer
@@ -212,7 +220,8 @@ impl Inner {
         let fault = state.fault(kind).or(refused.map(|code| Fault::once(kind, 1, code)));
         if fault.is_some() {
             let at = state.record.len();
-            state.failed_at.get_or_insert_with(|| (at, file.clone()));
+            let thread = std::thread::current().name().unwrap_or_default().to_owned();
+            state.failed.get_or_insert_with(|| Failed { at, file: file.clone(), thread });
         }
         let (code, acts) = real(fault.as_ref());
         if self.recording {

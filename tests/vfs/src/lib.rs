@@ -18,11 +18,11 @@
 
 mod dice;
 mod disk;
-mod platter;
 pub mod plain;
+mod platter;
 mod shim;
 
 pub use dice::Dice;
-pub use disk::{Act, Disk, Fault, Kind, Op, code};
+pub use disk::{Act, Disk, Failed, Fault, Kind, Op, code};
 pub use platter::{Cut, Image, Platter};
 pub use shim::register;

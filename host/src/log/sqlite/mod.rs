@@ -6,10 +6,12 @@
 //! the runtime's threads.
 
 mod apply;
+mod checkpointer;
 mod command;
 mod gate;
 mod marker;
 mod reader;
+mod schedule;
 mod writer;
 
 #[cfg(test)]

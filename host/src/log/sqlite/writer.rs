@@ -10,20 +10,21 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::Options;
+use super::checkpointer::Checkpointer;
 use super::command::{Answer, Command, Reply, apply_one};
 use super::marker::Marker;
 use super::reader::error;
+use super::schedule::Queue;
 use crate::clock::Clock;
 use crate::log::{Commit, Error, Settled, Settlement};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, Seq};
 use crate::planted::{self, Bug};
-use crate::store::{self, Class, OpenError, Writer};
+use crate::store::{self, Class, Due, OpenError, Writer};
 use crate::telemetry::Metrics;
 
-/// Commands in one transaction, and payload bytes in it beyond the first command.
-const GROUP_MAX: usize = 1_000;
-const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Commands taken in before a transaction.
+const GATHER_MAX: usize = 10_000;
 /// A watermark is written when so many events are new, or so long after the first of them.
 const MARK_EVENTS: u64 = 1_000;
 const MARK_EVERY: Duration = Duration::from_secs(1);
@@ -41,6 +42,7 @@ struct Service {
     store: Writer,
     clock: Arc<dyn Clock>,
     inbox: mpsc::UnboundedReceiver<Command>,
+    queue: Queue<Command>,
     commits: mpsc::UnboundedSender<Commit>,
     fail: watch::Sender<Option<String>>,
     retention: Option<Retention>,
@@ -48,6 +50,7 @@ struct Service {
     positions: BTreeMap<ConsumerName, Seq>,
     positions_at: Option<Duration>,
     marker: Marker,
+    checkpointer: Checkpointer,
     mark_at: Option<Duration>,
     prune_at: Duration,
     /// Settlements that found the disk full.
@@ -70,6 +73,7 @@ pub(super) fn start(
     fail: watch::Sender<Option<String>>,
 ) -> Result<JoinHandle<()>, OpenError> {
     let marker = Marker::start(&store, fail.clone())?;
+    let checkpointer = Checkpointer::start(&store, fail.clone())?;
     let prune_at = options.clock.monotonic() + PRUNE_EVERY;
     // The machine's clock is tokio's, so the thread needs a runtime to wait in.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -77,6 +81,7 @@ pub(super) fn start(
         store,
         clock: options.clock,
         inbox,
+        queue: Queue::new(),
         commits,
         fail,
         retention: options.retention,
@@ -84,6 +89,7 @@ pub(super) fn start(
         positions: BTreeMap::new(),
         positions_at: None,
         marker,
+        checkpointer,
         mark_at: None,
         prune_at,
         held: VecDeque::new(),
@@ -113,15 +119,21 @@ impl Drop for PanicGuard {
 impl Service {
     fn run(mut self, runtime: &tokio::runtime::Runtime) {
         let _guard = PanicGuard(self.fail.clone());
+        let mut ending = None;
         let end = loop {
-            let next = runtime.block_on(self.next());
-            let mut group = VecDeque::new();
-            let end = self.gather(next, &mut group);
+            if ending.is_none() {
+                let first = if self.queue.is_empty() { runtime.block_on(self.next()) } else { None };
+                ending = self.gather(first);
+            }
+            let group = self.queue.group();
             if let Err(e) = self.work(group) {
                 self.fail_with(&e);
                 break End::Failed;
             }
-            if let Some(end) = end {
+            // What came before the end is written before the end.
+            if self.queue.is_empty()
+                && let Some(end) = ending.take()
+            {
                 break end;
             }
             if self.fail.borrow().is_some() {
@@ -142,11 +154,11 @@ impl Service {
         }
     }
 
-    /// Takes what has come in the meantime, up to a group. No waiting for more: whatever comes while this group is
-    /// committed is the next one.
-    fn gather(&mut self, first: Option<Command>, group: &mut VecDeque<Command>) -> Option<End> {
-        let mut next = first;
-        let mut bytes = 0;
+    /// Takes in what has come in the meantime. No waiting for more: whatever comes while a group is committed is for
+    /// a later one.
+    fn gather(&mut self, first: Option<Command>) -> Option<End> {
+        let mut next = first.or_else(|| self.inbox.try_recv().ok());
+        let mut taken = 0;
         while let Some(command) = next {
             match command {
                 Command::Close(reply) => return Some(End::Closed(reply)),
@@ -158,14 +170,12 @@ impl Service {
                 Command::Retain(retention) => self.retention = Some(retention),
                 Command::LimitPages(pages) => drop(self.store.limit_pages(pages)),
                 command => {
-                    bytes += if group.is_empty() { 0 } else { command.bytes() };
-                    group.push_back(command);
+                    let bytes = command.bytes();
+                    self.queue.push(command, bytes);
                 }
             }
-            if group.len() >= GROUP_MAX || bytes > GROUP_BYTES_MAX {
-                return None;
-            }
-            next = self.inbox.try_recv().ok();
+            taken += 1;
+            next = if taken < GATHER_MAX { self.inbox.try_recv().ok() } else { None };
         }
         None
     }
@@ -312,7 +322,18 @@ impl Service {
         } else if head.seq > self.marker.marked {
             self.mark_at.get_or_insert(self.clock.monotonic() + MARK_EVERY);
         }
-        self.store.checkpoint_if_due()
+        self.checkpoint()
+    }
+
+    /// Never in the way of a commit, but for the cut, which must have the log for itself.
+    fn checkpoint(&mut self) -> Result<(), store::Error> {
+        match self.store.checkpoint_due() {
+            _ if self.checkpointer.is_busy() => {}
+            Due::Nothing => {}
+            Due::Carry => self.checkpointer.ask(),
+            Due::Cut => self.store.cut()?,
+        }
+        Ok(())
     }
 
     /// One step; answers whether there may be more to take away.
@@ -326,7 +347,7 @@ impl Service {
         })();
         match step {
             Ok(gone) => {
-                self.store.checkpoint_if_due()?;
+                self.checkpoint()?;
                 Ok(gone > 0)
             }
             Err(e) => self.undo(e, Vec::new(), VecDeque::new()).map(|()| false),
@@ -345,12 +366,14 @@ impl Service {
         let End::Closed(reply) = end else {
             // As a crash would leave it.
             self.marker.stop();
+            self.checkpointer.stop();
             return;
         };
         let flushed = self.retry_held().and_then(|()| self.transact(VecDeque::new()));
         let head = self.store.head();
         self.marker.mark(head);
         self.marker.stop();
+        self.checkpointer.stop();
         let closed = flushed.and_then(|()| self.store.close());
         drop(reply.send(closed.map_err(error)));
     }

@@ -223,9 +223,13 @@ fn check_settlements(found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<
         let Some(effects) = found.effects(settlement) else { return Err(format!("call {call} of {id} is half there")) };
         ensure!(outcome || !effects, "what call {call} of {id} caused is there, and not its outcome");
         *of_call.entry(key.clone()).or_default() += u32::from(effects);
-        let alone = told.settlements.iter().filter(|other| (&other.delivery, other.record.call) == (id, call)).count() == 1;
+        let alone =
+            told.settlements.iter().filter(|other| (&other.delivery, other.record.call) == (id, call)).count() == 1;
         let causes = !settlement.events.is_empty() || !settlement.state.writes.is_empty();
-        ensure!(!(alone && outcome && causes) || effects, "call {call} of {id} has an outcome, and what it caused is not there");
+        ensure!(
+            !(alone && outcome && causes) || effects,
+            "call {call} of {id} has an outcome, and what it caused is not there"
+        );
     }
     for ((id, call), effects) in of_call {
         ensure!(effects < 2, "call {call} of {id} has happened {effects} times");
@@ -245,7 +249,10 @@ fn check_batches(found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<(), 
         let visible = all.filter(|one| !pruned.effects(one) && !(one.events.is_empty() && one.state.writes.is_empty()));
         let there: BTreeSet<bool> = visible.filter_map(|settlement| found.effects(settlement)).collect();
         let first = &told.settlements[batch[0]].delivery;
-        ensure!(there.len() < 2, "of the settlements that were given together with that of {first}, only some are there");
+        ensure!(
+            there.len() < 2,
+            "of the settlements that were given together with that of {first}, only some are there"
+        );
     }
     Ok(())
 }
@@ -307,7 +314,9 @@ fn check_deliveries(found: &Found, pruned: &Pruned<'_>) -> Result<(), Broken> {
     for (id, (call, state)) in last {
         let waiting = found.waiting.get(id);
         match state {
-            "pending" => ensure!(waiting.is_some_and(|(calls, ..)| *calls == call), "{id} is pending and waits not: {waiting:?}"),
+            "pending" => {
+                ensure!(waiting.is_some_and(|(calls, ..)| *calls == call), "{id} is pending and waits not: {waiting:?}")
+            }
             _ => ensure!(waiting.is_none(), "{id} is {state} and waits"),
         }
         let dead = found.dead.contains_key(id) || (state == "dead" && pruned.decisions());
@@ -320,7 +329,10 @@ fn check_deliveries(found: &Found, pruned: &Pruned<'_>) -> Result<(), Broken> {
     }
     for (id, (calls, attempts, _)) in &found.waiting {
         ensure!(attempts <= calls, "{id} waits with {attempts} attempts in {calls} calls");
-        ensure!(*calls == 0 || found.outcomes.contains_key(&(id.clone(), *calls)), "{id} waits after call {calls}, which has no outcome");
+        ensure!(
+            *calls == 0 || found.outcomes.contains_key(&(id.clone(), *calls)),
+            "{id} waits after call {calls}, which has no outcome"
+        );
     }
     Ok(())
 }
@@ -338,9 +350,9 @@ async fn check_recovery(log: &SqliteLog, found: &Found, told: &Told, at: usize) 
             let id = DeliveryId { seq: *seq, consumer: name.clone(), round: 0 };
             let has_row = found.waiting.contains_key(&id) || found.outcomes.keys().any(|(of, _)| *of == id);
             let given_back = *seq > recovery.position && !settled.contains(seq);
-            let final_before = told.answered(at).any(
-                |answer| matches!(answer, Answer::Settled(index) if told.settlements[*index].delivery == id),
-            );
+            let final_before = told
+                .answered(at)
+                .any(|answer| matches!(answer, Answer::Settled(index) if told.settlements[*index].delivery == id));
             ensure!(given_back || has_row || final_before, "{id} is neither settled nor given back");
             ensure!(!(given_back && has_row), "{id} is settled or waits, and is given back");
         }

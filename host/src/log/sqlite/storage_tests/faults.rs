@@ -4,7 +4,7 @@
 //! that failed is undone, and the log goes on when there is space again. In both cases what was acknowledged is there after a
 //! restart, whether or not what was not synced has survived.
 
-use tidegate_vfs::{Act, Cut, Fault, Kind, Platter, code};
+use tidegate_vfs::{Act, Cut, Failed, Fault, Kind, Platter, code};
 
 use super::check::check;
 use super::rig::Rig;
@@ -13,6 +13,8 @@ use super::{number, seed};
 use crate::log::Error;
 use crate::planted::Found;
 
+/// The thread that commits.
+const WRITER: &str = "log-writer";
 /// Steps that a story goes on for after the fault.
 const STEPS_AFTER: usize = 3;
 /// Without a fault by then, there are not so many calls.
@@ -47,7 +49,7 @@ fn with_fault(fault: Fault, seed: u64) -> Result<Ended, String> {
         }
         teller.rig.hold();
         let failed = tell(&mut teller).await?;
-        if failed || (ended == Ended::WentOn && of_watermark(&mut teller, &fault).await) {
+        if failed || (ended == Ended::WentOn && beside(&mut teller, &fault).await) {
             ended = Ended::Failed;
             silent(&mut teller).await?;
         }
@@ -69,7 +71,7 @@ async fn tell(teller: &mut Teller) -> Result<bool, String> {
             Err(Error::Failed(_)) => return Ok(true),
             Err(error) => return Err(format!("{error}")),
         }
-        after += usize::from(teller.rig.disk.failed_at().is_some());
+        after += usize::from(teller.rig.disk.failed().is_some());
         if after > STEPS_AFTER {
             return Ok(false);
         }
@@ -77,10 +79,12 @@ async fn tell(teller: &mut Teller) -> Result<bool, String> {
     Err("there was no such call".into())
 }
 
-/// The watermark has a thread of its own, so the log may learn late that it cannot be written. For want of space it is tried again.
-async fn of_watermark(teller: &mut Teller, fault: &Fault) -> bool {
-    let of_watermark = teller.rig.disk.failed_at().is_some_and(|(_, file)| file.ends_with(".watermark"));
-    of_watermark && fault.code != code::FULL && teller.failed().await
+/// The watermark and the checkpoints have threads of their own, so the log may learn late that these cannot write. For want of space
+/// it is tried again.
+async fn beside(teller: &mut Teller, fault: &Fault) -> bool {
+    let beside =
+        teller.rig.disk.failed().is_some_and(|failed| failed.thread != WRITER && failed.thread.starts_with("log-"));
+    beside && fault.kind == Kind::Sync && fault.code != code::FULL && teller.failed().await
 }
 
 /// A log that has failed says so, for good, and has neither acknowledged nor written anything since.
@@ -92,14 +96,17 @@ async fn silent(teller: &mut Teller) -> Result<(), String> {
         Err(Error::Failed(_)) => {}
         answer => return Err(format!("a log that has failed answers {answer:?}")),
     }
-    let (at, file) = teller.rig.disk.failed_at().ok_or("it failed without a fault")?;
-    if file.ends_with(".watermark") {
+    let Failed { at, file, thread } = teller.rig.disk.failed().ok_or("it failed without a fault")?;
+    // What others write leaves no commit unknown: those that were under way may still be told.
+    if thread != WRITER {
         return Ok(());
     }
     if let Some((_, answer)) = teller.told().answers.iter().find(|(place, _)| *place > at) {
         return Err(format!("after a failed call on {file} it was answered {answer:?}"));
     }
-    let written = |op: &&tidegate_vfs::Op| !op.file.ends_with(".watermark") && op.act != Act::Shared;
+    // What was committed before may still be carried over to the database, or marked.
+    let written =
+        |op: &&tidegate_vfs::Op| op.file.ends_with("-wal") && matches!(op.act, Act::Write { .. } | Act::Truncate(_));
     match teller.rig.disk.record()[at..].iter().find(written) {
         Some(op) => Err(format!("after a failed call on {file}, {} was written to", op.file)),
         None => Ok(()),

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use tidegate_vfs::{Dice, Disk, Image, Platter};
 
 use super::super::tests::ManualClock;
-use super::story::{CONSUMERS, story};
+use super::story::{CONSUMERS, story_without_retention};
 use super::{number, seed};
+use crate::log::EventLog as _;
 use crate::log::conformance::consumer;
 use crate::log::sqlite::{Options, SqliteLog};
-use crate::log::EventLog as _;
 use crate::model::Event;
 use crate::model::query::{DeadLetterQuery, LIMIT_MAX, OutcomeQuery};
 use crate::store::{self, Reader};
@@ -20,24 +20,24 @@ use crate::store::{self, Reader};
 #[derive(Debug, PartialEq)]
 struct Content {
     events: Vec<Arc<Event>>,
-    /// Outcomes and dead letters, each as it is shown.
-    rows: BTreeSet<String>,
-    /// What is left to do.
+    /// Each as it is shown.
+    outcomes: BTreeSet<String>,
+    /// Dead letters, and what is left to do.
     left: String,
 }
 
 impl Content {
     /// Whether this is what the other was at some earlier time: what came after the last watermark may be gone without a trace.
     fn is_earlier(&self, whole: &Self) -> bool {
-        let changed = |row: &&String| !whole.rows.contains(*row) && !row.contains("status: \"dead\"");
-        whole.events.starts_with(&self.events) && !self.rows.iter().any(|row| changed(&row))
+        whole.events.starts_with(&self.events) && self.outcomes.is_subset(&whole.outcomes)
     }
 }
 
 /// What is in it; or who has noticed that something is wrong.
 fn look(path: &Path) -> Result<Content, String> {
     store::verify(path).map_err(|error| format!("verify: {error}"))?;
-    let (log, _feed) = SqliteLog::open(Options::new(path, ManualClock::new())).map_err(|error| format!("open: {error}"))?;
+    let (log, _feed) =
+        SqliteLog::open(Options::new(path, ManualClock::new())).map_err(|error| format!("open: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let content = runtime.block_on(async {
         let events = log.read(0, usize::MAX).await.map_err(|error| format!("read: {error}"))?;
@@ -53,9 +53,8 @@ fn look(path: &Path) -> Result<Content, String> {
         let outcomes = reader.outcomes(&query).map_err(|error| format!("outcomes: {error}"))?;
         let query = DeadLetterQuery { limit: Some(LIMIT_MAX), ..DeadLetterQuery::default() };
         let dead = reader.dead_letters(&query).map_err(|error| format!("dead letters: {error}"))?;
-        let outcomes = outcomes.iter().map(|row| format!("{row:?}"));
-        let rows = outcomes.chain(dead.iter().map(|row| format!("{row:?}"))).collect();
-        Ok(Content { events, rows, left })
+        let outcomes = outcomes.iter().map(|row| format!("{row:?}")).collect();
+        Ok(Content { events, outcomes, left: left + &format!("{dead:?}") })
     });
     let failed = log.failed().borrow().clone();
     assert!(!failed.as_ref().is_some_and(|reason| reason.contains("panicked")), "{failed:?}");
@@ -64,7 +63,7 @@ fn look(path: &Path) -> Result<Content, String> {
 
 /// What a stopped host leaves, with or without a write-ahead log.
 fn stopped(seed: u64) -> Image {
-    let story = story(seed, 40);
+    let story = story_without_retention(seed, 40);
     let mut platter = Platter::new(&story.record);
     platter.advance(story.record.len());
     // Everything that was written is there: a process that ends does not lose what it wrote.
@@ -108,7 +107,12 @@ fn no_changed_bit_is_handed_out() {
             Ok(content) if !whole.events.starts_with(&content.events) => {
                 panic!("bit {bit} of byte {at} of {name}: a changed event is handed out")
             }
-            Ok(content) if name.ends_with("-wal") && content.is_earlier(whole) => "shorter, after the watermark".to_owned(),
+            Ok(content) if name.ends_with("-wal") && content.is_earlier(whole) => {
+                "shorter, after the watermark".to_owned()
+            }
+            Ok(content) if content.events == whole.events && content.outcomes == whole.outcomes => {
+                "beside events and outcomes".to_owned()
+            }
             Ok(_) => {
                 missed.push(format!("bit {bit} of byte {at} of {name}"));
                 "missed".to_owned()

@@ -150,7 +150,11 @@ fn a_disk_that_lies_is_found_out() {
             let marked = crate::store::watermark::read(&path).unwrap().first().map_or(0, |mark| mark.head.seq);
             match SqliteLog::open(Options::new(&path, ManualClock::new())) {
                 Ok((log, _feed)) => {
-                    assert!(log.head() >= marked, "a log that ends at {} is served, and had come to {marked}", log.head());
+                    assert!(
+                        log.head() >= marked,
+                        "a log that ends at {} is served, and had come to {marked}",
+                        log.head()
+                    );
                     whole += 1;
                 }
                 Err(OpenError::Damaged { first_missing, .. }) => {

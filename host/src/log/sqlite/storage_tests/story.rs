@@ -98,6 +98,8 @@ pub(super) struct Teller {
     pub(super) rig: Rig,
     /// Whether the log is closed and opened in between.
     pub(super) reopens: bool,
+    /// Whether so much time passes that retention takes something away.
+    ages: bool,
     told: Told,
     dice: Dice,
     log: Option<(SqliteLog, Feed)>,
@@ -112,9 +114,19 @@ pub(super) struct Teller {
 
 /// A story of so many steps.
 pub(super) fn story(seed: u64, steps: usize) -> Story {
+    tell(seed, steps, true)
+}
+
+/// Nothing is taken away in it.
+pub(super) fn story_without_retention(seed: u64, steps: usize) -> Story {
+    tell(seed, steps, false)
+}
+
+fn tell(seed: u64, steps: usize, ages: bool) -> Story {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut teller = Teller::new(Rig::recording(), seed);
+        teller.ages = ages;
         teller.begin().unwrap();
         teller.rig.hold();
         teller.deploy().await.unwrap();
@@ -130,6 +142,7 @@ impl Teller {
         Self {
             rig,
             reopens: true,
+            ages: true,
             told: Told::default(),
             dice: Dice::new(seed),
             log: None,
@@ -187,7 +200,7 @@ impl Teller {
     pub(super) async fn step(&mut self) -> Result<(), Error> {
         match self.dice.roll(40) {
             0 if self.reopens => self.reopen().await,
-            1 => self.rig.advance(Duration::from_secs(3_700)),
+            1 if self.ages => self.rig.advance(Duration::from_secs(3_700)),
             2..=4 => self.rig.advance(Duration::from_secs(62)),
             5..=9 => self.rig.advance(Duration::from_millis(1_100)),
             10..=14 => self.advance_positions(),
@@ -397,9 +410,8 @@ impl Teller {
         let found = reader.and_then(|reader| reader.state_get(&made.delivery.consumer, TOTAL, self.now()));
         // On a disk that fails it does without.
         let Ok(found) = found else { return };
-        let (total, version) = found.map_or((0, 0), |(value, version)| {
-            (std::str::from_utf8(&value).unwrap().parse::<u64>().unwrap(), version)
-        });
+        let (total, version) = found
+            .map_or((0, 0), |(value, version)| (std::str::from_utf8(&value).unwrap().parse::<u64>().unwrap(), version));
         let set = |value: String| StateWrite::Set { value: Bytes::from(value), expires_at: None };
         made.state.reads.insert(TOTAL.into(), version);
         made.state.writes.insert(TOTAL.into(), set((total + 1).to_string()));
@@ -486,11 +498,7 @@ impl Teller {
                     }
                 }
                 Commit::Redriven(waiting) => {
-                    let open = |waiting: Waiting| Open {
-                        id: waiting.id,
-                        delivery: waiting.delivery,
-                        stored: true,
-                    };
+                    let open = |waiting: Waiting| Open { id: waiting.id, delivery: waiting.delivery, stored: true };
                     self.open.extend(waiting.into_iter().map(open));
                 }
                 _ => {}
