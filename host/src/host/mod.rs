@@ -36,6 +36,7 @@ pub struct Options {
     pub manifest: PathBuf,
     /// Go on although the log has lost events from this sequence on.
     pub accept_loss_from: Option<Seq>,
+    pub clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +112,7 @@ fn step_back() {
 
 async fn run_on(options: &Options, guests: dispatch::Guests) -> Result<(), Error> {
     let compiled = compile(&options.manifest)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let clock = options.clock.clone();
     let mut signals = stop::Signals::listen().map_err(|source| Error::Io { doing: "listen for signals", source })?;
 
     let metrics = Arc::new(Metrics::default());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::apply::announce;
 use crate::log::{Commit, Hold, Settled, Settlement};
 use crate::model::{Event, State, StateChanges, Timestamp};
+use crate::planted::{self, Bug};
 use crate::store::{self, DeadRow, Inserted, OutcomeRow, StateCheck, Writer};
 
 /// All of them or none: the first that cannot stand is the answer for all.
@@ -54,6 +55,10 @@ fn settle_one(
     let settled = decide(store, settlement, now)?;
     if settled != Settled::Committed {
         return Ok(settled);
+    }
+    if planted::is(Bug::EffectsOutsideTransaction) {
+        store.commit()?;
+        store.begin()?;
     }
     commits.push(Commit::Settled(settlement.delivery.clone(), settled));
     store.write_state(&settlement.delivery.consumer, &settlement.state)?;
