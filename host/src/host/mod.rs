@@ -22,6 +22,7 @@ use crate::registry::load::{Loaded, Loader};
 use crate::registry::reload::{self, Reloader};
 use crate::registry::{Registry, Snapshot};
 use crate::sandbox::{self, Sandbox};
+use crate::schedule::{self, Schedules};
 use crate::server;
 use crate::store;
 use crate::telemetry::Metrics;
@@ -201,8 +202,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     let (dispatcher, dispatch) = Dispatcher::new(dispatch::Options { tools, head: log.head(), commits, guests });
 
     let digest = loaded.digest;
-    let first = snapshot(&loaded, Generation(0));
-    let registry = Arc::new(Registry::new(first));
+    let registry = Arc::new(Registry::new(snapshot(&loaded, Generation(0))));
     let activator = Arc::new(Activator::new(log.clone(), dispatch.clone(), registry.clone(), metrics.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(dispatcher.run(stopped.clone()));
@@ -221,6 +221,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     });
     tasks.spawn(reloader.run(stopped.clone()));
 
+    tasks.spawn(schedules(&registry, log.clone(), clock.clone()).run(stopped));
     let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone()));
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
     log.announce(presence.url().to_owned());
@@ -245,6 +246,10 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;
     Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })
+}
+
+fn schedules(registry: &Registry, log: Arc<SqliteLog>, clock: Arc<dyn Clock>) -> Schedules {
+    Schedules::new(schedule::Options { log, clock, deployments: registry.deployments() })
 }
 
 fn snapshot(loaded: &Loaded, generation: Generation) -> Snapshot {

@@ -22,6 +22,7 @@ pub mod read;
 mod recovery;
 mod retention;
 mod row;
+mod schedules;
 mod state;
 mod verify;
 mod waiting;

@@ -1,8 +1,10 @@
 //! What every log promises, in code. Each log runs the whole suite.
 
 mod keys;
+mod schedules;
 
 pub(crate) use keys::*;
+pub(crate) use schedules::*;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

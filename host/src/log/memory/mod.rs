@@ -3,6 +3,7 @@
 
 mod dead;
 mod kept;
+mod schedules;
 mod settle;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod gate;
 mod marker;
 mod reader;
 mod schedule;
+mod schedules;
 mod writer;
 
 #[cfg(test)]

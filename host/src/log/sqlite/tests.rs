@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{OpenError, Options, SqliteLog};
 use crate::clock::{Clock, SystemClock};
-use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event};
+use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event, suite};
 use crate::log::{Commit, Error, EventLog as _, Settled};
 use crate::model::query::OutcomeQuery;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Payload, Seq, Timestamp};
@@ -73,6 +73,7 @@ impl Subject for OnDisk {
 }
 
 conforms!(OnDisk);
+suite!(OnDisk: a_slot_fires_once, slots_are_remembered_and_forgotten);
 
 /// A clock that moves when told to.
 pub(crate) struct ManualClock {
