@@ -25,6 +25,7 @@ mod recovery;
 mod replays;
 mod retention;
 mod row;
+mod schedules;
 mod state;
 mod tallies;
 mod verify;

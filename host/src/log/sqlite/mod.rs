@@ -13,6 +13,7 @@ mod marker;
 mod reader;
 mod replays;
 mod schedule;
+mod schedules;
 mod settle;
 mod writer;
 
