@@ -165,7 +165,7 @@ const OBSTACLES: [Obstacle; 5] = [
     }),
     ("a file of somebody else's", |path| {
         std::fs::write(path, "secret").unwrap();
-        std::fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
     }),
 ];
 

@@ -13,7 +13,7 @@ pub fn handle<E: IsEvent, O: IsOutcome>(event: RawEvent, handler: impl Fn(E) -> 
 }
 
 /// Many deliveries to one handler. Those whose data does not fit are rejected one by one; the handler sees the rest and
-/// gives a result for each. If it gives more or fewer, so do we: the host reports that as the consumer's error.
+/// gives a result for each; it is not called with nothing. If it gives more or fewer, so do we: the host reports that as the consumer's error.
 pub fn batch<B: IsBatch, O: IsOutcomes>(events: Vec<RawEvent>, handler: impl Fn(B) -> O) -> Vec<Result<(), Failure>> {
     let mut fitting = Vec::with_capacity(events.len());
     let mut verdicts = Vec::with_capacity(events.len());
@@ -25,6 +25,9 @@ pub fn batch<B: IsBatch, O: IsOutcomes>(events: Vec<RawEvent>, handler: impl Fn(
             }
             Err(why) => verdicts.push(Some(Err(Failure::reject(why)))),
         }
+    }
+    if fitting.is_empty() {
+        return verdicts.into_iter().flatten().collect();
     }
     let mut outcomes = handler(B::of(fitting)).into_outcomes().into_iter().map(|outcome| outcome.map(drop));
     let mut verdicts: Vec<_> = verdicts.into_iter().filter_map(|verdict| verdict.or_else(|| outcomes.next())).collect();

@@ -33,9 +33,36 @@
 //! [`publish()`] and [`Publish`], [`state`], [`http`], [`config`], [`secrets`], [`log`], [`attempt`]. Published events
 //! and state writes are held back until the attempt is done, and then take effect together, once.
 //!
+//! # Batches
+//!
+//! A consumer whose entry in the manifest says `batch` is one function of many events, made with `#[batch_consumer]`, that gives
+//! an outcome for each:
+//!
+//! ```no_run
+//! use tidegate_sdk::prelude::*;
+//!
+//! #[batch_consumer]
+//! fn index(orders: Vec<Event<Value>>) -> Vec<Outcome> {
+//!     let lines: Vec<Value> = orders.iter().map(|order| order.data.clone()).collect();
+//!     let sent = || http::post("https://search.example.com/bulk").json(&lines)?.send()?.error_for_status();
+//!     let said = match sent() {
+//!         Ok(_) => done(),
+//!         Err(error) => retry(error.to_string()),
+//!     };
+//!     vec![said; orders.len()]
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! The limits of the consumer hold for the whole call. Events that are not done come again, perhaps with others; one that brings
+//! the call down (a panic, a limit) costs the others nothing, because all of them then come alone. What the call published and
+//! wrote to state takes effect if at least one event is done. Published events have the batch's first event as their cause, and
+//! requests without an `Idempotency-Key` of their own get one that stands for exactly these events together: if an event must
+//! have an effect only once, whatever batch it comes in, give its request a key made from its id.
+//!
 //! # Testing
 //!
-//! [`testing::Test`] runs a handler natively, without a host.
+//! [`testing::Test`] runs a handler natively, without a host; of one event or of batches.
 
 // The attributes and derives name this crate by its path; inside it the path must mean the same.
 extern crate self as tidegate_sdk;

@@ -19,6 +19,8 @@ pub fn consumer(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a function the handler of many deliveries at once: `fn name(events: Vec<Event<T>>) -> Vec<Outcome>`, with one
 /// outcome for each event, in the same order. Events whose data does not fit `T` are rejected and not passed on.
+///
+/// The consumer's entry in the manifest says `batch: { size: 100, wait: 200ms }`. An output given with `done_with` is dropped.
 #[proc_macro_attribute]
 pub fn batch_consumer(arguments: TokenStream, item: TokenStream) -> TokenStream {
     attribute::expand(Kind::Batch, arguments.into(), item.into()).into()

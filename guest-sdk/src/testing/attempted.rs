@@ -19,6 +19,35 @@ pub struct Attempted {
     state: BTreeMap<String, Kept>,
     logs: Vec<Line>,
     requests: Vec<http::Request>,
+    in_progress: u32,
+}
+
+/// What one call with a batch came to.
+#[derive(Debug)]
+pub struct AttemptedBatch {
+    outcomes: Vec<Outcome>,
+    attempt: Attempted,
+}
+
+impl AttemptedBatch {
+    pub(crate) fn new(outcomes: Vec<Outcome>, harness: Harness) -> Self {
+        let whole = outcomes.iter().find(|outcome| outcome.is_ok()).or(outcomes.first()).cloned();
+        Self { outcomes, attempt: Attempted::new(whole.unwrap_or_else(crate::done), harness) }
+    }
+
+    /// What the handler said of each event, in their order: compare with `[done(), reject("…")]`.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// What the call did as a whole: it is done if one of the events is.
+    pub fn attempt(&self) -> &Attempted {
+        &self.attempt
+    }
+
+    pub(crate) fn into_attempt(self) -> Attempted {
+        self.attempt
+    }
 }
 
 /// An event that the handler published.
@@ -62,6 +91,7 @@ impl Attempted {
             state: harness.state,
             logs: harness.logs,
             requests: harness.requests,
+            in_progress: harness.in_progress,
         }
     }
 
@@ -129,5 +159,10 @@ impl Attempted {
     /// Requests that a stub answered, in order.
     pub fn requests(&self) -> &[http::Request] {
         &self.requests
+    }
+
+    /// How often the handler asked for more time.
+    pub fn in_progress(&self) -> u32 {
+        self.in_progress
     }
 }

@@ -3,6 +3,9 @@
 use crate::testing::{Attempted, Test};
 use crate::{Event, Raw, RawEvent, Run, Timestamp};
 
+/// The id of an event whose test does not say one.
+const MADE_UP_ID: &str = "event-1";
+
 /// An event to be handled; what is not said is made up.
 #[derive(Debug)]
 #[must_use = "nothing happens before `run`"]
@@ -15,14 +18,14 @@ impl<'a> Given<'a> {
     pub(crate) fn new(test: &'a Test, event_type: &str, data: Raw) -> Self {
         let event = Event {
             data,
-            id: "event-1".into(),
+            id: MADE_UP_ID.into(),
             event_type: event_type.into(),
             source: "/test".into(),
             subject: None,
             key: None,
             data_version: "1.0.0".into(),
             timestamp: Timestamp { seconds: 1_767_225_600, nanoseconds: 0 },
-            correlation_id: "event-1".into(),
+            correlation_id: MADE_UP_ID.into(),
             causation_id: None,
             traceparent: None,
             sequence: Some(1),
@@ -80,6 +83,11 @@ impl<'a> Given<'a> {
         self.with(|event| event.sequence = Some(sequence))
     }
 
+    /// As a consumer with `delivery: ephemeral` gets it: with no place in the log.
+    pub fn ephemeral(self) -> Self {
+        self.with(|event| event.sequence = None)
+    }
+
     pub fn attribute(self, name: &str, value: &str) -> Self {
         self.with(|event| event.attributes.push((name.into(), value.into())))
     }
@@ -110,6 +118,20 @@ impl<'a> Given<'a> {
     /// Makes one attempt.
     pub fn run(self) -> Attempted {
         self.test.attempt(self.event)
+    }
+
+    /// The event, as the `n`th of a batch.
+    pub(super) fn into_event(self, n: u64) -> RawEvent {
+        let mut event = self.event;
+        for id in [&mut event.id, &mut event.correlation_id] {
+            if id == MADE_UP_ID {
+                *id = format!("event-{n}");
+            }
+        }
+        if event.sequence == Some(1) {
+            event.sequence = Some(n);
+        }
+        event
     }
 
     fn with(mut self, set: impl FnOnce(&mut RawEvent)) -> Self {

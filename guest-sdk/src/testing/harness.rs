@@ -55,6 +55,7 @@ pub(crate) struct Harness {
     pub(crate) published: Vec<(String, Draft)>,
     pub(crate) logs: Vec<Line>,
     pub(crate) requests: Vec<http::Request>,
+    pub(crate) in_progress: u32,
 }
 
 thread_local! {
@@ -234,5 +235,8 @@ pub(crate) fn attempt_remaining() -> Budget {
 }
 
 pub(crate) fn attempt_in_progress() -> Duration {
-    with(|harness| harness.budget.time)
+    with(|harness| {
+        harness.in_progress += 1;
+        harness.budget.time
+    })
 }

@@ -27,6 +27,37 @@
 //! # }
 //! ```
 //!
+//! A handler of batches is tested the same way, with several events in one call:
+//!
+//! ```
+//! use tidegate_sdk::prelude::*;
+//! use tidegate_sdk::testing::Test;
+//!
+//! #[batch_consumer]
+//! fn index(orders: Vec<Event<Value>>) -> Vec<Outcome> {
+//!     let one = |order: &Event<Value>| match order.data["orderId"].as_str() {
+//!         None => reject("no orderId"),
+//!         Some(id) => {
+//!             state::set(id, order.sequence)?;
+//!             done()
+//!         }
+//!     };
+//!     orders.iter().map(one).collect()
+//! }
+//!
+//! # fn main() {
+//! let test = Test::of_batches(index);
+//!
+//! let batch = test.run_batch([
+//!     test.event("order.created", json!({ "orderId": "A-1" })),
+//!     test.event("order.created", json!({})),
+//! ]);
+//!
+//! assert_eq!(batch.outcomes(), [done(), reject("no orderId")]);
+//! assert_eq!(batch.attempt().state::<u64>("A-1"), Some(1));
+//! # }
+//! ```
+//!
 //! As in the host, published events and state writes take effect only if the attempt is done. Capabilities that were not
 //! set up answer as the host does when a grant is missing. Limits of time, fuel and memory are not enforced here:
 //! they belong to the compiled component.
@@ -44,13 +75,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::attempt::Budget;
-use crate::event::{IsEvent, RawEvent};
+use crate::event::{IsBatch, IsEvent, RawEvent};
 use crate::host::{Harness, Kept, Secret, Stub};
 use crate::log::Level;
-use crate::outcome::{IsOutcome, Outcome};
+use crate::outcome::{Done, IsOutcome, IsOutcomes, Outcome};
 use crate::{Raw, http};
 
-pub use attempted::{Attempted, Published};
+pub use attempted::{Attempted, AttemptedBatch, Published};
 pub use given::Given;
 
 /// A line that the handler logged.
@@ -63,7 +94,7 @@ pub struct Line {
 
 /// A handler and the world it runs in. State is kept from one event to the next.
 pub struct Test {
-    handler: Box<dyn Fn(RawEvent) -> Outcome>,
+    handler: Box<dyn Fn(Vec<RawEvent>) -> Vec<Outcome>>,
     harness: RefCell<Harness>,
 }
 
@@ -89,6 +120,19 @@ impl Reply for Result<http::Response, http::Error> {
 impl Test {
     /// A handler, in a world where every event may be published, state is empty and nobody answers requests.
     pub fn new<E: IsEvent + 'static, O: IsOutcome + 'static>(handler: impl Fn(E) -> O + 'static) -> Self {
+        Self::of(move |events| events.into_iter().map(|event| crate::invoke::handle(event, &handler)).collect())
+    }
+
+    /// A handler of batches, in the same world. [`Test::run_batch`] gives it several events in one call; an event that is
+    /// [run](Given::run) alone is a batch of one.
+    pub fn of_batches<B: IsBatch + 'static, O: IsOutcomes + 'static>(handler: impl Fn(B) -> O + 'static) -> Self {
+        Self::of(move |events| {
+            let results = crate::invoke::batch(events, &handler);
+            results.into_iter().map(|result| result.map(|()| Done::default())).collect()
+        })
+    }
+
+    fn of(handler: impl Fn(Vec<RawEvent>) -> Vec<Outcome> + 'static) -> Self {
         let budget = Budget { time: Duration::from_secs(30), fuel: 1_000_000_000, memory: 64 << 20 };
         let harness = Harness {
             config: BTreeMap::new(),
@@ -100,9 +144,9 @@ impl Test {
             published: Vec::new(),
             logs: Vec::new(),
             requests: Vec::new(),
+            in_progress: 0,
         };
-        let handler = Box::new(move |event| crate::invoke::handle(event, &handler));
-        Self { handler, harness: RefCell::new(harness) }
+        Self { handler: Box::new(handler), harness: RefCell::new(harness) }
     }
 
     /// A setting of the manifest.
@@ -174,16 +218,33 @@ impl Test {
         self
     }
 
-    /// One attempt. What it did to state stays if it is done.
+    /// Makes one attempt of all these events in one call of a handler of batches. Ids that were not said are `event-1`,
+    /// `event-2` and so on, and sequences likewise.
+    ///
+    /// What it published and wrote to state takes effect if at least one of them is done.
+    ///
+    /// # Panics
+    /// If the handler does not give an outcome for each event, which the host does not forgive either.
+    pub fn run_batch<'a>(&'a self, events: impl IntoIterator<Item = Given<'a>>) -> AttemptedBatch {
+        let events = events.into_iter().enumerate().map(|(n, given)| given.into_event(n as u64 + 1)).collect();
+        self.attempt_all(events)
+    }
+
     fn attempt(&self, event: RawEvent) -> Attempted {
-        let before = self.harness.borrow().clone();
-        let (mut after, outcome) = crate::host::during(before.clone(), || (self.handler)(event));
-        if outcome.is_err() {
+        self.attempt_all(vec![event]).into_attempt()
+    }
+
+    /// One attempt. What it did to state stays if it is done.
+    fn attempt_all(&self, events: Vec<RawEvent>) -> AttemptedBatch {
+        let (before, given) = (self.harness.borrow().clone(), events.len());
+        let (mut after, outcomes) = crate::host::during(before.clone(), || (self.handler)(events));
+        assert!(outcomes.len() == given, "the handler gave {} outcomes for {given} events", outcomes.len());
+        if !outcomes.iter().any(Result::is_ok) {
             after.published.clear();
             after.state = before.state;
         }
         self.harness.borrow_mut().state.clone_from(&after.state);
-        Attempted::new(outcome, after)
+        AttemptedBatch::new(outcomes, after)
     }
 }
 

@@ -164,3 +164,36 @@ fn a_batch_rejects_what_does_not_fit_and_keeps_the_order() {
     let too_many = |_: Vec<Event<u32>>| -> Vec<Outcome> { vec![done(), done(), Ok(Done::default())] };
     assert_eq!(tidegate_sdk::__private::batch(events, too_many).len(), 4, "the host sees that one is too many");
 }
+
+fn count(orders: Vec<Event<Order>>) -> Vec<Outcome> {
+    let one = |order: &Event<Order>| {
+        attempt::in_progress();
+        state::set(&order.data.order_id, json!([order.id, order.sequence]))?;
+        order.data.total.ok_or("no total").or_reject()?;
+        done()
+    };
+    orders.iter().map(one).collect()
+}
+
+#[test]
+fn each_event_of_a_batch_has_its_outcome_and_effects_are_kept_if_one_is_done() {
+    let test = Test::of_batches(count);
+    let order = |id: &str, total: Value| test.event("order.created", json!({ "orderId": id, "total": total }));
+    let unfit = test.event("order.created", json!({})).id("e-9");
+    let batch = test.run_batch([order("A", json!(null)), unfit, order("B", json!(7))]);
+    let why = "data of order.created e-9 does not fit: missing field `orderId` at line 1 column 2";
+    assert_eq!(batch.outcomes(), [reject("no total"), reject(why), done()]);
+    assert!(batch.attempt().is_done());
+    assert_eq!(batch.attempt().state::<Value>("B"), Some(json!(["event-3", 3])));
+    assert_eq!(batch.attempt().in_progress(), 2, "the one that does not fit is not seen");
+    let none = test.run_batch([order("C", json!(null))]);
+    assert_eq!((none.attempt().reason(), none.attempt().state_keys()), ("no total", vec!["A", "B"]));
+    assert!(order("D", json!(1)).ephemeral().run().is_done(), "a batch of one");
+}
+
+#[test]
+#[should_panic(expected = "the handler gave 1 outcomes for 2 events")]
+fn a_batch_with_too_few_outcomes_fails_its_test() {
+    let test = Test::of_batches(|_: Vec<Event<Value>>| vec![done()]);
+    test.run_batch([test.event("a.b", 1), test.event("a.b", 2)]);
+}

@@ -56,20 +56,11 @@ pub async fn run(tools: &Tools, mut claim: Claim) -> (Left, Duration) {
     (make_durable(tools, claim, report).await, took)
 }
 
-/// Calls an ephemeral consumer: whatever comes of it is counted, and only what it publishes is kept.
+/// Calls an ephemeral consumer: whatever comes of it is counted, and nothing is kept.
 pub async fn stream(tools: &Tools, claim: Claim) -> Duration {
     let report = call(tools, &claim).await;
     tools.metrics.attempt(&claim.id.consumer, report.outcome, report.usage);
-    let took = report.usage.duration;
-    let mut published = report.published;
-    if report.outcome == Outcome::Done && !published.is_empty() {
-        let now = tools.clock.now();
-        published.iter_mut().for_each(|event| event.timestamp = now);
-        if let Err(error) = tools.log.append(published).await {
-            tracing::warn!(delivery = %claim.id, %error, "what an ephemeral consumer published is lost");
-        }
-    }
-    took
+    report.usage.duration
 }
 
 /// What must be known, and noted, before a handler is called. False if the log does not answer.

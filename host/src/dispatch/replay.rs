@@ -36,11 +36,11 @@ impl Handle {
 }
 
 pub struct Replayer {
-    pub log: Arc<dyn EventLog>,
-    pub registry: Arc<Registry>,
-    pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<Metrics>,
-    pub handle: Handle,
+    log: Arc<dyn EventLog>,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    handle: Handle,
 }
 
 /// What came of one step of one replay.
@@ -53,6 +53,16 @@ enum Went {
 }
 
 impl Replayer {
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        registry: Arc<Registry>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Handle) {
+        let handle = Handle::default();
+        (Self { log, registry, clock, metrics, handle: handle.clone() }, handle)
+    }
+
     /// Runs until `stop` says so.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let stopped = async { drop(stop.wait_for(|yes| *yes).await) };

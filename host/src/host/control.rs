@@ -17,7 +17,7 @@ use crate::manifest::Diagnostics;
 use crate::model::delivery::DeathCause;
 use crate::model::event::RELOADED;
 use crate::model::record::DeadLetterRecord;
-use crate::model::spec::{ConsumerSpec, StartFrom};
+use crate::model::spec::{ConsumerSpec, Mode, StartFrom};
 use crate::model::{ConsumerName, Envelope, Event, Generation, Seq, Timestamp};
 use crate::registry::Registry;
 use crate::registry::load::Loaded;
@@ -49,9 +49,12 @@ impl Activator {
 impl Activate for Activator {
     fn activate(&self, loaded: Loaded) -> Pin<Box<dyn Future<Output = Result<Generation, String>> + Send + '_>> {
         Box::pin(async move {
+            // The log keeps nothing about ephemeral consumers, and nothing for them.
+            let durable = |spec: &ConsumerSpec| spec.delivery.mode == Mode::Durable;
             let subscriptions = loaded
                 .consumers
                 .iter()
+                .filter(|(_, consumer)| durable(&consumer.spec))
                 .map(|(name, consumer)| (name.clone(), consumer.spec.subscriptions.clone()))
                 .collect();
             self.dispatch.prepare(super::snapshot(&loaded, Generation(0)));

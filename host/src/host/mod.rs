@@ -36,6 +36,7 @@ pub struct Options {
     pub manifest: PathBuf,
     /// Go on although the log has lost events from this sequence on.
     pub accept_loss_from: Option<Seq>,
+    pub clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +112,7 @@ fn step_back() {
 
 async fn run_on(options: &Options, guests: dispatch::Guests) -> Result<(), Error> {
     let compiled = compile(&options.manifest)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let clock = options.clock.clone();
     let mut signals = stop::Signals::listen().map_err(|source| Error::Io { doing: "listen for signals", source })?;
 
     let metrics = Arc::new(Metrics::default());
@@ -177,11 +178,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     let listener = server::bind(&deployment.server).await?;
     // People's questions must not keep a guest waiting for its state.
     let (reader, state) = (store::Reader::open(&deployment.database)?, store::Reader::open(&deployment.database)?);
-    let random =
-        Arc::new(Random::from_system().map_err(|error| Error::Io {
-            doing: "draw randomness",
-            source: std::io::Error::other(error.to_string()),
-        })?);
+    let random = randomness()?;
     let loader =
         Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(state)) };
     let loaded = loader.load(compiled, None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
@@ -222,14 +219,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     });
     tasks.spawn(reloader.run(stopped.clone()));
 
-    let replayer = Replayer {
-        log: log.clone(),
-        registry: registry.clone(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        handle: dispatch::replay::Handle::default(),
-    };
-    let replays = replayer.handle.clone();
+    let (replayer, replays) = Replayer::new(log.clone(), registry.clone(), clock.clone(), metrics.clone());
     tasks.spawn(replayer.run(closed.clone()));
     let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone(), replays));
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
@@ -248,6 +238,14 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;
     Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })
+}
+
+fn randomness() -> Result<Arc<Random>, Error> {
+    let failed = |error: getrandom::Error| Error::Io {
+        doing: "draw randomness",
+        source: std::io::Error::other(error.to_string()),
+    };
+    Ok(Arc::new(Random::from_system().map_err(failed)?))
 }
 
 fn say_listening(presence: &Presence, generation: Generation, consumers: usize, database: &Path) {

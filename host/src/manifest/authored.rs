@@ -10,14 +10,26 @@ use super::elements::consumer::{self, Consumer, Named};
 use super::elements::defaults::{self, Defaults};
 use super::elements::event::{self, EventType};
 use super::elements::host::{self, HostLimits, Retention};
+use super::elements::schedule::{self, Schedule};
 use super::elements::server::{self, Server};
 use super::reader::{At, Fields, Reader, Shape};
 use super::yaml::Node;
 
 pub(super) const SHAPE: Shape = Shape {
     what: "a manifest",
-    keys: &["tidegate", "server", "log", "folder", "retention", "limits", "defaults", "events", "consumers"],
-    later: &["pipelines", "schedules"],
+    keys: &[
+        "tidegate",
+        "server",
+        "log",
+        "folder",
+        "retention",
+        "limits",
+        "defaults",
+        "events",
+        "consumers",
+        "schedules",
+    ],
+    later: &["pipelines"],
 };
 
 /// A manifest: what a Tidegate host serves.
@@ -48,6 +60,9 @@ pub(super) struct Manifest {
     /// Who handles events, by name: `a-z`, `0-9`, `-` and `_`.
     #[schemars(with = "Option<OrNothing<BTreeMap<String, OrNothing<Consumer>>>>")]
     pub consumers: Vec<Named>,
+    /// Events at times of the clock, by name: `a-z`, `0-9`, `-` and `_`.
+    #[schemars(with = "Option<OrNothing<BTreeMap<String, Schedule>>>")]
+    pub schedules: Vec<(At<String>, Schedule)>,
 }
 
 /// A map that may also be left empty: `order.created:` and nothing after it.
@@ -97,6 +112,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Manifest {
         defaults: fields.get("defaults").and_then(|node| defaults::read(reader, node)),
         events: fields.get("events").map(|node| event::read_all(reader, node)).unwrap_or_default(),
         consumers: fields.get("consumers").map(|node| consumer::read_all(reader, node)).unwrap_or_default(),
+        schedules: fields.get("schedules").map(|node| schedule::read_all(reader, node)).unwrap_or_default(),
     }
 }
 

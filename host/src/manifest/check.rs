@@ -30,9 +30,10 @@ pub(super) fn check<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Fo
     check_retry(reader, defaults, None);
     check_defaults_memory(reader, manifest);
     for named in &manifest.consumers {
-        if named.consumer.retry.is_some() {
-            check_retry(reader, named.consumer.retry.as_ref(), defaults);
+        if let Some(own) = &named.consumer.retry {
+            check_retry(reader, Some(&own.value), defaults);
         }
+        super::check_delivery::check(reader, manifest, &named.consumer);
         check_host_limits(reader, manifest, &named.consumer);
     }
     for joined in &consumers {
@@ -42,8 +43,10 @@ pub(super) fn check<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Fo
             let published = named.consumer.grants.as_ref().map_or(&[] as &[_], |grants| &grants.value.publish);
             check_catalogue(reader, manifest, published);
             check_cycle(reader, named, &subscribed, published);
+            super::check_paths::check(reader, manifest, &named.consumer, &subscribed);
         }
     }
+    super::check_schedules::check(reader, manifest);
     consumers
 }
 
@@ -203,7 +206,7 @@ fn too_much_memory(reader: &mut Reader, own: &At<super::elements::size::Bytes>, 
 }
 
 /// Types that a catalogue does not know are probably misspelt.
-fn check_catalogue(reader: &mut Reader, manifest: &Manifest, patterns: &[At<TypePattern>]) {
+pub(super) fn check_catalogue(reader: &mut Reader, manifest: &Manifest, patterns: &[At<TypePattern>]) {
     if manifest.events.is_empty() {
         return;
     }

@@ -46,6 +46,12 @@ codes! {
     PATH = "TG214";
     TOKEN = "TG215";
     RESERVED_TYPE = "TG216";
+    RATE = "TG217";
+    EXPRESSION = "TG218";
+    EXPRESSION_KIND = "TG219";
+    BEGINNING = "TG220";
+    CRON = "TG221";
+    ZONE = "TG222";
     // Values together.
     OPEN_LISTEN = "TG301";
     CONTRADICTION = "TG302";
@@ -61,6 +67,12 @@ codes! {
     REPEATED = "TG312";
     EXAMPLE = "TG313";
     LOG_MOVED = "TG314";
+    EXCLUSIVE = "TG315";
+    WITHOUT = "TG316";
+    ABSENT = "TG317";
+    PERHAPS_ABSENT = "TG318";
+    NEVER_FIRES = "TG319";
+    SCHEDULE_DATA = "TG320";
     // Components.
     COMPONENT_MISSING = "TG401";
     COMPONENT_UNREADABLE = "TG402";

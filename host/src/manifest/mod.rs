@@ -12,6 +12,9 @@
 
 mod authored;
 mod check;
+mod check_delivery;
+mod check_paths;
+mod check_schedules;
 pub mod codes;
 pub mod component;
 mod diagnostic;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::ConsumerSpans;
 use super::authored::Manifest;
 use super::check::Joined;
+use super::elements::breaker::Breaker;
 use super::elements::consumer::{Consumer, Named};
 use super::elements::defaults::Defaults;
 use super::elements::duration::Millis;
@@ -15,11 +16,14 @@ use super::elements::event::{self, EventType};
 use super::elements::grants::Grants as AuthoredGrants;
 use super::elements::limits::Limits as AuthoredLimits;
 use super::elements::retry::Retry;
+use super::elements::schedule::Schedule;
 use super::elements::server;
 use super::reader::{At, Reader, absolute};
+use crate::model::breaker::BreakerPolicy;
 use crate::model::retry::RetryPolicy;
 use crate::model::spec::{
-    Ceilings, ConsumerSpec, DeliverySpec, EventSpec, Retention, Secret, ServerSpec, SubscriptionSpec, TokenSpec,
+    BatchSpec, Ceilings, ConsumerSpec, DeliverySpec, EventSpec, IdempotencySpec, Mode, OrderSpec, Retention,
+    ScheduleSpec, Secret, ServerSpec, ShareSpec, SubscriptionSpec, TokenSpec,
 };
 use crate::model::{ConsumerName, Deployment, Digest, Grants, Limits, TypePattern};
 
@@ -27,6 +31,10 @@ use crate::model::{ConsumerName, Deployment, Digest, Grants, Limits, TypePattern
 const DATABASE: &str = "data/tidegate.db";
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
 const GRACE: Duration = Duration::from_secs(20);
+/// How long an idempotency key is remembered.
+const WINDOW: Duration = Duration::from_secs(7 * 86_400);
+/// How long a delivery waits for the rest of a batch.
+const WAIT: Duration = Duration::from_millis(100);
 
 type Resolved = (Deployment, BTreeMap<ConsumerName, ConsumerSpans>);
 
@@ -50,7 +58,7 @@ pub(super) fn resolve(reader: &Reader, manifest: &Manifest, joined: Vec<Joined<'
         ceilings: ceilings(manifest),
         events: manifest.events.iter().map(|(name, event)| (name.value.clone(), event_of(event))).collect(),
         consumers,
-        schedules: BTreeMap::new(),
+        schedules: manifest.schedules.iter().map(|(name, one)| (name.value.clone(), schedule(manifest, one))).collect(),
     };
     (deployment, spans)
 }
@@ -113,8 +121,11 @@ fn event_of(event: &EventType) -> EventSpec {
 
 fn consumer(defaults: &Defaults, joined: Joined<'_>) -> ConsumerSpec {
     let authored = joined.named.map(|named| named.consumer.clone()).unwrap_or_default();
-    let limits = limits(&authored.limits(), &defaults.limits());
-    let retry = retry(&authored.retry.clone().unwrap_or_default(), &defaults.retry.clone().unwrap_or_default());
+    let timeout_max = authored.timeout_max.as_ref().map(|at| at.value.duration());
+    let limits = Limits { timeout_max, ..limits(&authored.limits(), &defaults.limits()) };
+    let own_retry = authored.retry.clone().map(|at| at.value).unwrap_or_default();
+    let retry = retry(&own_retry, &defaults.retry.clone().unwrap_or_default());
+    let delivery = delivery(&authored, defaults);
     let Consumer { sha256, on, grants, .. } = authored;
     let subscriptions = match (on, joined.folder_type) {
         (Some(on), _) => on.value.into_iter().map(subscription).collect(),
@@ -129,7 +140,7 @@ fn consumer(defaults: &Defaults, joined: Joined<'_>) -> ConsumerSpec {
         component: joined.component,
         digest: sha256.map(|digest| digest.value),
         subscriptions,
-        delivery: DeliverySpec::default(),
+        delivery,
         limits,
         retry,
         grants: grants.map(|grants| grants_of(grants.value)).unwrap_or_default(),
@@ -140,7 +151,7 @@ fn subscription(authored: super::elements::subscription::Subscription) -> Subscr
     SubscriptionSpec {
         pattern: authored.pattern.value,
         version: authored.version.map(|version| version.value),
-        condition: None,
+        condition: authored.condition.map(|condition| condition.value),
     }
 }
 
@@ -153,6 +164,64 @@ fn limits(own: &AuthoredLimits, defaults: &AuthoredLimits) -> Limits {
         memory: first(&own.memory, &defaults.memory).map_or(usual.memory, |memory| memory.0),
         concurrency: first(&own.concurrency, &defaults.concurrency).map_or(usual.concurrency, |count| count.small()),
         chain_depth: first(&own.chain_depth, &defaults.chain_depth).map_or(usual.chain_depth, |count| count.small()),
+    }
+}
+
+fn delivery(authored: &Consumer, defaults: &Defaults) -> DeliverySpec {
+    let mode = authored.delivery.as_ref().map(|at| at.value).unwrap_or_default();
+    let idempotency = authored.idempotency_key.as_ref().map(|key| IdempotencySpec {
+        key: key.value.clone(),
+        window: authored.idempotency_window.as_ref().map_or(WINDOW, |at| at.value.duration()),
+    });
+    let on_dead = authored.on_dead.as_ref().map(|at| at.value).unwrap_or_default();
+    let breaker = match (&authored.breaker, &defaults.breaker) {
+        // What is at most once is not tried again, so there is nothing to hold back.
+        _ if mode == Mode::Ephemeral => None,
+        (None, None) => None,
+        (own, default) => {
+            let own = own.as_ref().map(|at| at.value.clone()).unwrap_or_default();
+            Some(breaker(&own, &default.clone().unwrap_or_default()))
+        }
+    };
+    DeliverySpec {
+        mode,
+        from: authored.from.as_ref().map(|at| at.value).unwrap_or_default(),
+        expires_after: authored.expires_after.as_ref().map(|at| at.value.duration()),
+        order: authored.order_by.as_ref().map(|by| OrderSpec { by: by.value.clone(), on_dead }),
+        idempotency,
+        rate: authored.rate.as_ref().map(|at| at.value.resolved()),
+        share: authored.concurrency_per_key.as_ref().map(|at| ShareSpec {
+            key: at.value.key.value.clone(),
+            limit: at.value.limit.as_ref().map_or(1, |limit| limit.value.small()),
+        }),
+        breaker,
+        batch: authored.batch.as_ref().map(|at| BatchSpec {
+            size: at.value.size.value.small(),
+            wait: at.value.wait.as_ref().map_or(WAIT, |wait| wait.value.duration()),
+        }),
+    }
+}
+
+fn breaker(own: &Breaker, defaults: &Breaker) -> BreakerPolicy {
+    let usual = BreakerPolicy::default();
+    BreakerPolicy {
+        failures: first(&own.failures, &defaults.failures).map_or(usual.failures, |count| count.small()),
+        window: first(&own.window, &defaults.window).map_or(usual.window, Millis::duration),
+        recovery: first(&own.recovery, &defaults.recovery).map_or(usual.recovery, Millis::duration),
+    }
+}
+
+fn schedule(manifest: &Manifest, authored: &Schedule) -> ScheduleSpec {
+    let emit = authored.emit.clone();
+    let declared = manifest.events.iter().find(|(name, _)| name.value == emit.event_type.value);
+    let version = declared.and_then(|(_, event)| event.version.as_ref()).map(|version| version.value.clone());
+    ScheduleSpec {
+        slots: authored.cron.value.clone(),
+        data_version: version.unwrap_or_else(|| event::VERSION.to_owned()),
+        event_type: emit.event_type.value,
+        subject: emit.subject.map(|at| at.value),
+        key: emit.key.map(|at| at.value),
+        data: emit.data.map(|at| at.value),
     }
 }
 

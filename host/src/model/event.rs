@@ -107,6 +107,8 @@ pub const HOST_SEGMENT: &str = "tidegate";
 pub const HOST_SOURCE: &str = "/tidegate";
 /// Source of an event published by consumer NAME: `/consumers/NAME`.
 pub const CONSUMER_SOURCE_PREFIX: &str = "/consumers/";
+/// Source of an event that schedule NAME emits: `/tidegate/schedules/NAME`.
+pub const SCHEDULE_SOURCE_PREFIX: &str = "/tidegate/schedules/";
 /// The event that every dead letter causes.
 pub const DEAD_LETTERED: &str = "tidegate.dead-lettered";
 /// The event that a new generation causes.

@@ -13,6 +13,7 @@ pub mod record;
 pub mod replay;
 pub mod retry;
 pub mod route;
+pub mod schedule;
 pub mod spec;
 pub mod time;
 

@@ -154,7 +154,8 @@ pub struct WaitingRecord {
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerRecord {
     pub name: ConsumerName,
-    /// `active`; `removed` when the manifest no longer has it and work is waiting.
+    /// `active`; `removed` when the manifest no longer has it and work is waiting; `ephemeral`, which only a running host
+    /// knows.
     pub status: String,
     pub on: Vec<String>,
     pub component: String,

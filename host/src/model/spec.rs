@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::breaker::BreakerPolicy;
 use super::flow::Rate;
 use super::retry::RetryPolicy;
+use super::schedule::Slots;
 use super::{ConsumerName, Digest, Event, Expression, Seq, Timestamp, TypePattern, limit};
 
 /// A resolved manifest. Paths are absolute. Two deployments with the same digest behave the same.
@@ -28,11 +29,10 @@ pub struct Deployment {
 /// Emits an event at the times that a cron expression names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleSpec {
-    /// Five fields, as written.
-    pub cron: String,
-    /// IANA name; UTC if the manifest does not say.
-    pub zone: String,
+    pub slots: Slots,
     pub event_type: String,
+    /// Semver of the payload's schema: what the catalogue says.
+    pub data_version: String,
     pub subject: Option<String>,
     pub key: Option<String>,
     pub data: Option<serde_json::Value>,
@@ -143,7 +143,8 @@ pub struct DeliverySpec {
     pub batch: Option<BatchSpec>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
 pub enum Mode {
     /// At least once, from the log.
     #[default]
@@ -191,8 +192,10 @@ impl KeySpec {
 }
 
 /// What a dead letter does to the deliveries behind it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
 pub enum OnDead {
+    /// They go on.
     #[default]
     Continue,
     /// They wait until somebody releases the key.
@@ -245,6 +248,15 @@ impl SubscriptionSpec {
                 .version
                 .as_ref()
                 .is_none_or(|wanted| semver::Version::parse(data_version).is_ok_and(|version| wanted.matches(&version)))
+    }
+}
+
+impl std::fmt::Display for SubscriptionSpec {
+    /// The pattern, and the versions and the condition where there are any.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.pattern)?;
+        self.version.as_ref().map_or(Ok(()), |version| write!(f, " {version}"))?;
+        self.condition.as_ref().map_or(Ok(()), |condition| write!(f, " where {}", condition.source()))
     }
 }
 

@@ -3,6 +3,7 @@
 //! those of `log/sqlite/writer.rs`.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::{fmt, mem};
 
@@ -14,6 +15,7 @@ use crate::log::{
     Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Settled,
     Settlement, Waiting,
 };
+use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -446,6 +448,22 @@ impl EventLog for Disk {
 
     fn decide_dead(&self, dead: DeadSelection, decision: DeadDecision) -> Pending<Vec<DeliveryId>> {
         self.write(|reply| Write::Decide(dead, decision, reply))
+    }
+
+    fn start_replay(&self, _: ReplaySpec) -> Pending<u64> {
+        Box::pin(ready(Err(Error::Closed)))
+    }
+
+    fn step_replay(&self, _: ReplayStep) -> Pending<Option<Replay>> {
+        Box::pin(ready(Err(Error::Closed)))
+    }
+
+    fn cancel_replay(&self, _: u64) -> Pending<bool> {
+        Box::pin(ready(Err(Error::Closed)))
+    }
+
+    fn running_replays(&self) -> Pending<Vec<Replay>> {
+        Box::pin(ready(Ok(Vec::new())))
     }
 
     fn advance(&self, positions: Vec<(ConsumerName, Seq)>) {

@@ -13,6 +13,9 @@ use crate::model::spec::BatchSpec;
 use crate::model::{DeliveryId, Moment, Outcome, Seq, State};
 use crate::planted::{self, Bug};
 
+/// Payloads of a batch may take so small a share of the guest's memory.
+const BATCH_MEMORY_SHARE: u64 = 16;
+
 /// An idempotency key in hand.
 #[derive(Debug)]
 pub(super) struct MarkLine {
@@ -46,7 +49,7 @@ impl Lane {
         } else if let Some(suspect) = suspects.then(|| self.suspects.pop_front()).flatten() {
             vec![suspect]
         } else if let Some(batch) = spec.batch {
-            self.gather(batch, now)?
+            self.gather(batch, consumer.spec.limits.memory, now)?
         } else {
             vec![self.pick(now)?]
         };
@@ -91,19 +94,22 @@ impl Lane {
         None
     }
 
-    /// A batch, once it is full or has waited long enough.
-    fn gather(&mut self, batch: BatchSpec, now: Moment) -> Option<Vec<Ready>> {
+    /// A batch, once it is full or has waited long enough. Payloads of more than a share of the guest's memory go into the next
+    /// one: it must hold them, and what it makes of them.
+    fn gather(&mut self, batch: BatchSpec, memory: u64, now: Moment) -> Option<Vec<Ready>> {
         let size = usize::try_from(batch.size).unwrap_or(usize::MAX).max(1);
         let waited = self.gathering_since.is_some_and(|since| now.monotonic >= since + batch.wait);
         let single = self.queues.iter().any(|ready| ready.single);
         if !waited && !single && self.gatherable(now) < size {
             return None;
         }
-        let mut gathered = Vec::new();
+        let room = usize::try_from(memory / BATCH_MEMORY_SHARE).unwrap_or(usize::MAX);
+        let (mut gathered, mut bytes) = (Vec::new(), 0);
         while gathered.len() < size
             && let Some(ready) = self.pick(now)
         {
-            if !ready.single {
+            bytes += ready.event.envelope.data_len();
+            if !ready.single && (gathered.is_empty() || bytes <= room) {
                 gathered.push(ready);
             } else if gathered.is_empty() {
                 gathered.push(ready);

@@ -26,6 +26,17 @@ pub(crate) const HOST_ATTEMPTS: Bound<Count> = Bound(Count(1)..=Count(10_000));
 pub(crate) const CHAIN_DEPTH: Bound<Count> = Bound(Count(1)..=Count(1_000));
 pub(crate) const RETRY_ATTEMPTS: Bound<Count> = Bound(Count(1)..=Count(1_000));
 
+pub(crate) const TIMEOUT_MAX: Bound<Millis> = Bound(Millis(1)..=Millis::days(7));
+pub(crate) const EXPIRES: Bound<Millis> = Bound(Millis(1)..=Millis::days(3_650));
+pub(crate) const IDEMPOTENCY: Bound<Millis> = Bound(Millis::seconds(1)..=Millis::days(3_650));
+pub(crate) const BREAKER_FAILURES: Bound<Count> = Bound(Count(1)..=Count(1_000));
+pub(crate) const BREAKER_WINDOW: Bound<Millis> = Bound(Millis(100)..=Millis::days(1));
+pub(crate) const BREAKER_RECOVERY: Bound<Millis> = Bound(Millis(10)..=Millis::days(1));
+pub(crate) const BATCH_SIZE: Bound<Count> = Bound(Count(2)..=Count(1_000));
+pub(crate) const BATCH_WAIT: Bound<Millis> = Bound(Millis(0)..=Millis::seconds(60));
+pub(crate) const RATE_COUNT: Bound<Count> = Bound(Count(1)..=Count(1_000_000));
+pub(crate) const RATE_PER: Bound<Millis> = Bound(Millis(1)..=Millis::days(1));
+
 /// The factor of exponential backoff.
 pub(crate) const FACTOR_MIN: f64 = 1.0;
 pub(crate) const FACTOR_MAX: f64 = 100.0;
@@ -45,6 +56,16 @@ pub(crate) fn table() -> Vec<(&'static str, &'static str, String)> {
         ("Retry", "max", RETRY_DELAY.show()),
         ("Retry", "factor", factor),
         ("State", "quota", STATE_QUOTA.show()),
+        ("Breaker", "failures", BREAKER_FAILURES.show()),
+        ("Breaker", "window", BREAKER_WINDOW.show()),
+        ("Breaker", "recovery", BREAKER_RECOVERY.show()),
+        ("Batch", "size", BATCH_SIZE.show()),
+        ("Batch", "wait", BATCH_WAIT.show()),
+        ("PerKey", "limit", CONCURRENCY.show()),
+        ("Consumer", "timeout-max", TIMEOUT_MAX.show()),
+        ("Consumer", "expires-after", EXPIRES.show()),
+        ("Consumer", "idempotency-window", IDEMPOTENCY.show()),
+        ("Consumer", "rate", format!("{} in {}", RATE_COUNT.show(), RATE_PER.show())),
     ];
     for shape in ["Defaults", "Consumer"] {
         rows.extend([

@@ -7,31 +7,48 @@ use schemars::JsonSchema;
 use super::super::codes;
 use super::super::reader::{At, Reader, Shape};
 use super::super::yaml::{Key, Kind, Node, Scalar, Span, Value, quoted};
+use super::bounds;
+use super::breaker::{self, Breaker};
 use super::count::Count;
+use super::delivery::{self, Batch, Beginning, PerKey};
 use super::duration::Millis;
+use super::expression;
 use super::grants::{self, Grants, OneOrMany};
 use super::limits::{self, Limits};
+use super::rate::{self, Rate};
 use super::retry::{self, Retry};
 use super::size::Bytes;
 use super::subscription::{self, Subscription, SubscriptionOrType};
-use crate::model::{ConsumerName, Digest};
+use crate::model::spec::{KeySpec, Mode, OnDead, StartFrom};
+use crate::model::{ConsumerName, Digest, Expression};
 
 pub(crate) const SHAPE: Shape = Shape {
     what: "a consumer",
-    keys: &["component", "sha256", "on", "timeout", "fuel", "memory", "concurrency", "retry", "chain-depth", "grants"],
-    later: &[
-        "breaker",
-        "rate",
-        "order-by",
-        "idempotency-key",
-        "key",
-        "batch",
+    keys: &[
+        "component",
+        "sha256",
+        "on",
         "delivery",
-        "answers",
-        "where",
         "from",
         "expires-after",
+        "order-by",
+        "on-dead",
+        "idempotency-key",
+        "idempotency-window",
+        "rate",
+        "concurrency",
+        "concurrency-per-key",
+        "batch",
+        "breaker",
+        "retry",
+        "timeout",
+        "timeout-max",
+        "fuel",
+        "memory",
+        "chain-depth",
+        "grants",
     ],
+    later: &["answers"],
 };
 
 /// A compiled component that handles events.
@@ -48,8 +65,37 @@ pub(crate) struct Consumer {
     /// given.
     #[schemars(with = "Option<OneOrMany<SubscriptionOrType>>")]
     pub on: Option<At<Vec<Subscription>>>,
+    /// Whether deliveries come from the log, at least once, or straight from accept, at most once. Default `durable`.
+    pub delivery: Option<At<Mode>>,
+    /// Where in the log the consumer begins when it is deployed for the first time. Default `end`.
+    #[schemars(with = "Option<Beginning>")]
+    pub from: Option<At<StartFrom>>,
+    /// A delivery that is not settled so long after it could first have been made is a dead letter. Default: never.
+    pub expires_after: Option<At<Millis>>,
+    /// Deliveries for which this gives the same key run one after another, in the order of the log; `"*"` is one key for
+    /// all. Default: no order.
+    #[schemars(with = "Option<expression::Text>")]
+    pub order_by: Option<At<KeySpec>>,
+    /// What a dead letter does to the deliveries behind it in the same order. Default `continue`.
+    pub on_dead: Option<At<OnDead>>,
+    /// Of all deliveries for which this gives the same key, one is done; the others are recorded as duplicates. Default: each
+    /// event is delivered, whatever it says.
+    #[schemars(with = "Option<expression::Text>")]
+    pub idempotency_key: Option<At<Expression>>,
+    /// How long a key that is done is remembered. Default `7d`.
+    pub idempotency_window: Option<At<Millis>>,
+    /// Attempts started per time. Default: no limit.
+    pub rate: Option<At<Rate>>,
+    /// Limits attempts at once of deliveries that have a key in common.
+    pub concurrency_per_key: Option<At<PerKey>>,
+    /// Gives the handler several deliveries at once.
+    pub batch: Option<At<Batch>>,
+    /// When nothing is attempted for a while; keys that are absent are those of `defaults`. Default: that of `defaults`.
+    pub breaker: Option<At<Breaker>>,
     /// Wall clock of an attempt. Default: that of `defaults`.
     pub timeout: Option<At<Millis>>,
+    /// How far an attempt that says that it is in progress may extend its `timeout`. Default: not at all.
+    pub timeout_max: Option<At<Millis>>,
     /// Guest instructions of an attempt. Default: that of `defaults`.
     pub fuel: Option<At<Count>>,
     /// Linear memory of an attempt. Default: that of `defaults`.
@@ -57,7 +103,7 @@ pub(crate) struct Consumer {
     /// Attempts at once. Default: that of `defaults`.
     pub concurrency: Option<At<Count>>,
     /// When a failed attempt is followed by another; keys that are absent are those of `defaults`.
-    pub retry: Option<Retry>,
+    pub retry: Option<At<Retry>>,
     /// How many events may cause one another before one is refused. Default: that of `defaults`.
     pub chain_depth: Option<At<Count>>,
     /// What it may do besides computing. Default: nothing.
@@ -125,11 +171,46 @@ fn read(reader: &mut Reader, fields: &super::super::reader::Fields<'_>) -> Consu
     let sha256 = fields.get("sha256").and_then(|node| digest(reader, node));
     let on = fields.get("on").map(|node| At { value: subscription::read(reader, node), span: node.span.clone() });
     let Limits { timeout, fuel, memory, concurrency, chain_depth } = limits::read(reader, fields);
+    let at = |key: &str| fields.get(key).map(|node| node.span.clone()).unwrap_or_default();
     let retry = fields.get("retry").and_then(|node| retry::read(reader, node));
-    let grants =
-        fields.get("grants").and_then(|node| Some(At { value: grants::read(reader, node)?, span: node.span.clone() }));
-    Consumer { component, sha256, on, timeout, fuel, memory, concurrency, retry, chain_depth, grants }
+    let breaker = fields.get("breaker").and_then(|node| breaker::read(reader, node));
+    let grants = fields.get("grants").and_then(|node| grants::read(reader, node));
+    Consumer {
+        component,
+        sha256,
+        on,
+        delivery: fields.get("delivery").and_then(|node| reader.choice(node, "`delivery`", &MODES)),
+        from: fields.get("from").and_then(|node| delivery::from(reader, node)),
+        expires_after: fields
+            .get("expires-after")
+            .and_then(|node| reader.quantity(node, "`expires-after`", &bounds::EXPIRES)),
+        order_by: fields.get("order-by").and_then(|node| delivery::order(reader, node)),
+        on_dead: fields.get("on-dead").and_then(|node| reader.choice(node, "`on-dead`", &ON_DEAD)),
+        idempotency_key: fields
+            .get("idempotency-key")
+            .and_then(|node| expression::key(reader, node, "`idempotency-key`")),
+        idempotency_window: fields
+            .get("idempotency-window")
+            .and_then(|node| reader.quantity(node, "`idempotency-window`", &bounds::IDEMPOTENCY)),
+        rate: fields.get("rate").and_then(|node| rate::read(reader, node, "`rate`")),
+        concurrency_per_key: fields.get("concurrency-per-key").and_then(|node| delivery::per_key(reader, node)),
+        batch: fields.get("batch").and_then(|node| delivery::batch(reader, node)),
+        breaker: breaker.map(|value| At { value, span: at("breaker") }),
+        timeout,
+        timeout_max: fields
+            .get("timeout-max")
+            .and_then(|node| reader.quantity(node, "`timeout-max`", &bounds::TIMEOUT_MAX)),
+        fuel,
+        memory,
+        concurrency,
+        retry: retry.map(|value| At { value, span: at("retry") }),
+        chain_depth,
+        grants: grants.map(|value| At { value, span: at("grants") }),
+    }
 }
+
+const MODES: [(&str, Mode); 2] = [("durable", Mode::Durable), ("ephemeral", Mode::Ephemeral)];
+const ON_DEAD: [(&str, OnDead); 2] = [("continue", OnDead::Continue), ("hold", OnDead::Hold)];
 
 fn digest(reader: &mut Reader, node: &Node) -> Option<At<Digest>> {
     let text = reader.scalar(node, "`sha256`", "64 hex digits")?;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 
 use super::super::reader::{At, Reader, Shape};
 use super::super::yaml::Node;
+use super::breaker::{self, Breaker};
 use super::count::Count;
 use super::duration::Millis;
 use super::limits::{self, Limits};
@@ -12,8 +13,8 @@ use super::size::Bytes;
 
 pub(crate) const SHAPE: Shape = Shape {
     what: "`defaults`",
-    keys: &["timeout", "fuel", "memory", "concurrency", "retry", "chain-depth"],
-    later: &["breaker", "rate", "batch", "delivery"],
+    keys: &["timeout", "fuel", "memory", "concurrency", "retry", "breaker", "chain-depth"],
+    later: &["rate", "batch", "delivery"],
 };
 
 /// What holds for every consumer that does not say otherwise.
@@ -30,6 +31,8 @@ pub(crate) struct Defaults {
     pub concurrency: Option<At<Count>>,
     /// When a failed attempt is followed by another.
     pub retry: Option<Retry>,
+    /// When nothing is attempted for a while because too much has failed. Default: never.
+    pub breaker: Option<Breaker>,
     /// How many events may cause one another before one is refused. Default 8.
     pub chain_depth: Option<At<Count>>,
 }
@@ -50,5 +53,6 @@ pub(crate) fn read(reader: &mut Reader, node: &Node) -> Option<Defaults> {
     let fields = reader.fields(node, &SHAPE)?;
     let Limits { timeout, fuel, memory, concurrency, chain_depth } = limits::read(reader, &fields);
     let retry = fields.get("retry").and_then(|node| retry::read(reader, node));
-    Some(Defaults { timeout, fuel, memory, concurrency, retry, chain_depth })
+    let breaker = fields.get("breaker").and_then(|node| breaker::read(reader, node));
+    Some(Defaults { timeout, fuel, memory, concurrency, retry, breaker, chain_depth })
 }

@@ -2,16 +2,21 @@
 //! Schema, and its reader.
 
 pub(crate) mod bounds;
+pub(crate) mod breaker;
 pub(crate) mod consumer;
 pub(crate) mod count;
 pub(crate) mod defaults;
+pub(crate) mod delivery;
 pub(crate) mod duration;
 pub(crate) mod event;
+pub(crate) mod expression;
 pub(crate) mod grants;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod limits;
+pub(crate) mod rate;
 pub(crate) mod retry;
+pub(crate) mod schedule;
 pub(crate) mod server;
 pub(crate) mod size;
 pub(crate) mod subscription;
@@ -28,12 +33,17 @@ pub(crate) const SHAPES: &[(&str, &Shape)] = &[
     ("Defaults", &defaults::SHAPE),
     ("Consumer", &consumer::SHAPE),
     ("Retry", &retry::SHAPE),
+    ("Breaker", &breaker::SHAPE),
+    ("Batch", &delivery::BATCH_SHAPE),
+    ("PerKey", &delivery::SHARE_SHAPE),
     ("EventType", &event::SHAPE),
     ("Subscription", &subscription::SHAPE),
     ("Grants", &grants::SHAPE),
     ("State", &grants::STATE_SHAPE),
     ("Secret", &grants::SECRET_SHAPE),
     ("Origin", &http::SHAPE),
+    ("Schedule", &schedule::SHAPE),
+    ("Emit", &schedule::EMIT_SHAPE),
 ];
 
 /// Where a key belongs that was found elsewhere.

@@ -8,10 +8,10 @@ use super::super::codes;
 use super::super::diagnostic::Diagnostic;
 use super::super::reader::{At, Reader, Shape};
 use super::super::yaml::{Node, Value};
-use crate::model::TypePattern;
+use super::expression;
+use crate::model::{Expression, TypePattern};
 
-pub(crate) const SHAPE: Shape =
-    Shape { what: "a subscription", keys: &["type", "version"], later: &["where", "from", "expires-after"] };
+pub(crate) const SHAPE: Shape = Shape { what: "a subscription", keys: &["type", "version", "where"], later: &[] };
 
 /// The rule that ties events to a consumer.
 #[derive(Clone, Debug, JsonSchema)]
@@ -23,6 +23,19 @@ pub(crate) struct Subscription {
     /// Versions of the payload's schema that the consumer understands, such as `^1` or `>=1.2, <3`. Default: all.
     #[schemars(with = "Option<String>")]
     pub version: Option<At<semver::VersionReq>>,
+    /// Which of those events. One for which it cannot be evaluated is not meant. Default: all.
+    #[schemars(with = "Option<expression::Text>", rename = "where")]
+    pub condition: Option<At<Expression>>,
+}
+
+impl Subscription {
+    fn same(&self, other: &Self) -> bool {
+        let version = |one: &Self| one.version.as_ref().map(|at| at.value.clone());
+        let condition = |one: &Self| one.condition.as_ref().map(|at| at.value.clone());
+        self.pattern.value == other.pattern.value
+            && version(self) == version(other)
+            && condition(self) == condition(other)
+    }
 }
 
 /// A type, or a type with a version.
@@ -70,7 +83,7 @@ pub(crate) fn read(reader: &mut Reader, node: &Node) -> Vec<Subscription> {
     }
     for item in reader.one_or_many(node) {
         let Some(subscription) = one(reader, item) else { continue };
-        if let Some(first) = list.iter().find(|other| other.pattern.value == subscription.pattern.value) {
+        if let Some(first) = list.iter().find(|other| other.same(&subscription)) {
             let message = format!("`{}` is subscribed to twice", subscription.pattern.value);
             let problem = Diagnostic::error(codes::REPEATED, message)
                 .at(&reader.source, subscription.pattern.span, "again here")
@@ -86,15 +99,16 @@ pub(crate) fn read(reader: &mut Reader, node: &Node) -> Vec<Subscription> {
 
 fn one(reader: &mut Reader, node: &Node) -> Option<Subscription> {
     if !matches!(node.value, Value::Map(_)) {
-        return Some(Subscription { pattern: pattern(reader, node, "`on`")?, version: None });
+        return Some(Subscription { pattern: pattern(reader, node, "`on`")?, version: None, condition: None });
     }
     let fields = reader.fields(node, &SHAPE)?;
     let version = fields.get("version").and_then(|node| requirement(reader, node));
+    let condition = fields.get("where").and_then(|node| expression::condition(reader, node, "`where`"));
     let Some(node) = fields.get("type") else {
         reader.missing(&fields, "type", "write it like `type: order.created`");
         return None;
     };
-    Some(Subscription { pattern: pattern(reader, node, "`type`")?, version })
+    Some(Subscription { pattern: pattern(reader, node, "`type`")?, version, condition })
 }
 
 pub(crate) fn pattern(reader: &mut Reader, node: &Node, what: &str) -> Option<At<TypePattern>> {

@@ -11,16 +11,46 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Nothing, Path, json, query};
 use crate::model::ConsumerName;
 use crate::model::record::{ConsumerDetail, ConsumerRecord};
+use crate::model::spec::Mode;
+use crate::registry::Consumer;
 use crate::server::app::App;
 use crate::server::problem::Problem;
 
 /// Every consumer, with what only the running host knows.
 pub(super) async fn all(app: &Arc<App>) -> Result<Vec<ConsumerRecord>, Problem> {
     let mut consumers = app.read(crate::store::Reader::consumers).await?;
+    let deployed = app.parts.registry.current();
+    for consumer in deployed.consumers.values().filter(|consumer| consumer.spec.delivery.mode == Mode::Ephemeral) {
+        // The log knows nothing of it, or only what it was before.
+        consumers.retain(|record| record.name != consumer.spec.name || record.depth > 0);
+        consumers.push(ephemeral(consumer));
+    }
+    consumers.sort_by(|one, other| one.name.cmp(&other.name));
     for consumer in &mut consumers {
         live(app, consumer);
     }
     Ok(consumers)
+}
+
+fn ephemeral(consumer: &Consumer) -> ConsumerRecord {
+    ConsumerRecord {
+        name: consumer.spec.name.clone(),
+        status: "ephemeral".into(),
+        on: consumer.spec.subscriptions.iter().map(ToString::to_string).collect(),
+        component: consumer.digest.to_string(),
+        running: 0,
+        depth: 0,
+        waiting: 0,
+        oldest_waiting_since: None,
+        succeeded: 0,
+        failed_attempts: 0,
+        dead_letters: 0,
+        paused: false,
+        breaker: "closed".into(),
+        blocked: 0,
+        held_keys: 0,
+        ephemeral_lost: 0,
+    }
 }
 
 /// Adds what only the running host knows.

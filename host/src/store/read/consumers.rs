@@ -9,7 +9,6 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::StateQuery;
 use crate::model::record::{ConsumerDetail, ConsumerRecord, HeldKeyRecord, StateRecord, StatsRecord};
-use crate::model::spec::SubscriptionSpec;
 use crate::model::{ConsumerName, DeliveryId, Generation, Outcome, Seq, Timestamp};
 use crate::store::depth::{self, Known};
 use crate::store::recovery::end;
@@ -40,7 +39,7 @@ pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
         let lag = depth::lag(conn, &known, end)?;
         let waiting = depth::waiting(conn, known.id, end)?;
         records.push(ConsumerRecord {
-            on: known.on.iter().map(shown).collect(),
+            on: known.on.iter().map(ToString::to_string).collect(),
             status: if known.active { "active" } else { "removed" }.to_owned(),
             component: component(conn, &known, tally.last_seq)?,
             running: 0,
@@ -62,13 +61,6 @@ pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
         });
     }
     Ok(records)
-}
-
-fn shown(subscription: &SubscriptionSpec) -> String {
-    match &subscription.version {
-        Some(version) => format!("{} {version}", subscription.pattern),
-        None => subscription.pattern.to_string(),
-    }
 }
 
 /// The component of its last outcome; empty if it has none.
