@@ -15,6 +15,7 @@ use crate::model::delivery::Input;
 use crate::model::record::OutcomeRecord;
 use crate::model::spec::Mode;
 use crate::model::{Event, Outcome, Report, Usage};
+use crate::planted::{self, Bug};
 use crate::random::Random;
 use crate::sandbox::Call;
 use crate::telemetry::Metrics;
@@ -49,6 +50,9 @@ pub async fn run(tools: &Tools, mut claim: Claim) -> (Left, Duration) {
         None => call(tools, &claim).await,
     };
     let took = report.usage.duration;
+    let wall = tools.clock.now().since(report.started_at);
+    let lost = planted::is(Bug::LeaseByWallClock) && wall > claim.consumer.spec.limits.timeout;
+    let report = if lost { Report::bare(Outcome::TimedOut, None, report.started_at) } else { report };
     (make_durable(tools, claim, report).await, took)
 }
 

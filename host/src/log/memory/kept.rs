@@ -11,6 +11,7 @@ use crate::log::{Activated, Activation, Appended, AttemptRecord, Commit, Error, 
 use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::spec::StartFrom;
 use crate::model::{ConsumerName, DeliveryId, Digest, Envelope, Event, Generation, Seq, State, Timestamp};
+use crate::planted::{self, Bug};
 use crate::store::{Subscriptions, timeline};
 
 /// A key of a consumer.
@@ -89,8 +90,10 @@ impl Kept {
     }
 
     pub(super) fn taken(&self, envelope: &Envelope) -> Option<&Arc<Event>> {
-        let seq = self.by_id.get(&(envelope.source.clone(), envelope.id.clone()))?;
-        self.event(*seq)
+        const WINDOW: Seq = 20;
+        let seq = *self.by_id.get(&(envelope.source.clone(), envelope.id.clone()))?;
+        let forgotten = planted::is(Bug::DedupeByWindow) && seq + WINDOW <= self.end();
+        self.event(seq).filter(|_| !forgotten)
     }
 
     pub(super) fn push(&mut self, envelope: Envelope, now: Timestamp) -> Arc<Event> {
@@ -142,7 +145,8 @@ impl Kept {
             self.claims.clear();
             return 0;
         }
-        for claim in self.claims.values_mut().filter(|claim| claim.in_hand) {
+        let counted = !planted::is(Bug::CrashesForgotten);
+        for claim in self.claims.values_mut().filter(|claim| claim.in_hand && counted) {
             *claim = Claim { crashes: claim.crashes + 1, in_hand: false };
         }
         self.end()
