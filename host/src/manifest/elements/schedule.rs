@@ -144,12 +144,15 @@ fn emit(reader: &mut Reader, node: &Node) -> Option<Emit> {
         Some(text)
     };
     let (subject, key) = (short("subject"), short("key"));
-    let data = fields.get("data").and_then(|node| Some(At { value: json(reader, node)?, span: node.span.clone() }));
+    let data = match fields.get("data") {
+        Some(node) => json(reader, node).map(|value| Some(At { value, span: node.span.clone() })),
+        None => Some(None),
+    };
     let Some(node) = fields.get("type") else {
         reader.missing(&fields, "type", "write it like `type: report.requested`");
         return None;
     };
-    Some(Emit { event_type: event_type(reader, node)?, subject, key, data })
+    Some(Emit { event_type: event_type(reader, node)?, subject, key, data: data? })
 }
 
 fn event_type(reader: &mut Reader, node: &Node) -> Option<At<String>> {
