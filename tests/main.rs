@@ -8,10 +8,12 @@
 
 mod backup;
 mod bad_input;
+mod clock;
 mod commands;
 mod crash;
 mod delivery;
 mod disk;
+mod faults;
 mod greedy;
 mod hostile;
 mod https;
@@ -23,3 +25,4 @@ mod reload;
 mod replay;
 mod stop;
 mod tidy;
+mod two_hosts;

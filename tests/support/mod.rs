@@ -30,9 +30,13 @@ pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("TIDEGATE_BINARY") {
         return named.into();
     }
+    built("tidegate")
+}
+
+fn built(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("the test knows itself");
     let folder = tests.parent().and_then(Path::parent).expect("a test lives in target/PROFILE/deps");
-    let binary = folder.join("tidegate");
+    let binary = folder.join(name);
     assert!(binary.exists(), "{} is missing; run `make test`", binary.display());
     binary
 }
@@ -125,16 +129,24 @@ impl Project {
     pub fn start_with(&self, environment: &[(&str, &Path)]) -> Host {
         let mut command = self.command(&["run"]);
         command.envs(environment.iter().copied());
-        Self::launched(command).expect("the host starts")
+        Self::launch(command).expect("the host starts")
     }
 
     pub fn try_start(&self, arguments: &[&str]) -> Result<Host> {
         let mut command = self.command(&["run"]);
         command.args(arguments);
-        Self::launched(command)
+        Self::launch(command)
     }
 
-    fn launched(mut command: Command) -> Result<Host> {
+    /// Starts the same host on a disk and by a clock that a test moves: see `tests/faulty`.
+    pub fn start_faulty(&self, variables: &[(&str, &str)]) -> Result<Host> {
+        let mut command = Command::new(built("tidegate-faulty"));
+        command.current_dir(self.folder.path()).arg("run").env("NO_COLOR", "1").env_remove("TIDEGATE_TOKEN");
+        command.env("TIDEGATE_FAULTY_DISK", self.path("data")).envs(variables.iter().copied());
+        Self::launch(command)
+    }
+
+    fn launch(mut command: Command) -> Result<Host> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let stderr = BufReader::new(child.stderr.take().context("piped")?);

@@ -93,7 +93,8 @@ pub(super) fn open_error(error: store::OpenError) -> Error {
         | E::DamagedFile { .. }
         | E::ForeignApplication { .. }
         | E::SchemaChanged { .. }
-        | E::Damaged { .. } => Kind::Log,
+        | E::Damaged { .. }
+        | E::OutcomeChanged { .. } => Kind::Log,
         _ => Kind::Environment,
     };
     match error {

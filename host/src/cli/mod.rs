@@ -112,12 +112,12 @@ impl Context {
         tests::context(vars).0
     }
 
-    fn standard() -> Self {
+    fn standard(clock: Arc<dyn Clock>) -> Self {
         use std::io::IsTerminal as _;
         let stdin = std::io::stdin();
         Self {
             out: Output::standard(),
-            clock: Arc::new(SystemClock::new()),
+            clock,
             // A variable that is not UTF-8 is none of ours.
             vars: std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
@@ -154,7 +154,12 @@ impl Context {
 
 /// Runs the command and says with which code the process ends.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut context = Context::standard();
+    main_by(Arc::new(SystemClock::new()), args)
+}
+
+/// As [`main`], by another clock.
+pub fn main_by(clock: Arc<dyn Clock>, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut context = Context::standard(clock);
     // A panic is our mistake: it has told the terminal where it happened, and here it gets its exit code.
     let code = catch_unwind(AssertUnwindSafe(|| run(args, &mut context))).unwrap_or(exit::BUG);
     ExitCode::from(code)

@@ -29,7 +29,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Error> {
     log(&args, context)?;
-    let options = host::Options { manifest: args.manifest, accept_loss_from: args.accept_loss_from };
+    let clock = context.clock.clone();
+    let options = host::Options { manifest: args.manifest, accept_loss_from: args.accept_loss_from, clock };
     host::run(&options).map_err(|e| link::host_error(e, &options.manifest, context))
 }
 

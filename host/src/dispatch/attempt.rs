@@ -15,6 +15,7 @@ use crate::model::delivery::Input;
 use crate::model::record::OutcomeRecord;
 use crate::model::spec::Mode;
 use crate::model::{Event, Outcome, Report, Usage};
+use crate::planted::{self, Bug};
 use crate::random::Random;
 use crate::sandbox::Call;
 use crate::telemetry::Metrics;
@@ -49,23 +50,17 @@ pub async fn run(tools: &Tools, mut claim: Claim) -> (Left, Duration) {
         None => call(tools, &claim).await,
     };
     let took = report.usage.duration;
+    let wall = tools.clock.now().since(report.started_at);
+    let lost = planted::is(Bug::LeaseByWallClock) && wall > claim.consumer.spec.limits.timeout;
+    let report = if lost { Report::bare(Outcome::TimedOut, None, report.started_at) } else { report };
     (make_durable(tools, claim, report).await, took)
 }
 
-/// Calls an ephemeral consumer: whatever comes of it is counted, and only what it publishes is kept.
+/// Calls an ephemeral consumer: whatever comes of it is counted, and nothing is kept.
 pub async fn stream(tools: &Tools, claim: Claim) -> Duration {
     let report = call(tools, &claim).await;
     tools.metrics.attempt(&claim.id.consumer, report.outcome, report.usage);
-    let took = report.usage.duration;
-    let mut published = report.published;
-    if report.outcome == Outcome::Done && !published.is_empty() {
-        let now = tools.clock.now();
-        published.iter_mut().for_each(|event| event.timestamp = now);
-        if let Err(error) = tools.log.append(published).await {
-            tracing::warn!(delivery = %claim.id, %error, "what an ephemeral consumer published is lost");
-        }
-    }
-    took
+    report.usage.duration
 }
 
 /// What must be known, and noted, before a handler is called. False if the log does not answer.

@@ -14,6 +14,7 @@ use crate::model::breaker::Change;
 use crate::model::delivery::Input;
 use crate::model::spec::Mode;
 use crate::model::{ConsumerName, DeliveryId, Event, Generation, Moment, Seq, Timestamp};
+use crate::planted::{self, Bug};
 use crate::registry::{Consumer, Snapshot};
 
 /// Events read from the log at once for a lane that is behind.
@@ -328,10 +329,14 @@ impl Core {
         let generation = self.generation;
         let Some(lane) = self.lanes.get_mut(name) else { return false };
         let pace = lane.meter.pace();
+        let prepared = self.prepared.as_ref().filter(|_| planted::is(Bug::ReloadSwapsRunningCode));
+        let swapped = prepared.and_then(|snapshot| snapshot.consumers.get(name)).cloned();
         if pace == Pace::Slow && self.slow.len() >= slots_for_slow(self.slots) {
             return false;
         }
-        let Some((claimed, consumer)) = lane.claim(now, self.suspect.is_none()).zip(lane.consumer().cloned()) else {
+        let Some((claimed, consumer)) =
+            lane.claim(now, self.suspect.is_none()).zip(swapped.or_else(|| lane.consumer().cloned()))
+        else {
             return false;
         };
         let claims: Vec<Claim> = claimed.iter().map(|ready| claim(lane, ready, &consumer, generation)).collect();

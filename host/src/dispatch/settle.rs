@@ -70,7 +70,10 @@ impl Instead {
 pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) -> Result<Settlement, Illegal> {
     let spec = &claim.consumer.spec;
     let input = Input::Ended { outcome: report.outcome, after: report.after };
-    let next = claim.delivery.step(input, &spec.retry, now, random)?;
+    let mut next = claim.delivery.step(input, &spec.retry, now, random)?;
+    if planted::is(Bug::InterruptedIsCharged) && report.outcome == Outcome::Interrupted {
+        next.attempts += 1;
+    }
     let death = (next.state == State::Dead).then(|| DeathCause::of(report.outcome));
     let done = report.outcome == Outcome::Done;
 

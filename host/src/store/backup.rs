@@ -16,7 +16,8 @@ use crate::model::Timestamp;
 use crate::model::record::ContentRecord;
 
 use super::chain::Head;
-use super::file::{Lock, LockInfo, beside, real_path, sync_directory};
+use super::file::{Lock, LockInfo, beside, real_path};
+use super::plain::sync_directory;
 use super::verify::{self, Progress};
 use super::watermark::Watermark;
 use super::{APPLICATION_ID, Error, OpenError, connect};

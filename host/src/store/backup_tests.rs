@@ -5,7 +5,7 @@ use crate::log::conformance::{NOW, event};
 use crate::store::{Opening, Writer};
 
 fn opening(path: &Path) -> Opening {
-    Opening { path: path.to_owned(), now: NOW, listen: None, accept_loss_from: None, pages_max: None }
+    Opening::new(path, NOW)
 }
 
 fn append(writer: &mut Writer, from: u64, count: u64) {

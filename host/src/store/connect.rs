@@ -8,6 +8,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{Error, OpenError};
+use crate::planted::{self, Bug};
 
 /// How long a statement waits for another process (a shell, a backup) to let go of the file.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
@@ -39,7 +40,8 @@ pub(super) fn configure_writer(conn: &Connection) -> Result<(), OpenError> {
         return Err(OpenError::ReadOnly { path, detail: format!("it stays in journal mode '{mode}'") });
     }
     // NORMAL does not sync at commit: an acknowledged event could vanish with the power.
-    conn.pragma_update(None, "synchronous", "FULL")?;
+    let synchronous = if planted::is(Bug::NormalSync) { "NORMAL" } else { "FULL" };
+    conn.pragma_update(None, "synchronous", synchronous)?;
     conn.pragma_update(None, "fullfsync", true)?;
     conn.pragma_update(None, "checkpoint_fullfsync", true)?;
     conn.pragma_update(None, "foreign_keys", true)?;

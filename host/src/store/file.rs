@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::Timestamp;
 
 use super::OpenError;
+use super::plain::{Plain, sync_directory};
 
 /// Symbolic links followed for one path, at most.
 const LINKS_MAX: usize = 40;
 /// Readable by its owner alone: payloads are nobody else's business.
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
 
 /// `path` with `suffix` appended to its file name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -55,18 +56,13 @@ fn future_path(path: &Path) -> Result<PathBuf, OpenError> {
     Ok(fs::canonicalize(parent)?.join(name))
 }
 
-/// Makes names in a directory durable.
-pub(super) fn sync_directory(of: &Path) -> std::io::Result<()> {
-    of.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-}
-
 /// Creates an empty database file if there is none, so that it gets its mode from us. SQLite is not looking yet: the
 /// lock is ours.
 pub(super) fn create_if_missing(path: &Path) -> std::io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
+    match Plain::create(path.to_owned(), MODE) {
         Ok(file) => {
-            file.sync_all()?;
-            sync_directory(path)
+            file.sync()?;
+            file.sync_directory()
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(e),

@@ -19,11 +19,13 @@ mod keys;
 mod migrate;
 mod names;
 mod outcomes;
+mod plain;
 pub mod read;
 mod recovery;
 mod replays;
 mod retention;
 mod row;
+mod schedules;
 mod state;
 mod tallies;
 mod verify;
@@ -46,7 +48,7 @@ pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
 pub use verify::{Progress, whole as verify};
 pub use waiting::WaitingRow;
-pub use writer::{Due, Opening, Writer};
+pub use writer::{Checkpoints, Due, Opening, Writer};
 
 /// The version of SQLite that is built in.
 pub fn sqlite_version() -> &'static str {
@@ -56,6 +58,7 @@ pub fn sqlite_version() -> &'static str {
 use std::path::PathBuf;
 
 use crate::model::{Seq, Timestamp};
+use crate::planted::{self, Bug};
 
 /// `application_id` of a Tidegate database: "Tide".
 pub const APPLICATION_ID: i32 = 0x5469_6465;
@@ -103,6 +106,9 @@ impl Error {
     pub fn class(&self) -> Class {
         use rusqlite::ffi;
         let Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = self else { return Class::Fatal };
+        if planted::is(Bug::FsyncErrorIgnored) && failure.extended_code == ffi::SQLITE_IOERR_FSYNC {
+            return Class::Busy;
+        }
         match failure.extended_code {
             // These say that what was written may be damaged already, or that a commit is unknown.
             ffi::SQLITE_IOERR_FSYNC
@@ -151,6 +157,8 @@ pub enum OpenError {
          backup, or run with --accept-loss-from {first_missing} to go on without what is lost"
     )]
     Damaged { first_missing: Seq, detail: String },
+    #[error("an outcome of event {seq} is not as it was written; restore a backup")]
+    OutcomeChanged { seq: Seq },
     #[error("{} cannot be written: {detail}; make the directory and its files writable for this user", path.display())]
     ReadOnly { path: PathBuf, detail: String },
     #[error(

@@ -1,8 +1,12 @@
-//! One row for each attempt.
+//! One row for each attempt. The chain does not cover them, so each has a sum of its own.
 
-use crate::model::{Delivery, DeliveryId, Digest, Generation, LogLine, Outcome, Payload, State, Timestamp, Usage};
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, params_from_iter};
+use sha2::{Digest as _, Sha256};
 
-use super::row::int;
+use crate::model::{Delivery, DeliveryId, Digest, Generation, LogLine, Outcome, Payload, Seq, State, Timestamp, Usage};
+
+use super::row::{get_u64, int};
 use super::{Error, Writer};
 
 /// What is written down about one attempt.
@@ -68,9 +72,64 @@ pub(super) fn state_word(code: u8) -> &'static str {
 }
 
 const INSERT: &str = "INSERT INTO raw_outcomes (seq, consumer, round, call, attempt, outcome, state, started_at, \
-    duration_us, fuel, memory_peak, published, generation, component, logs_dropped, reason, output_type, output, logs) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
+    duration_us, fuel, memory_peak, published, generation, component, logs_dropped, reason, output_type, output, logs, \
+    sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
     ON CONFLICT (seq, consumer, round, call) DO NOTHING";
+
+/// Columns that a sum is of: all others, in the order of the table, with names as texts.
+const SUMMED: usize = 19;
+const CONSUMER: usize = 1;
+const COMPONENT: usize = 13;
+const OUTPUT_TYPE: usize = 16;
+
+const SELECT_SUMMED: &str = "SELECT o.seq, (SELECT text FROM names WHERE names.id = o.consumer), o.round, o.call, o.attempt, \
+    o.outcome, o.state, o.started_at, o.duration_us, o.fuel, o.memory_peak, o.published, o.generation, \
+    (SELECT text FROM names WHERE names.id = o.component), o.logs_dropped, o.reason, \
+    (SELECT text FROM names WHERE names.id = o.output_type), o.output, o.logs, o.sum FROM raw_outcomes AS o";
+
+/// The first eight bytes of a SHA-256 over the values, each with its kind and length.
+fn sum<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> i64 {
+    let mut hasher = Sha256::new();
+    for value in values {
+        let number;
+        let (kind, bytes): (u8, &[u8]) = match value {
+            ValueRef::Null => (0, &[]),
+            ValueRef::Integer(n) => {
+                number = n.to_le_bytes();
+                (1, &number)
+            }
+            ValueRef::Real(n) => {
+                number = n.to_le_bytes();
+                (2, &number)
+            }
+            ValueRef::Text(text) => (3, text),
+            ValueRef::Blob(bytes) => (4, bytes),
+        };
+        hasher.update([kind]);
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    }
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hasher.finalize().into();
+    i64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Of a row of [`SELECT_SUMMED`].
+fn sum_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<i64> {
+    let values = (0..SUMMED).map(|column| row.get_ref(column)).collect::<Result<Vec<_>, _>>()?;
+    Ok(sum(values.into_iter()))
+}
+
+/// The event of the first outcome that is not as it was written.
+pub(super) fn changed(conn: &Connection) -> Result<Option<Seq>, Error> {
+    let mut statement = conn.prepare(SELECT_SUMMED)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(SUMMED)? != sum_of(row)? {
+            return Ok(Some(get_u64(row, 0)?));
+        }
+    }
+    Ok(None)
+}
 
 impl Writer {
     /// Whether this call of the handler is settled already.
@@ -86,39 +145,54 @@ impl Writer {
         let sql =
             "UPDATE raw_outcomes SET published = ?5 WHERE seq = ?1 AND consumer = ?2 AND round = ?3 AND call = ?4";
         self.conn.prepare_cached(sql)?.execute((int(id.seq), consumer, id.round, call, int(published as u64)))?;
+        let key = (int(id.seq), consumer, id.round, call);
+        let sql = format!("{SELECT_SUMMED} WHERE o.seq = ?1 AND o.consumer = ?2 AND o.round = ?3 AND o.call = ?4");
+        let sum = self.conn.prepare_cached(&sql)?.query_row(key, sum_of)?;
+        let sql = "UPDATE raw_outcomes SET sum = ?5 WHERE seq = ?1 AND consumer = ?2 AND round = ?3 AND call = ?4";
+        self.conn.prepare_cached(sql)?.execute((int(id.seq), consumer, id.round, call, sum))?;
         Ok(())
     }
 
     /// Answers whether the row is new. If not, somebody has settled this call already.
     pub fn record_outcome(&mut self, row: &OutcomeRow<'_>) -> Result<bool, Error> {
         let consumer = self.names.intern(&self.conn, row.delivery.consumer.as_str())?;
-        let component = self.names.intern(&self.conn, &row.component.to_string())?;
+        let component_text = row.component.to_string();
+        let component = self.names.intern(&self.conn, &component_text)?;
         let output_type = match row.output {
             Some(output) => Some(self.names.intern(&self.conn, &output.content_type)?),
             None => None,
         };
         let logs = (!row.logs.is_empty()).then(|| serde_json::to_string(row.logs).unwrap_or_default());
-        let inserted = self.conn.prepare_cached(INSERT)?.execute(rusqlite::params![
-            int(row.delivery.seq),
-            consumer,
-            row.delivery.round,
-            row.call,
-            row.attempt,
-            outcome_code(row.outcome),
-            state_code(row.next.state),
-            row.started_at.0,
-            i64::try_from(row.usage.duration.as_micros()).unwrap_or(i64::MAX),
-            int(row.usage.fuel),
-            int(row.usage.memory_peak),
-            int(row.published as u64),
-            int(row.generation.0),
-            component,
-            int(row.logs_dropped),
-            row.reason,
-            output_type,
-            row.output.map(|output| output.data.as_ref()),
-            logs,
-        ])?;
+        let values: [Value; SUMMED] = [
+            int(row.delivery.seq).into(),
+            consumer.into(),
+            row.delivery.round.into(),
+            row.call.into(),
+            row.attempt.into(),
+            outcome_code(row.outcome).into(),
+            state_code(row.next.state).into(),
+            row.started_at.0.into(),
+            i64::try_from(row.usage.duration.as_micros()).unwrap_or(i64::MAX).into(),
+            int(row.usage.fuel).into(),
+            int(row.usage.memory_peak).into(),
+            int(row.published as u64).into(),
+            int(row.generation.0).into(),
+            component.into(),
+            int(row.logs_dropped).into(),
+            row.reason.map(str::to_owned).into(),
+            output_type.into(),
+            row.output.map(|output| output.data.to_vec()).into(),
+            logs.into(),
+        ];
+        let texts = |(column, value)| match column {
+            CONSUMER => ValueRef::from(row.delivery.consumer.as_str()),
+            COMPONENT => ValueRef::from(component_text.as_str()),
+            OUTPUT_TYPE => row.output.map_or(ValueRef::Null, |output| ValueRef::from(output.content_type.as_str())),
+            _ => ValueRef::from(value),
+        };
+        let sum = Value::Integer(sum(values.iter().enumerate().map(texts)));
+        let all = values.iter().chain([&sum]);
+        let inserted = self.conn.prepare_cached(INSERT)?.execute(params_from_iter(all))?;
         if inserted == 1 {
             self.tallies.count(consumer, row.outcome, row.delivery.seq);
         }

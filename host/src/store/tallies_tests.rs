@@ -63,13 +63,7 @@ async fn what_is_kept_is_what_the_rows_say() {
 async fn what_is_undone_is_not_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tidegate.db");
-    let opening = crate::store::Opening {
-        path: path.clone(),
-        now: Timestamp(0),
-        listen: None,
-        accept_loss_from: None,
-        pages_max: None,
-    };
+    let opening = crate::store::Opening::new(&path, Timestamp(0));
     let mut writer = crate::store::Writer::open(&opening).unwrap();
     let record = |writer: &mut crate::store::Writer, seq| {
         let settlement = done(seq, "mail");

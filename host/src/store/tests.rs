@@ -328,8 +328,7 @@ fn marks_are_taken_away_in_bounded_steps() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.db");
     let now = Timestamp(1_000);
-    let opening = Opening { path, now, listen: None, accept_loss_from: None, pages_max: None };
-    let mut store = Writer::open(&opening).unwrap();
+    let mut store = Writer::open(&Opening::new(path, now)).unwrap();
     store.begin().unwrap();
     for n in 0..1_200 {
         store.mark(&delivery(1, "mail", 0), &n.to_string(), Timestamp(n)).unwrap();

@@ -4,14 +4,15 @@
 //! Two slots, written in turn, each with a checksum: a torn write leaves the other one. Always written after the
 //! commit, never before, so that the log reaches its watermark unless something is lost.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use super::chain::Head;
-use super::file::{beside, sync_directory};
+use super::file::{MODE, beside};
+use super::plain::Plain;
 
 const MAGIC: [u8; 8] = *b"TIDEWM01";
 /// Apart, so that one damaged sector does not take both.
@@ -29,7 +30,7 @@ pub struct Mark {
 
 #[derive(Debug)]
 pub struct Watermark {
-    file: File,
+    file: Plain,
     database_id: [u8; 16],
     count: u64,
 }
@@ -66,29 +67,30 @@ impl Watermark {
     pub fn open(database: &Path, database_id: [u8; 16]) -> std::io::Result<Self> {
         let count = read(database)?.first().map_or(0, |mark| mark.count);
         let path = beside(database, ".watermark");
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let file = Plain::open_or_create(path, MODE)?;
         // Full size from the start: later writes need no space, so a full disk cannot stop them.
-        if file.metadata()?.len() < 2 * SLOT_BYTES {
+        if file.len()? < 2 * SLOT_BYTES {
             file.write_all_at(&[0; 2 * SLOT_BYTES as usize], 0)?;
-            file.sync_all()?;
-            sync_directory(&path)?;
+            file.sync()?;
+            file.sync_directory()?;
         }
         Ok(Self { file, database_id, count })
     }
 
-    /// Durable when it returns.
+    /// Durable when it returns. What cannot be written leaves the other slot as it is, also when it is tried again.
     pub fn write(&mut self, head: Head) -> std::io::Result<()> {
-        self.count += 1;
+        let count = self.count + 1;
         let mut record = Vec::with_capacity(RECORD_BYTES);
         record.extend(MAGIC);
         record.extend(self.database_id);
         record.extend(head.seq.to_le_bytes());
-        record.extend(self.count.to_le_bytes());
+        record.extend(count.to_le_bytes());
         record.extend(head.hash);
         let check = Sha256::digest(&record);
         record.extend(check);
-        self.file.write_all_at(&record, (self.count % 2) * SLOT_BYTES)?;
-        self.file.sync_data()
+        self.file.write_all_at(&record, (count % 2) * SLOT_BYTES)?;
+        self.file.sync()?;
+        self.count = count;
+        Ok(())
     }
 }

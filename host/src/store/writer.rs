@@ -10,6 +10,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 
 use crate::model::{Seq, Timestamp};
+use crate::planted::{self, Bug};
 
 use super::chain::Head;
 use super::checkpoint::tolerate;
@@ -18,11 +19,23 @@ use super::names::Names;
 use super::tallies::Tallies;
 use super::{Error, OpenError, claims, connect, migrate, verify};
 
-/// Pages in the write-ahead log after which they are carried over to the database, without waiting for anyone.
-const PASSIVE_PAGES: u32 = 1_000;
-/// Pages (of 4 KiB: 64 MiB) after which the write-ahead log is to be cut back, and how often that is tried again.
-const TRUNCATE_PAGES: u32 = 16_384;
-const TRUNCATE_AGAIN_PAGES: u32 = 4_096;
+/// When the write-ahead log is carried over to the database, in its pages (of 4 KiB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// After so many they are carried over, without waiting for anyone.
+    pub passive: u32,
+    /// After so many it is to be cut back, and how often that is tried again.
+    pub truncate: u32,
+    pub truncate_again: u32,
+}
+
+impl Default for Checkpoints {
+    /// Cut back at 64 MiB.
+    fn default() -> Self {
+        Self { passive: 1_000, truncate: 16_384, truncate_again: 4_096 }
+    }
+}
+
 /// A reader may hold up the cut for so long, no longer.
 const TRUNCATE_BUSY: Duration = Duration::from_millis(50);
 
@@ -47,6 +60,21 @@ pub struct Opening {
     pub accept_loss_from: Option<Seq>,
     /// The file may not grow past so many pages: a full disk for tests.
     pub pages_max: Option<u32>,
+    pub checkpoints: Checkpoints,
+}
+
+impl Opening {
+    /// With nothing out of the ordinary.
+    pub fn new(path: impl Into<PathBuf>, now: Timestamp) -> Self {
+        Self {
+            path: path.into(),
+            now,
+            listen: None,
+            accept_loss_from: None,
+            pages_max: None,
+            checkpoints: Checkpoints::default(),
+        }
+    }
 }
 
 /// The writer of one database, for as long as its lock is held.
@@ -65,6 +93,7 @@ pub struct Writer {
     epoch: i64,
     careful_to: Seq,
     wal_pages: Arc<AtomicU32>,
+    checkpoints: Checkpoints,
     passive_at: u32,
     truncate_at: u32,
     lock: Lock,
@@ -105,8 +134,9 @@ impl Writer {
             epoch: host.epoch,
             careful_to: if host.clean { 0 } else { head.seq },
             wal_pages,
-            passive_at: PASSIVE_PAGES,
-            truncate_at: TRUNCATE_PAGES,
+            checkpoints: opening.checkpoints,
+            passive_at: opening.checkpoints.passive,
+            truncate_at: opening.checkpoints.truncate,
             lock,
         };
         if let Some(pages) = opening.pages_max {
@@ -148,7 +178,8 @@ impl Writer {
     pub fn begin(&mut self) -> Result<(), Error> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let found = self.conn.prepare_cached("SELECT epoch FROM host")?.query_row([], |row| row.get(0))?;
-        if found == self.epoch { Ok(()) } else { Err(Error::Fenced { ours: self.epoch, found }) }
+        let ours = found == self.epoch || planted::is(Bug::ClaimWithoutEpoch);
+        if ours { Ok(()) } else { Err(Error::Fenced { ours: self.epoch, found }) }
     }
 
     /// Durable when it returns.
@@ -188,14 +219,15 @@ impl Writer {
     /// What is to be done about the write-ahead log; each is named once and then again some pages later.
     pub fn checkpoint_due(&mut self) -> Due {
         let pages = self.wal_pages.load(Ordering::Relaxed);
-        if pages < PASSIVE_PAGES {
-            (self.passive_at, self.truncate_at) = (PASSIVE_PAGES, TRUNCATE_PAGES);
+        let Checkpoints { passive, truncate, .. } = self.checkpoints;
+        if pages < passive {
+            (self.passive_at, self.truncate_at) = (passive, truncate);
         }
         if pages >= self.truncate_at {
             return Due::Cut;
         }
         if pages >= self.passive_at {
-            self.passive_at = pages.saturating_add(PASSIVE_PAGES);
+            self.passive_at = pages.saturating_add(passive);
             return Due::Carry;
         }
         Due::Nothing
@@ -203,7 +235,7 @@ impl Writer {
 
     /// Cuts the write-ahead log back. Never waits behind a reader for longer than a moment.
     pub fn cut(&mut self) -> Result<(), Error> {
-        self.truncate_at = self.wal_pages.load(Ordering::Relaxed).saturating_add(TRUNCATE_AGAIN_PAGES);
+        self.truncate_at = self.wal_pages.load(Ordering::Relaxed).saturating_add(self.checkpoints.truncate_again);
         self.truncate(TRUNCATE_BUSY)
     }
 

@@ -11,6 +11,7 @@ use crate::dispatch::settle::Instead;
 use crate::model::breaker::Change;
 use crate::model::spec::BatchSpec;
 use crate::model::{DeliveryId, Moment, Outcome, Seq, State};
+use crate::planted::{self, Bug};
 
 /// Payloads of a batch may take so small a share of the guest's memory.
 const BATCH_MEMORY_SHARE: u64 = 16;
@@ -30,7 +31,10 @@ impl Lane {
     pub fn claim(&mut self, now: Moment, suspects: bool) -> Option<Vec<Ready>> {
         let consumer = self.consumer.clone()?;
         let (spec, concurrency) = (&consumer.spec.delivery, consumer.spec.limits.concurrency);
-        if self.running_alone || self.calls >= usize::try_from(concurrency).unwrap_or(usize::MAX) {
+        if self.running_alone
+            || self.calls
+                >= usize::try_from(concurrency).unwrap_or(usize::MAX) + usize::from(planted::is(Bug::OneTooMany))
+        {
             return None;
         }
         let idle = self.in_hand.is_empty();
@@ -129,7 +133,7 @@ impl Lane {
     fn expire(&self, ready: &mut Ready, after: Option<Duration>, now: Moment) {
         let from = ready.event.envelope.not_before.unwrap_or(ready.event.accepted_at);
         let over = after.is_some_and(|after| now.wall >= from.plus(after));
-        if over && ready.id.round == 0 && ready.instead.is_none() {
+        if over && !planted::is(Bug::ExpiredRuns) && ready.id.round == 0 && ready.instead.is_none() {
             ready.instead = Some(Instead::Expired);
         }
     }
@@ -206,7 +210,7 @@ impl Lane {
     fn settled(&mut self, ready: Ready, next: crate::model::Delivery, hold: Option<bool>, now: Moment) {
         self.closed(&ready.id);
         let waits = matches!(next.state, State::Pending { .. });
-        let (_, keeps) = self.turns();
+        let keeps = self.turns().1 && !planted::is(Bug::OrderIgnoredInRetry);
         if let Some(key) = &ready.key {
             if let Some(held) = hold {
                 self.lines.hold(key, held);
@@ -306,7 +310,8 @@ impl Lane {
 
     /// How far everything is settled or stored.
     pub fn position(&self) -> Seq {
-        self.open.first().map_or(self.read_at, |first| first - 1)
+        let passes = planted::is(Bug::CursorPassesOpen);
+        self.open.first().filter(|_| !passes).map_or(self.read_at, |first| first - 1)
     }
 
     /// The position, if it is at least `step` further than the log was last told.

@@ -26,6 +26,7 @@ use crate::model::breaker::BreakerState;
 use crate::model::event::HOST_SOURCE;
 use crate::model::spec::SubscriptionSpec;
 use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Moment, Outcome, Seq, State};
+use crate::planted::{self, Bug};
 use crate::registry::Consumer;
 
 pub use self::queue::Ready;
@@ -145,13 +146,16 @@ impl Lane {
             suspects: VecDeque::new(),
             careful_to: recovery.careful_to,
             crashes: recovery.crashes.into_iter().collect(),
-            lines: Lines::new(recovery.keys, recovery.held),
+            lines: Lines::new(
+                recovery.keys,
+                if planted::is(Bug::HoldForgottenOnRestart) { Vec::new() } else { recovery.held },
+            ),
             loads: Vec::new(),
             to_park: Vec::new(),
             parking: BTreeMap::new(),
             window: Window::new(),
             marks: BTreeMap::new(),
-            gate: Gate::new(recovery.paused),
+            gate: Gate::new(recovery.paused && !planted::is(Bug::PauseForgottenOnRestart)),
             in_hand: BTreeMap::new(),
             calls: 0,
             open: BTreeSet::new(),

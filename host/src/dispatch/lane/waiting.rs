@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::log::Waiting;
 use crate::model::{Delivery, DeliveryId, State, Timestamp};
+use crate::planted::{self, Bug};
 
 /// Waiting deliveries held in memory, the soonest.
 pub(crate) const WAITING_MAX: usize = 10_000;
@@ -81,10 +82,15 @@ impl Window {
         self.stored = if page.len() < limit { Stored::Nothing } else { Stored::After(last) };
         for waiting in page.into_iter().filter(|waiting| !known(waiting)) {
             let key = waiting.key.map(Into::into);
-            let held = Held { delivery: waiting.delivery, key, stored: true, single: false };
+            let mut delivery = waiting.delivery;
+            if planted::is(Bug::RetriesResetOnRestart) {
+                delivery.attempts = 0;
+            }
+            let held = Held { delivery, key, stored: true, single: false };
             self.keep(waiting.id, held);
         }
-        for (id, held) in std::mem::take(&mut self.late) {
+        let late = std::mem::take(&mut self.late);
+        for (id, held) in late.into_iter().filter(|_| !planted::is(Bug::LateWaitingForgotten)) {
             self.wait(id, held);
         }
     }

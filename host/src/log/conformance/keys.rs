@@ -324,7 +324,7 @@ pub(crate) async fn a_new_consumer_begins_where_it_is_told<S: Subject>() {
     activate(&*log, "one", &[("old", &["a"])]).await;
     log.append((1..=3).map(|n| event(&n.to_string(), "a")).collect()).await.unwrap();
     let time = log.read(0, 9).await.unwrap().last().unwrap().accepted_at.plus(Duration::from_micros(1));
-    let all = ["old", "start", "two", "past", "future", "end"];
+    let all = ["old", "start", "two", "past", "future", "far", "end"];
     let mut of: Vec<(&str, &[&str])> = all.iter().map(|name| (*name, &["a"][..])).collect();
     let from = [
         ("old", StartFrom::Start),
@@ -332,6 +332,7 @@ pub(crate) async fn a_new_consumer_begins_where_it_is_told<S: Subject>() {
         ("two", StartFrom::Sequence(2)),
         ("past", StartFrom::Time(Timestamp(0))),
         ("future", StartFrom::Time(time)),
+        ("far", StartFrom::Sequence(9)),
     ];
     let activation = |digest: &str, of: &[(&str, &[&str])]| Activation {
         digest: Digest::of(digest.as_bytes()),
@@ -359,6 +360,7 @@ pub(crate) async fn a_new_consumer_begins_where_it_is_told<S: Subject>() {
             ("two", 1, vec![2, 5]),
             ("past", 0, vec![1, 5]),
             ("future", 3, vec![4, 5]),
+            ("far", 8, vec![9]),
             ("end", 3, vec![4, 5]),
         ]
     );

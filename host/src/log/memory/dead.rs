@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::kept::{Dead, Kept};
 use crate::log::{Commit, DeadDecision, DeadSelection, Waiting};
 use crate::model::{ConsumerName, Delivery, DeliveryId, Timestamp};
+use crate::planted::{self, Bug};
 
 impl Kept {
     pub(super) fn hold(&mut self, dead: &DeliveryId, key: &str) {
@@ -68,7 +69,8 @@ impl Kept {
     ) -> Vec<DeliveryId> {
         let mut made = Vec::with_capacity(decided.len());
         for (id, key) in decided {
-            let id = DeliveryId { round: self.next_round(&id), ..id };
+            let round = if planted::is(Bug::RedriveEditsOldRound) { id.round } else { self.next_round(&id) };
+            let id = DeliveryId { round, ..id };
             let waiting = Waiting { id: id.clone(), delivery: Delivery::new(now), key, blocked: false };
             self.waiting.insert(id, waiting.clone());
             made.push(waiting);

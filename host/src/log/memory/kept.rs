@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::replays::Replays;
+use super::schedules::Schedules;
 use crate::log::{Activated, Activation, Appended, AttemptRecord, Commit, Error, Mark, Recovery, Waiting};
 use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::spec::StartFrom;
 use crate::model::{ConsumerName, DeliveryId, Digest, Envelope, Event, Generation, Seq, State, Timestamp};
+use crate::planted::{self, Bug};
 use crate::store::{Subscriptions, timeline};
 
 /// A key of a consumer.
@@ -33,6 +35,7 @@ pub(super) struct Kept {
     pub(super) positions: BTreeMap<ConsumerName, Seq>,
     /// The first event that a consumer is for, if it did not begin with its deployment.
     begins: BTreeMap<ConsumerName, Seq>,
+    pub(super) schedules: Schedules,
     pub(super) state: BTreeMap<Key, Value>,
     pub(super) revisions: BTreeMap<ConsumerName, u64>,
     /// The version of the last state write.
@@ -87,8 +90,10 @@ impl Kept {
     }
 
     pub(super) fn taken(&self, envelope: &Envelope) -> Option<&Arc<Event>> {
-        let seq = self.by_id.get(&(envelope.source.clone(), envelope.id.clone()))?;
-        self.event(*seq)
+        const WINDOW: Seq = 20;
+        let seq = *self.by_id.get(&(envelope.source.clone(), envelope.id.clone()))?;
+        let forgotten = planted::is(Bug::DedupeByWindow) && seq + WINDOW <= self.end();
+        self.event(seq).filter(|_| !forgotten)
     }
 
     pub(super) fn push(&mut self, envelope: Envelope, now: Timestamp) -> Arc<Event> {
@@ -140,7 +145,8 @@ impl Kept {
             self.claims.clear();
             return 0;
         }
-        for claim in self.claims.values_mut().filter(|claim| claim.in_hand) {
+        let counted = !planted::is(Bug::CrashesForgotten);
+        for claim in self.claims.values_mut().filter(|claim| claim.in_hand && counted) {
             *claim = Claim { crashes: claim.crashes + 1, in_hand: false };
         }
         self.end()

@@ -6,6 +6,7 @@ use super::kept::{Dead, Kept, Value, announce};
 use crate::log::{Commit, Hold, Settled, Settlement, Waiting};
 use crate::model::outcome::StateWrite;
 use crate::model::{ConsumerName, Envelope, State, StateChanges, Timestamp};
+use crate::planted::{self, Bug};
 
 impl Kept {
     /// All of them or none: the first that cannot stand is the answer for all.
@@ -33,6 +34,12 @@ impl Kept {
 
     fn settle_one(&mut self, settlement: Settlement, now: Timestamp, commits: &mut Vec<Commit>) -> Settled {
         let settled = self.decide(&settlement, now);
+        if planted::is(Bug::MarkOutsideSettlement)
+            && let Some(mark) = settlement.marks()
+        {
+            let key = (settlement.delivery.consumer.clone(), mark.key.clone());
+            self.marks.entry(key).or_insert((settlement.delivery.clone(), mark.clone()));
+        }
         if settled != Settled::Committed {
             return settled;
         }
@@ -95,7 +102,8 @@ impl Kept {
         } else {
             (delivery.round == 0).then_some(1)
         };
-        if expected != Some(record.call) || self.outcomes.contains_key(&(delivery.clone(), record.call)) {
+        let stale = expected != Some(record.call) || self.outcomes.contains_key(&(delivery.clone(), record.call));
+        if stale && !planted::is(Bug::OutcomeWithoutFence) {
             return Settled::Fenced;
         }
         let consumer = &delivery.consumer;

@@ -21,9 +21,13 @@ impl Checkpointer {
         let (requests, asked) = mpsc::sync_channel(1);
         let busy = Arc::new(AtomicBool::new(false));
         let shared = Arc::clone(&busy);
-        let thread = std::thread::Builder::new()
-            .name("log-checkpoint".into())
-            .spawn(move || run(&connection, &asked, &shared, &fail))?;
+        #[cfg(test)]
+        let planted = crate::planted::switches();
+        let thread = std::thread::Builder::new().name("log-checkpoint".into()).spawn(move || {
+            #[cfg(test)]
+            planted.take();
+            run(&connection, &asked, &shared, &fail);
+        })?;
         Ok(Self { requests: Some(requests), busy, thread: Some(thread) })
     }
 

@@ -2,8 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use super::apply;
 use super::gate::Pass;
+use super::{apply, settle};
 use crate::log::{Appended, Commit, Error, Settled, Settlement};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, Envelope, Seq, Timestamp};
@@ -147,7 +147,7 @@ pub(super) fn apply_one(
             done
         }
         Command::Settle { settlements, reply } => {
-            let (result, done) = split(apply::settle(store, &settlements, now, commits), Settled::Fenced);
+            let (result, done) = split(settle::settle(store, &settlements, now, commits), Settled::Fenced);
             answers.push(Answer::Settle { settlements, result, reply });
             done
         }

@@ -25,8 +25,13 @@ impl Marker {
         file.write(head)?;
         file.write(head)?;
         let (heads, asked) = mpsc::channel();
-        let thread =
-            std::thread::Builder::new().name("log-watermark".into()).spawn(move || run(file, &asked, &fail))?;
+        #[cfg(test)]
+        let planted = crate::planted::switches();
+        let thread = std::thread::Builder::new().name("log-watermark".into()).spawn(move || {
+            #[cfg(test)]
+            planted.take();
+            run(file, &asked, &fail);
+        })?;
         Ok(Self { marked: head.seq, heads: Some(heads), thread: Some(thread) })
     }
 
@@ -57,9 +62,16 @@ fn run(mut file: Watermark, asked: &mpsc::Receiver<Head>, fail: &watch::Sender<O
     while let Ok(head) = asked.recv() {
         // Only the newest counts.
         let head = asked.try_iter().last().unwrap_or(head);
-        if let Err(e) = file.write(head) {
-            fail.send_replace(Some(format!("the watermark cannot be written: {e}")));
-            return;
+        match file.write(head) {
+            Ok(()) => {}
+            // An older watermark only says less. Most file systems need no space for this.
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+                tracing::warn!("no space to write the watermark; the next one is tried");
+            }
+            Err(e) => {
+                fail.send_replace(Some(format!("the watermark cannot be written: {e}")));
+                return;
+            }
         }
     }
 }

@@ -13,10 +13,14 @@ mod marker;
 mod reader;
 mod replays;
 mod schedule;
+mod schedules;
+mod settle;
 mod writer;
 
 #[cfg(test)]
 mod retention_tests;
+#[cfg(test)]
+mod storage_tests;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +38,7 @@ use crate::clock::Clock;
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
-use crate::store::{self, LogReader, Opening, WaitingRow, Writer};
+use crate::store::{self, Checkpoints, LogReader, Opening, WaitingRow, Writer};
 
 pub use crate::store::OpenError;
 use crate::telemetry::Metrics;
@@ -60,6 +64,7 @@ pub struct Options {
     pub queue_bytes_max: usize,
     /// The file may not grow past so many pages: a full disk for tests.
     pub pages_max: Option<u32>,
+    pub checkpoints: Checkpoints,
 }
 
 impl Options {
@@ -74,6 +79,7 @@ impl Options {
             queue_events_max: 10_000,
             queue_bytes_max: 64 << 20,
             pages_max: None,
+            checkpoints: Checkpoints::default(),
         }
     }
 }
@@ -96,11 +102,11 @@ impl SqliteLog {
     /// gets every commit, in the order of the log.
     pub fn open(options: Options) -> Result<(Self, mpsc::UnboundedReceiver<Commit>), OpenError> {
         let opening = Opening {
-            path: options.path.clone(),
-            now: options.clock.now(),
             listen: options.listen.clone(),
             accept_loss_from: options.accept_loss_from,
             pages_max: options.pages_max,
+            checkpoints: options.checkpoints,
+            ..Opening::new(&options.path, options.clock.now())
         };
         let store = Writer::open(&opening)?;
         let path = store.path().to_owned();

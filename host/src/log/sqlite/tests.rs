@@ -10,10 +10,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
-use super::{OpenError, Options, SqliteLog};
+use super::{OpenError, Options, SqliteLog, schedule};
 use crate::clock::{Clock, SystemClock};
-use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event};
+use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event, suite};
 use crate::log::{Commit, Error, EventLog as _, Settled};
+use crate::model::outcome::StateWrite;
 use crate::model::query::OutcomeQuery;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Payload, Seq, Timestamp};
 use crate::store::Reader;
@@ -73,6 +74,7 @@ impl Subject for OnDisk {
 }
 
 conforms!(OnDisk);
+suite!(OnDisk: a_slot_fires_once, slots_are_remembered_and_forgotten);
 
 /// A clock that moves when told to.
 pub(crate) struct ManualClock {
@@ -407,6 +409,44 @@ async fn appends_beyond_the_bound_are_busy() {
     assert!(matches!(second.await, Err(Error::Busy)));
     blocker.execute_batch("ROLLBACK").unwrap();
     assert_eq!(first.await.unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn small_commands_pass_a_large_one() {
+    let mut disk = OnDisk::new();
+    let (log, _feed) = disk.open();
+    let blocker = disk.stranger();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let first = log.append(events(1..=1));
+    let mut large = event("large", "a");
+    large.payload = Some(Payload { content_type: String::new(), data: vec![7; 200_000].into() });
+    let large = log.append(vec![large]);
+    let small = log.append(events(2..=2));
+    blocker.execute_batch("ROLLBACK").unwrap();
+    let seqs = [first.await, small.await, large.await].map(|answer| answer.unwrap()[0].seq);
+    assert_eq!(seqs, [1, 2, 3]);
+    let mut settlement = done(1, "mail");
+    let value = Bytes::from(vec![7; 200_000]);
+    settlement.state.writes.insert("k".into(), StateWrite::Set { value, expires_at: None });
+    assert!(settlement.bytes() > schedule::LARGE_BYTES, "state counts");
+}
+
+#[tokio::test]
+async fn the_write_ahead_log_is_carried_over_and_cut_back() {
+    let mut disk = OnDisk::new();
+    let (log, _feed) = disk.open();
+    // 96 MiB in all; of the write-ahead log no more than 64 MiB and what comes before the next cut may stay.
+    for n in 0..96 {
+        let mut large = event(&n.to_string(), "a");
+        large.payload = Some(Payload { content_type: String::new(), data: vec![7; 1 << 20].into() });
+        log.append(vec![large]).await.unwrap();
+    }
+    let length = |suffix: &str| std::fs::metadata(disk.beside(suffix)).unwrap().len();
+    assert!(length("-wal") < 90 << 20, "{}", length("-wal"));
+    assert!(length("") > 1 << 20, "{}", length(""));
+    log.close().await.unwrap();
+    assert!(length("") > 96 << 20);
+    crate::store::verify(&disk.path(), &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::log::{Commit, Error, Settled, Settlement};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, Seq};
+use crate::planted::{self, Bug};
 use crate::store::{self, Class, Due, OpenError, Writer};
 use crate::telemetry::Metrics;
 
@@ -94,7 +95,14 @@ pub(super) fn start(
         held: VecDeque::new(),
         retry_at: None,
     };
-    Ok(std::thread::Builder::new().name("log-writer".into()).spawn(move || service.run(&runtime))?)
+    #[cfg(test)]
+    let planted = planted::switches();
+    let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || {
+        #[cfg(test)]
+        planted.take();
+        service.run(&runtime);
+    })?;
+    Ok(thread)
 }
 
 /// A panic must not leave a host that only looks alive.
@@ -263,6 +271,12 @@ impl Service {
         }
         for (consumer, seq) in positions {
             self.store.advance(consumer, *seq)?;
+        }
+        if planted::is(Bug::AckBeforeCommit) {
+            answers.drain(..).for_each(Answer::send);
+        }
+        if planted::is(Bug::WatermarkBeforeCommit) {
+            self.marker.mark(self.store.head());
         }
         self.store.commit()
     }

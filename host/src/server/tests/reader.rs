@@ -10,8 +10,7 @@ pub(super) fn empty() -> Reader {
     let (_, reader) = EMPTY.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tidegate.db");
-        let opening = Opening { path: path.clone(), now: NOW, listen: None, accept_loss_from: None, pages_max: None };
-        drop(Writer::open(&opening).unwrap());
+        drop(Writer::open(&Opening::new(&path, NOW)).unwrap());
         let reader = Reader::open(&path).unwrap();
         (folder, reader)
     });

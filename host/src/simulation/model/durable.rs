@@ -270,9 +270,11 @@ impl Model {
         if record.outcome != Outcome::Done {
             return Ok(());
         }
+        // A reload does not look again at what was ready before it.
+        let early = self.marked_since.get(&id.consumer).is_some_and(|(_, since)| id.seq < *since);
         let wanted = self.mark(id.seq).filter(|_| spec.idempotency.is_some()).map(ToOwned::to_owned);
         hold!(
-            mark.as_ref().map(|mark| &mark.key) == wanted.as_ref(),
+            early || mark.as_ref().map(|mark| &mark.key) == wanted.as_ref(),
             "{id} is done and settles {mark:?}, not {wanted:?}"
         );
         let Some(mark) = mark.as_ref() else { return Ok(()) };
@@ -324,6 +326,15 @@ impl Model {
         let deaths = events.iter().filter(|event| event.event_type == DEAD_LETTERED).count();
         hold!(deaths == usize::from(death.is_some()), "I9: {deaths} events say that {id} is dead");
         let published: Vec<&Envelope> = events.iter().filter(|event| event.event_type != DEAD_LETTERED).collect();
+        let uncalled = matches!(record.outcome, Outcome::Duplicate | Outcome::Expired | Outcome::Crashed);
+        let by_host =
+            matches!(record.outcome, Outcome::OverLimit | Outcome::Refused | Outcome::Interrupted) || uncalled;
+        let came_to = staged.as_ref().map(|staged| staged.outcome);
+        hold!(
+            by_host || came_to == Some(record.outcome),
+            "I14: {id} is settled as {:?}, and its call came to {came_to:?}",
+            record.outcome
+        );
         if record.outcome != Outcome::Done {
             hold!(published.is_empty() && state.is_empty(), "I5: {id} was {:?} and has effects", record.outcome);
             return Ok(());

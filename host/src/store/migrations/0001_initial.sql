@@ -68,7 +68,7 @@ CREATE TABLE raw_losses (
 
 -- One row a call of a handler. outcome: 0 done, 1 retry, 2 defer, 3 reject, 4 trapped, 5 timed-out, 6 out-of-fuel,
 -- 7 out-of-memory, 8 over-limit, 9 refused, 10 interrupted; without a call: 11 duplicate, 12 expired, 13 crashed.
--- state: 0 succeeded, 1 pending, 2 dead, 3 cancelled.
+-- state: 0 succeeded, 1 pending, 2 dead, 3 cancelled. sum: of the other columns, so that a changed bit is found.
 CREATE TABLE raw_outcomes (
   seq          INTEGER NOT NULL CHECK (seq > 0),
   consumer     INTEGER NOT NULL,
@@ -89,6 +89,7 @@ CREATE TABLE raw_outcomes (
   output_type  INTEGER,
   output       BLOB,
   logs         TEXT,
+  sum          INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (seq, consumer, round, call),
   CHECK ((outcome IN (0, 11)) = (state = 0)),
   CHECK (outcome NOT IN (3, 9, 12, 13) OR state = 2),
@@ -183,6 +184,13 @@ CREATE TABLE raw_generations (
   activated_at  INTEGER NOT NULL,
   subscriptions TEXT NOT NULL
 ) STRICT;
+
+-- slot: the last one that is over; it fired, or the schedule was new then.
+CREATE TABLE raw_schedules (
+  name TEXT PRIMARY KEY,
+  rule TEXT NOT NULL,
+  slot INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE raw_state (
   consumer   INTEGER NOT NULL,
@@ -316,6 +324,13 @@ SELECT
   (SELECT text FROM names WHERE names.id = p.consumer) AS consumer,
   strftime('%Y-%m-%dT%H:%M:%fZ', p.since / 1e6, 'unixepoch') AS since
 FROM raw_paused AS p;
+
+CREATE VIEW schedules AS
+SELECT
+  s.name,
+  s.rule,
+  strftime('%Y-%m-%dT%H:%M:%fZ', s.slot / 1e6, 'unixepoch') AS slot
+FROM raw_schedules AS s;
 
 CREATE VIEW generations AS
 SELECT

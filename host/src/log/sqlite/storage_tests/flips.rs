@@ -1,0 +1,126 @@
+//! Bits that change on the disk of a stopped host. `TIDEGATE_FLIPS` (200) says how many in a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use tidegate_vfs::{Dice, Disk, Image, Platter};
+
+use super::super::tests::ManualClock;
+use super::story::{CONSUMERS, story_without_retention};
+use super::{number, seed};
+use crate::log::EventLog as _;
+use crate::log::conformance::consumer;
+use crate::log::sqlite::{Options, SqliteLog};
+use crate::model::Event;
+use crate::model::query::{DeadLetterQuery, LIMIT_MAX, OutcomeQuery};
+use crate::store::{self, Reader};
+
+/// What a host would hand out of a database.
+#[derive(Debug, PartialEq)]
+struct Content {
+    events: Vec<Arc<Event>>,
+    /// Each as it is shown.
+    outcomes: BTreeSet<String>,
+    /// Dead letters, and what is left to do.
+    left: String,
+}
+
+impl Content {
+    /// Whether this is what the other was at some earlier time: what came after the last watermark may be gone without a trace.
+    fn is_earlier(&self, whole: &Self) -> bool {
+        whole.events.starts_with(&self.events) && self.outcomes.is_subset(&whole.outcomes)
+    }
+}
+
+/// What is in it; or who has noticed that something is wrong.
+fn look(path: &Path) -> Result<Content, String> {
+    store::verify(path, &mut |_| ControlFlow::Continue(())).map_err(|error| format!("verify: {error}"))?;
+    let (log, _feed) =
+        SqliteLog::open(Options::new(path, ManualClock::new())).map_err(|error| format!("open: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let content = runtime.block_on(async {
+        let events = log.read(0, usize::MAX).await.map_err(|error| format!("read: {error}"))?;
+        let mut left = String::new();
+        for (name, _) in CONSUMERS {
+            let recovery = log.recover(consumer(name)).await.map_err(|error| format!("recover: {error}"))?;
+            let waiting = log.waiting(consumer(name), None, usize::MAX).await;
+            let waiting = waiting.map_err(|error| format!("waiting: {error}"))?;
+            left += &format!("{recovery:?} {waiting:?}");
+        }
+        let reader = Reader::open(path).map_err(|error| format!("look: {error}"))?;
+        let query = OutcomeQuery { limit: Some(LIMIT_MAX), ..OutcomeQuery::default() };
+        let outcomes = reader.outcomes(&query).map_err(|error| format!("outcomes: {error}"))?;
+        let query = DeadLetterQuery { limit: Some(LIMIT_MAX), ..DeadLetterQuery::default() };
+        let dead = reader.dead_letters(&query).map_err(|error| format!("dead letters: {error}"))?;
+        let outcomes = outcomes.iter().map(|row| format!("{row:?}")).collect();
+        Ok(Content { events, outcomes, left: left + &format!("{dead:?}") })
+    });
+    let failed = log.failed().borrow().clone();
+    assert!(!failed.as_ref().is_some_and(|reason| reason.contains("panicked")), "{failed:?}");
+    content
+}
+
+/// What a stopped host leaves, with or without a write-ahead log.
+fn stopped(seed: u64) -> Image {
+    let story = story_without_retention(seed, 40);
+    let mut platter = Platter::new(&story.record);
+    platter.advance(story.record.len());
+    // Everything that was written is there: a process that ends does not lose what it wrote.
+    platter.all()
+}
+
+fn put(image: &Image) -> (tempfile::TempDir, Disk) {
+    let folder = tempfile::tempdir().unwrap();
+    image.write_to(folder.path()).unwrap();
+    let disk = Disk::forgetful(folder.path());
+    (folder, disk)
+}
+
+#[test]
+fn no_changed_bit_is_handed_out() {
+    let mut dice = Dice::new(seed());
+    let flips = number("TIDEGATE_FLIPS", 200);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut missed = Vec::new();
+    let mut images = Vec::new();
+    for story in 0..flips.div_ceil(40) {
+        let image = stopped(seed() + story);
+        let (folder, _disk) = put(&image);
+        let whole = look(&folder.path().join("tidegate.db")).unwrap();
+        images.push((image, whole));
+    }
+    for flip in 0..flips {
+        let (image, whole) = &images[usize::try_from(flip / 40).unwrap()];
+        let name = if flip % 2 == 0 { "tidegate.db" } else { "tidegate.db-wal" };
+        let mut changed = image.clone();
+        let bytes = changed.0.get_mut(name).unwrap();
+        if bytes.is_empty() {
+            continue;
+        }
+        let (at, bit) = (dice.roll(bytes.len()), dice.roll(8));
+        bytes[at] ^= 1 << bit;
+        let (folder, _disk) = put(&changed);
+        let what = match look(&folder.path().join("tidegate.db")) {
+            Err(who) => who.split(':').next().unwrap().to_owned(),
+            Ok(content) if content == *whole => "harmless".to_owned(),
+            Ok(content) if !whole.events.starts_with(&content.events) => {
+                panic!("bit {bit} of byte {at} of {name}: a changed event is handed out")
+            }
+            Ok(content) if name.ends_with("-wal") && content.is_earlier(whole) => {
+                "shorter, after the watermark".to_owned()
+            }
+            Ok(content) if content.events == whole.events && content.outcomes == whole.outcomes => {
+                "beside events and outcomes".to_owned()
+            }
+            Ok(_) => {
+                missed.push(format!("bit {bit} of byte {at} of {name}"));
+                "missed".to_owned()
+            }
+        };
+        *counts.entry(format!("{name} {what}")).or_default() += 1;
+    }
+    println!("{flips} bits changed, from seed {}: {counts:#?}", seed());
+    assert!(missed.is_empty(), "changed outcomes are handed out: {missed:?}");
+}
