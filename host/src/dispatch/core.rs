@@ -213,7 +213,7 @@ impl Core {
                 let name = name.clone();
                 self.tell(&name, commit, now);
             }
-            Commit::Activated(activated) => self.activated(activated, actions),
+            Commit::Activated(activated) => self.activated(activated, now, actions),
             // The attempt that is settled reports by itself.
             Commit::Settled(..) => {}
         }
@@ -228,7 +228,7 @@ impl Core {
         }
     }
 
-    fn activated(&mut self, activated: Activated, actions: &mut Vec<Action>) {
+    fn activated(&mut self, activated: Activated, now: Moment, actions: &mut Vec<Action>) {
         let Some(snapshot) = self.prepared.take() else { return };
         self.generation = activated.generation;
         self.live_from = activated.from;
@@ -241,7 +241,7 @@ impl Core {
         let durable: BTreeMap<_, _> =
             durable.into_iter().map(|consumer| (consumer.spec.name.clone(), consumer)).collect();
         for (name, lane) in &mut self.lanes {
-            lane.deploy(activated.from, durable.get(name).copied().cloned());
+            lane.deploy(activated.from, durable.get(name).copied().cloned(), now);
         }
         for (name, joining) in &mut self.joining {
             joining.consumer = durable.get(name).copied().cloned();
@@ -258,7 +258,7 @@ impl Core {
     fn recovered(&mut self, name: ConsumerName, recovery: Recovery, now: Moment) {
         let Some(Joining { consumer, missed }) = self.joining.remove(&name) else { return };
         let mut lane = Lane::new(name.clone(), recovery);
-        lane.deploy(self.live_from, consumer);
+        lane.deploy(self.live_from, consumer, now);
         missed.into_iter().for_each(|commit| told(&mut lane, commit, now));
         self.lanes.insert(name, lane);
     }

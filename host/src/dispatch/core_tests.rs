@@ -663,7 +663,7 @@ fn slow_consumers_leave_slots_to_quick_ones() {
 #[test]
 fn large_events_are_left_to_the_log_before_there_are_many() {
     let mut lane = Lane::new(ConsumerName::new("greet").unwrap(), Recovery::default());
-    lane.deploy(1, Some(greet(1)));
+    lane.deploy(1, Some(greet(1)), START);
     let large = (1..=100).map(|seq| {
         let mut event = scripted::event(seq, "order.created");
         let data = bytes::Bytes::from(vec![b'1'; 1 << 20]);

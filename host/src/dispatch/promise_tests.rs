@@ -397,3 +397,19 @@ fn an_ephemeral_consumer_gets_what_it_can_take_and_loses_the_rest() {
     world.end_all(Outcome::Done);
     assert!(world.core.is_settled(2_100), "nobody waits for it");
 }
+
+#[test]
+fn an_order_that_a_reload_asks_for_holds_for_what_is_ready_already() {
+    let mut world = world(greet(1));
+    world.emit_keyed(&["a", "a", "b", "a"]);
+    assert_eq!(world.running_seqs(), [1]);
+    world.deploy(vec![ordered(OnDead::Continue)], 64);
+    assert_eq!(world.running_seqs(), [1, 2, 3], "one is in hand since before, and knows no key");
+    end_of(&mut world, 2, Outcome::Retry);
+    world.end_all(Outcome::Done);
+    assert!(!world.finished().contains(&4), "it stands behind the second");
+    world.pass();
+    world.end_all(Outcome::Done);
+    assert_eq!(world.finished(), [1, 3, 2, 4]);
+    assert!(world.core.is_settled(4));
+}

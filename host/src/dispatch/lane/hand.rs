@@ -20,9 +20,9 @@ const BATCH_MEMORY_SHARE: u64 = 16;
 #[derive(Debug)]
 pub(super) struct MarkLine {
     /// The delivery that may be attempted.
-    owner: DeliveryId,
+    pub(super) owner: DeliveryId,
     /// Those that wait to see what comes of it.
-    aside: VecDeque<Ready>,
+    pub(super) aside: VecDeque<Ready>,
 }
 
 impl Lane {

@@ -116,12 +116,14 @@ impl Lines {
             line.resting = false;
             return Entered::Go(ready);
         }
-        let has_turn = keeps && ready.stored && (ready.delivery.calls > 0 || ready.id.round == 0);
-        if line.reserved && has_turn {
+        let had_turn = ready.stored && (ready.delivery.calls > 0 || ready.id.round == 0);
+        if line.reserved && (had_turn || !keeps) {
             line.reserved = false;
             line.resting = false;
-            line.turn.insert(ready.id.clone());
-            return Entered::Go(ready);
+            if had_turn && keeps {
+                line.turn.insert(ready.id.clone());
+                return Entered::Go(ready);
+            }
         }
         let free = line.turn.len() + usize::from(line.reserved) < limit;
         let passes = !line.held || ready.id.round > 0;
@@ -166,14 +168,23 @@ impl Lines {
         new
     }
 
+    /// All that stand behind others, in memory.
+    pub(super) fn take(&mut self) -> Vec<Ready> {
+        (self.blocked, self.blocked_bytes) = (0, 0);
+        self.lines.values_mut().flat_map(|line| std::mem::take(&mut line.queue).into_values()).collect()
+    }
+
     /// How many of its deliveries have the turn.
     pub(super) fn turns(&self, key: &str) -> usize {
         self.lines.get(key).map_or(0, |line| line.turn.len())
     }
 
     /// Who may go now that something has changed. To be asked until nobody may.
-    pub(super) fn next(&mut self, key: &Arc<str>, limit: usize) -> Next {
+    pub(super) fn next(&mut self, key: &Arc<str>, limit: usize, keeps: bool) -> Next {
         let Some(line) = self.lines.get_mut(key) else { return Next::Nobody };
+        if !keeps {
+            (line.reserved, line.resting) = (false, false);
+        }
         if line.is_idle() {
             self.lines.remove(key);
             return Next::Nobody;
@@ -265,12 +276,7 @@ impl Lines {
     /// Whether nothing of what may go on by itself waits, of events up to `through`.
     pub(super) fn is_settled(&self, through: Seq) -> bool {
         self.lines.values().filter(|line| !line.held).all(|line| {
-            !line.parked
-                && line.parking == 0
-                && !line.loading
-                && !line.reserved
-                && !line.resting
-                && line.queue.keys().all(|(seq, _)| *seq > through)
+            !line.parked && line.parking == 0 && !line.loading && line.queue.keys().all(|(seq, _)| *seq > through)
         })
     }
 }

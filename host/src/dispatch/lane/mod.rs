@@ -169,12 +169,44 @@ impl Lane {
     }
 
     /// From `from` on, the consumer is this one, or none.
-    pub fn deploy(&mut self, from: Seq, consumer: Option<Consumer>) {
+    pub fn deploy(&mut self, from: Seq, consumer: Option<Consumer>, now: Moment) {
         let subscriptions = consumer.as_ref().map_or_else(Vec::new, |c| c.spec.subscriptions.clone());
         if self.timeline.last().is_none_or(|(_, held)| *held != subscriptions) {
             self.timeline.push((from, subscriptions));
         }
+        let keys = |consumer: &Option<Consumer>| {
+            let spec = consumer.as_ref().map(|consumer| &consumer.spec.delivery);
+            spec.map(|spec| (spec.order.clone(), spec.share.clone(), spec.idempotency.clone()))
+        };
+        let (before, after) = (keys(&self.consumer), keys(&consumer));
         self.consumer = consumer;
+        if after.is_some() && before.is_some() && before != after {
+            self.key_anew(now);
+        }
+    }
+
+    /// What is in memory and not in hand gets the keys that the manifest asks for now, in log order. What the log has parked
+    /// keeps the keys that it was parked with.
+    fn key_anew(&mut self, now: Moment) {
+        let mut all: Vec<(Ready, bool)> = self.queues.take();
+        all.extend(self.lines.take().into_iter().map(|ready| (ready, false)));
+        let asides = self.marks.values_mut().flat_map(|line| std::mem::take(&mut line.aside));
+        all.extend(asides.map(|ready| (ready, false)));
+        let in_hand = &self.in_hand;
+        self.marks.retain(|_, line| in_hand.contains_key(&line.owner));
+        all.sort_by_key(|(ready, _)| (ready.id.seq, ready.id.round));
+        let keys: BTreeSet<Arc<str>> = all.iter().filter_map(|(ready, _)| ready.key.clone()).collect();
+        for (ready, _) in &all {
+            if let Some(key) = &ready.key {
+                self.lines.leave(key, &ready.id);
+            }
+        }
+        for (ready, fresh) in all {
+            let ready = Ready { key: None, mark: None, instead: None, ..ready };
+            let ready = self.known_as(ready);
+            self.admit(ready, fresh, now);
+        }
+        keys.iter().for_each(|key| self.go_on(key, now));
     }
 
     pub fn pause(&mut self, paused: bool) {
@@ -293,9 +325,9 @@ impl Lane {
 
     /// Lets those of a line go whose turn it is.
     fn go_on(&mut self, key: &Arc<str>, now: Moment) {
-        let (limit, _) = self.turns();
+        let (limit, keeps) = self.turns();
         loop {
-            match self.lines.next(key, limit) {
+            match self.lines.next(key, limit, keeps) {
                 Next::Go(ready) => self.stand(ready, false, now),
                 Next::Load => return self.loads.push(key.clone()),
                 Next::Nobody => return,

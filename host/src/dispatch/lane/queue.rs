@@ -98,6 +98,14 @@ impl Queues {
         None
     }
 
+    /// All of them, and whether each is a first attempt.
+    pub(super) fn take(&mut self) -> Vec<(Ready, bool)> {
+        self.first_bytes = 0;
+        let [first, turn, retry] = std::mem::take(&mut self.queues);
+        let later = turn.into_iter().chain(retry).map(|ready| (ready, false));
+        first.into_iter().map(|ready| (ready, true)).chain(later).collect()
+    }
+
     pub(super) fn first(&self) -> (usize, usize) {
         (self.queues.first().map_or(0, VecDeque::len), self.first_bytes)
     }
