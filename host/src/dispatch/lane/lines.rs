@@ -32,8 +32,10 @@ struct Line {
     /// Of those, the highest sequence at the last start, until the log has been read so far: what comes up to there and has no row
     /// was before them.
     recovering_to: Option<Seq>,
-    /// On their way into the log.
-    parking: usize,
+    /// On their way into the log: nobody behind them may be read back before they are there.
+    parking: BTreeSet<Place>,
+    /// What was read back stood behind those.
+    stalled: bool,
     /// A page of parked ones is on its way; more were parked in the meantime.
     loading: bool,
     late: bool,
@@ -47,7 +49,7 @@ impl Line {
             && !self.reserved
             && self.queue.is_empty()
             && !self.parked
-            && self.parking == 0
+            && self.parking.is_empty()
             && !self.loading
             && !self.held
     }
@@ -55,7 +57,7 @@ impl Line {
     /// Whether others are in the log, or on their way, that come before one that is new.
     fn is_parked(&self, seq: Seq) -> bool {
         let behind = self.recovering_to.is_none_or(|to| seq > to);
-        self.parking > 0 || self.loading || (self.parked && behind)
+        !self.parking.is_empty() || self.loading || (self.parked && behind)
     }
 }
 
@@ -135,7 +137,7 @@ impl Lines {
         }
         let long = line.held || line.resting;
         if parked || long || self.blocked >= BLOCKED_MAX || self.blocked_bytes >= BLOCKED_BYTES_MAX {
-            line.parking += 1;
+            line.parking.insert(place(&ready));
             return Entered::Park(ready);
         }
         self.blocked += 1;
@@ -164,7 +166,7 @@ impl Lines {
         let (stored, new): (Vec<_>, Vec<_>) =
             queue.into_values().partition(|ready| ready.stored && ready.id.round == 0);
         line.parked |= !stored.is_empty();
-        line.parking += new.len();
+        line.parking.extend(new.iter().map(place));
         new
     }
 
@@ -199,7 +201,8 @@ impl Lines {
             line.turn.insert(ready.id.clone());
             return Next::Go(ready);
         }
-        let load = line.queue.is_empty() && line.parked && !line.held && !line.loading && line.recovering_to.is_none();
+        let may = !line.held && !line.loading && !line.stalled && line.recovering_to.is_none();
+        let load = line.queue.is_empty() && line.parked && may;
         if load {
             line.loading = true;
             return Next::Load;
@@ -208,9 +211,10 @@ impl Lines {
     }
 
     /// One that was told to park has its row.
-    pub(super) fn parked(&mut self, key: &Arc<str>) {
+    pub(super) fn parked(&mut self, key: &Arc<str>, id: &DeliveryId) {
         if let Some(line) = self.lines.get_mut(key) {
-            line.parking = line.parking.saturating_sub(1);
+            line.parking.remove(&(id.seq, id.round));
+            line.stalled = false;
             line.parked = true;
             line.late |= line.loading;
         }
@@ -221,6 +225,11 @@ impl Lines {
         let Some(line) = self.lines.get_mut(key) else { return };
         line.loading = false;
         line.parked = more || std::mem::take(&mut line.late);
+        let first_parking = line.parking.first().copied();
+        let (page, behind): (Vec<_>, Vec<_>) =
+            page.into_iter().partition(|ready| first_parking.is_none_or(|first| place(ready) < first));
+        line.parked |= !behind.is_empty();
+        line.stalled = page.is_empty() && !behind.is_empty();
         for ready in page {
             if !line.turn.contains(&ready.id) && !line.queue.contains_key(&place(&ready)) {
                 self.blocked += 1;
@@ -276,7 +285,7 @@ impl Lines {
     /// Whether nothing of what may go on by itself waits, of events up to `through`.
     pub(super) fn is_settled(&self, through: Seq) -> bool {
         self.lines.values().filter(|line| !line.held).all(|line| {
-            !line.parked && line.parking == 0 && !line.loading && line.queue.keys().all(|(seq, _)| *seq > through)
+            !line.parked && line.parking.is_empty() && !line.loading && line.queue.keys().all(|(seq, _)| *seq > through)
         })
     }
 }

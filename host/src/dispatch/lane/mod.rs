@@ -414,7 +414,7 @@ impl Lane {
             self.closed(id);
             match held.key.clone().filter(|_| blocked) {
                 Some(key) => {
-                    self.lines.parked(&key);
+                    self.lines.parked(&key, id);
                     self.go_on(&key, now);
                 }
                 None => self.window.wait(id.clone(), held),
