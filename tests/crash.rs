@@ -106,7 +106,6 @@ fn redrive_crashed(project: &Project) {
     let crashed = project.count("SELECT count(*) FROM dead_letters WHERE cause = 'crashed'");
     assert_eq!(dead, crashed, "nothing else may have died");
     assert!(crashed <= rounds() as i64, "{crashed} crashed in {} kills", rounds());
-    println!("{crashed} deliveries were in hand at three kills");
     if crashed > 0 {
         project.ok(&["dead", "redrive", "--all", "--yes"]);
     }

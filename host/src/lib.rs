@@ -22,6 +22,9 @@ pub mod store;
 /// Which delivery is attempted when.
 pub mod dispatch;
 
+/// Events at times of the clock.
+pub mod schedule;
+
 /// Where handlers run: wasmtime.
 pub mod sandbox;
 

@@ -23,6 +23,7 @@ use crate::registry::load::{Loaded, Loader};
 use crate::registry::reload::{self, Reloader};
 use crate::registry::{Registry, Snapshot};
 use crate::sandbox::{self, Sandbox};
+use crate::schedule::{self, Schedules};
 use crate::server;
 use crate::store;
 use crate::telemetry::Metrics;
@@ -199,8 +200,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     let (dispatcher, dispatch) = Dispatcher::new(dispatch::Options { tools, head: log.head(), commits, guests });
 
     let digest = loaded.digest;
-    let first = snapshot(&loaded, Generation(0));
-    let registry = Arc::new(Registry::new(first));
+    let registry = Arc::new(Registry::new(snapshot(&loaded, Generation(0))));
     let activator = Arc::new(Activator::new(log.clone(), dispatch.clone(), registry.clone(), metrics.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(dispatcher.run(stopped.clone()));
@@ -221,6 +221,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
 
     let (replayer, replays) = Replayer::new(log.clone(), registry.clone(), clock.clone(), metrics.clone());
     tasks.spawn(replayer.run(closed.clone()));
+    tasks.spawn(schedules(&registry, log.clone(), clock.clone()).run(stopped));
     let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone(), replays));
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
     log.announce(presence.url().to_owned());
@@ -254,6 +255,10 @@ fn say_listening(presence: &Presence, generation: Generation, consumers: usize, 
     let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
     let (url, database) = (presence.url(), database.display());
     tracing::info!("listening on {url}, generation {generation}, {consumers}, log {database}");
+}
+
+fn schedules(registry: &Registry, log: Arc<SqliteLog>, clock: Arc<dyn Clock>) -> Schedules {
+    Schedules::new(schedule::Options { log, clock, deployments: registry.deployments() })
 }
 
 fn snapshot(loaded: &Loaded, generation: Generation) -> Snapshot {

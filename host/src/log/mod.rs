@@ -10,9 +10,11 @@
 //!    longer true is a conflict and leaves no trace.
 //! 3. `commits` tells, in the order of the log and without gaps, what has become durable: events, settlements, new
 //!    deliveries made by a redrive, and from which sequence on a generation is live. Whoever listens from the start knows everything.
-//! 4. After a restart `recover` gives back what is left to do: nothing settled is given back, nothing unsettled is missing.
+//! 4. A slot of a schedule fires once: its event and the note that it is over are one transaction ([`schedules`]).
+//! 5. After a restart `recover` gives back what is left to do: nothing settled is given back, nothing unsettled is missing.
 
 pub mod memory;
+pub mod schedules;
 pub mod sqlite;
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use crate::model::spec::Mode;
 
 pub(super) fn check(reader: &mut Reader, manifest: &Manifest, consumer: &Consumer) {
     check_companions(reader, consumer);
-    check_exclusive(reader, consumer);
     if consumer.delivery.as_ref().is_some_and(|mode| mode.value == Mode::Ephemeral) {
         check_ephemeral(reader, consumer);
+    } else {
+        check_exclusive(reader, consumer);
     }
     check_times(reader, manifest, consumer);
     check_share(reader, manifest, consumer);

@@ -309,7 +309,10 @@ fn rates_are_counts_per_time() {
 
 #[test]
 fn the_digest_covers_how_deliveries_come() {
-    let digest = |text: &str| compiled(text).unwrap().digest;
+    let digest = |text: &str| {
+        let source = Source { path: fixtures().join("maximal.yaml"), text: text.to_owned() };
+        compile(&source, &env, &scan_folder(&fixtures().join("files/folder")).unwrap()).unwrap().digest
+    };
     let first = digest(&maximal());
     for (old, new) in [
         ("order-by: event.subject", "order-by: event.source"),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch as signal;
 
 use self::catalogue::Catalogue;
 use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, Generation};
@@ -37,11 +38,14 @@ pub struct Snapshot {
 /// The live generation. Cheap to read, exchanged as a whole.
 pub struct Registry {
     current: ArcSwap<Snapshot>,
+    /// For whoever must act when it changes.
+    deployment: signal::Sender<Arc<Deployment>>,
 }
 
 impl Registry {
     pub fn new(first: Snapshot) -> Self {
-        Self { current: ArcSwap::from_pointee(first) }
+        let deployment = signal::Sender::new(Arc::clone(&first.deployment));
+        Self { current: ArcSwap::from_pointee(first), deployment }
     }
 
     pub fn current(&self) -> Arc<Snapshot> {
@@ -49,6 +53,13 @@ impl Registry {
     }
 
     pub fn replace(&self, next: Snapshot) {
+        let deployment = Arc::clone(&next.deployment);
         self.current.store(Arc::new(next));
+        self.deployment.send_replace(deployment);
+    }
+
+    /// The live deployment, and word of each that follows it.
+    pub fn deployments(&self) -> signal::Receiver<Arc<Deployment>> {
+        self.deployment.subscribe()
     }
 }

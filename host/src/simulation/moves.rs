@@ -211,6 +211,7 @@ impl World {
         Ok(())
     }
 
+    #[expect(clippy::result_large_err, reason = "as the port says it")]
     /// What a call comes to, for each of its deliveries.
     fn reports(&self, begun: &Begun) -> Result<Vec<Report>, Report> {
         let poison = |at: usize| is_poison(&begun.calls[at].event.envelope);

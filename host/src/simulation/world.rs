@@ -1,7 +1,6 @@
 //! A host in a world that means it no good: the production dispatcher, attempts and settlements, with a clock, a disk and guests that
 //! belong to the schedule.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -137,8 +136,7 @@ impl World {
         }
         self.say(|_| "peace".into());
         self.come_to_rest()?;
-        let words = |of: &BTreeMap<_, u64>| of.iter().map(|(o, n)| (format!("{o:?}"), *n)).collect();
-        self.coverage.outcomes = words(&self.model.outcomes);
+        self.coverage.outcomes = self.model.outcomes.iter().map(|(o, n)| (format!("{o:?}"), *n)).collect();
         self.coverage.answers = self.model.answers.clone();
         Ok(())
     }

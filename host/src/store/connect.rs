@@ -34,7 +34,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
 pub(super) fn configure_writer(conn: &Connection) -> Result<(), OpenError> {
     // Only takes effect on a new file, and only before the first table.
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    let mode = journal_mode(conn, "WAL")?;
     if !mode.eq_ignore_ascii_case("wal") {
         let path = conn.path().unwrap_or_default().into();
         return Err(OpenError::ReadOnly { path, detail: format!("it stays in journal mode '{mode}'") });
@@ -50,6 +50,16 @@ pub(super) fn configure_writer(conn: &Connection) -> Result<(), OpenError> {
     run(conn, "PRAGMA journal_size_limit = 67108864")?;
     conn.pragma_update(None, "cache_size", -32_768)?;
     Ok(())
+}
+
+/// Changes it, and answers what it is now. The change commits after the answer's row, when the statement is stepped to its end:
+/// whoever takes the row alone does not hear that the commit failed.
+fn journal_mode(conn: &Connection, wanted: &str) -> rusqlite::Result<String> {
+    let mut statement = conn.prepare(&format!("PRAGMA journal_mode = {wanted}"))?;
+    let mut rows = statement.query([])?;
+    let mode = rows.next()?.map_or_else(|| Ok(String::new()), |row| row.get(0))?;
+    while rows.next()?.is_some() {}
+    Ok(mode)
 }
 
 /// A connection that cannot write.

@@ -2,9 +2,11 @@
 
 mod keys;
 mod replays;
+mod schedules;
 
 pub(crate) use keys::*;
 pub(crate) use replays::*;
+pub(crate) use schedules::*;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

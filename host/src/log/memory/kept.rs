@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::replays::Replays;
+use super::schedules::Schedules;
 use crate::log::{Activated, Activation, Appended, AttemptRecord, Commit, Error, Mark, Recovery, Waiting};
 use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::spec::StartFrom;
@@ -34,6 +35,7 @@ pub(super) struct Kept {
     pub(super) positions: BTreeMap<ConsumerName, Seq>,
     /// The first event that a consumer is for, if it did not begin with its deployment.
     begins: BTreeMap<ConsumerName, Seq>,
+    pub(super) schedules: Schedules,
     pub(super) state: BTreeMap<Key, Value>,
     pub(super) revisions: BTreeMap<ConsumerName, u64>,
     /// The version of the last state write.

@@ -4,6 +4,7 @@
 mod dead;
 mod kept;
 mod replays;
+mod schedules;
 mod settle;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::MemoryLog;
 use crate::clock::SystemClock;
 use crate::log::Commit;
-use crate::log::conformance::{Subject, conforms};
+use crate::log::conformance::{Subject, conforms, suite};
 use crate::model::{ConsumerName, DeliveryId};
 
 /// Holds what was kept while no host uses it.
@@ -54,3 +54,4 @@ impl Subject for InMemory {
 }
 
 conforms!(InMemory);
+suite!(InMemory: a_slot_fires_once, slots_are_remembered_and_forgotten);

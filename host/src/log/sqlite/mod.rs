@@ -6,13 +6,13 @@
 //! the runtime's threads.
 
 mod apply;
-mod checkpointer;
 mod command;
 mod gate;
 mod marker;
 mod reader;
 mod replays;
 mod schedule;
+mod schedules;
 mod settle;
 mod writer;
 

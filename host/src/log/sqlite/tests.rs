@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{OpenError, Options, SqliteLog, schedule};
 use crate::clock::{Clock, SystemClock};
-use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event};
+use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event, suite};
 use crate::log::{Commit, Error, EventLog as _, Settled};
 use crate::model::outcome::StateWrite;
 use crate::model::query::OutcomeQuery;
@@ -74,6 +74,7 @@ impl Subject for OnDisk {
 }
 
 conforms!(OnDisk);
+suite!(OnDisk: a_slot_fires_once, slots_are_remembered_and_forgotten);
 
 /// A clock that moves when told to.
 pub(crate) struct ManualClock {

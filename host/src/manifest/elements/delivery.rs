@@ -22,7 +22,7 @@ pub(crate) const SHARE_SHAPE: Shape = Shape { what: "`concurrency-per-key`", key
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Batch {
     /// At most so many.
-    #[schemars(with = "Count", required)]
+    #[schemars(with = "Count")]
     pub size: At<Count>,
     /// How long a delivery may wait for others. Default `100ms`.
     pub wait: Option<At<Millis>>,
@@ -33,7 +33,7 @@ pub(crate) struct Batch {
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PerKey {
     /// What they have in common.
-    #[schemars(with = "expression::Text", required)]
+    #[schemars(with = "expression::Text")]
     pub key: At<Expression>,
     /// At most so many. Default 1.
     pub limit: Option<At<Count>>,

@@ -22,7 +22,7 @@ pub(crate) const EMIT_SHAPE: Shape = Shape { what: "`emit`", keys: &["type", "su
 pub(crate) struct Schedule {
     /// Minute, hour, day of the month, month, day of the week: `0 3 * * *`. Values, ranges (`1-5`), lists (`1,15`), steps
     /// (`*/15`), names (`MON`, `JAN`). A day that is one of either kind of days counts, if both are restricted.
-    #[schemars(with = "String", required)]
+    #[schemars(with = "String")]
     pub cron: At<Slots>,
     /// Time zone by its IANA name, such as `Europe/Berlin`. A time that the clock passes over fires at the moment after; one
     /// that comes twice fires once, unless the rule is for every hour. Default `UTC`.
@@ -30,7 +30,6 @@ pub(crate) struct Schedule {
     #[expect(dead_code, reason = "is part of `cron`, where it is needed")]
     pub zone: Option<()>,
     /// What happens then.
-    #[schemars(required)]
     pub emit: Emit,
 }
 
@@ -39,7 +38,7 @@ pub(crate) struct Schedule {
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Emit {
     /// The event's type.
-    #[schemars(with = "String", rename = "type", required)]
+    #[schemars(with = "String", rename = "type")]
     pub event_type: At<String>,
     /// What it is about.
     pub subject: Option<At<String>>,
@@ -145,12 +144,15 @@ fn emit(reader: &mut Reader, node: &Node) -> Option<Emit> {
         Some(text)
     };
     let (subject, key) = (short("subject"), short("key"));
-    let data = fields.get("data").and_then(|node| Some(At { value: json(reader, node)?, span: node.span.clone() }));
+    let data = match fields.get("data") {
+        Some(node) => json(reader, node).map(|value| Some(At { value, span: node.span.clone() })),
+        None => Some(None),
+    };
     let Some(node) = fields.get("type") else {
         reader.missing(&fields, "type", "write it like `type: report.requested`");
         return None;
     };
-    Some(Emit { event_type: event_type(reader, node)?, subject, key, data })
+    Some(Emit { event_type: event_type(reader, node)?, subject, key, data: data? })
 }
 
 fn event_type(reader: &mut Reader, node: &Node) -> Option<At<String>> {

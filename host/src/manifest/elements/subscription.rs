@@ -29,12 +29,14 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    fn same(&self, other: &Self) -> bool {
-        let version = |one: &Self| one.version.as_ref().map(|at| at.value.clone());
-        let condition = |one: &Self| one.condition.as_ref().map(|at| at.value.clone());
+    /// Whether every event that the other means is meant by this one, as far as that can be seen.
+    fn covers(&self, other: &Self) -> bool {
+        fn wider<T: PartialEq>(one: &Option<At<T>>, other: &Option<At<T>>) -> bool {
+            one.as_ref().is_none_or(|one| other.as_ref().is_some_and(|other| one.value == other.value))
+        }
         self.pattern.value == other.pattern.value
-            && version(self) == version(other)
-            && condition(self) == condition(other)
+            && wider(&self.version, &other.version)
+            && wider(&self.condition, &other.condition)
     }
 }
 
@@ -83,7 +85,7 @@ pub(crate) fn read(reader: &mut Reader, node: &Node) -> Vec<Subscription> {
     }
     for item in reader.one_or_many(node) {
         let Some(subscription) = one(reader, item) else { continue };
-        if let Some(first) = list.iter().find(|other| other.same(&subscription)) {
+        if let Some(first) = list.iter().find(|other| other.covers(&subscription) || subscription.covers(other)) {
             let message = format!("`{}` is subscribed to twice", subscription.pattern.value);
             let problem = Diagnostic::error(codes::REPEATED, message)
                 .at(&reader.source, subscription.pattern.span, "again here")

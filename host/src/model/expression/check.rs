@@ -220,7 +220,14 @@ impl Checker<'_> {
         let Some((start, end)) = self.program.source_info().offset_for(node.id) else { return 0..self.source.len() };
         let (start, end) = (usize::try_from(start).unwrap_or(0), usize::try_from(end).unwrap_or(0));
         let token = scan::token(self.source, start);
-        token.start..token.end.max(self.source.ceil_char_boundary((end + 1).min(self.source.len())))
+        let end = token.end.max(self.source.ceil_char_boundary((end + 1).min(self.source.len())));
+        if self.source.get(token.clone()) != Some("(") {
+            return token.start..end;
+        }
+        // Of a call it is the bracket; people look for the name before it.
+        let before = self.source.get(..token.start).unwrap_or_default();
+        let name = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        name.len()..token.start.max(name.len() + 1)
     }
 
     /// From the variable to the end of the last name.

@@ -185,6 +185,13 @@ CREATE TABLE raw_generations (
   subscriptions TEXT NOT NULL
 ) STRICT;
 
+-- slot: the last one that is over; it fired, or the schedule was new then.
+CREATE TABLE raw_schedules (
+  name TEXT PRIMARY KEY,
+  rule TEXT NOT NULL,
+  slot INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE raw_state (
   consumer   INTEGER NOT NULL,
   key        TEXT NOT NULL,
@@ -317,6 +324,13 @@ SELECT
   (SELECT text FROM names WHERE names.id = p.consumer) AS consumer,
   strftime('%Y-%m-%dT%H:%M:%fZ', p.since / 1e6, 'unixepoch') AS since
 FROM raw_paused AS p;
+
+CREATE VIEW schedules AS
+SELECT
+  s.name,
+  s.rule,
+  strftime('%Y-%m-%dT%H:%M:%fZ', s.slot / 1e6, 'unixepoch') AS slot
+FROM raw_schedules AS s;
 
 CREATE VIEW generations AS
 SELECT
