@@ -175,6 +175,9 @@ impl Lane {
             self.timeline.push((from, subscriptions));
         }
         self.consumer = consumer;
+        if !self.turns().1 {
+            self.lines.share();
+        }
     }
 
     pub fn pause(&mut self, paused: bool) {
@@ -261,8 +264,8 @@ impl Lane {
 
     /// A delivery comes in that is not waiting for anything but its key.
     fn admit(&mut self, ready: Ready, fresh: bool, now: Moment) {
-        let key = ready.key.clone().filter(|_| ready.instead.is_none());
-        let Some(key) = key else { return self.stand(ready, fresh, now) };
+        // Also what is refused waits for its turn, if its key is known.
+        let Some(key) = ready.key.clone() else { return self.stand(ready, fresh, now) };
         let (limit, keeps) = self.turns();
         match self.lines.enter(&key, ready, limit, keeps) {
             Entered::Go(ready) => self.stand(ready, fresh, now),
