@@ -86,8 +86,8 @@ pub enum Action {
 
 /// A consumer whose recovery is under way.
 struct Joining {
-    /// As it is deployed.
-    consumer: Option<Consumer>,
+    /// As it was deployed, from which sequence on: the recovery may have been read before or after any of it.
+    deployed: Vec<(Seq, Option<Consumer>)>,
     /// What became durable meanwhile, which the recovery may have been read too early to know.
     missed: Vec<Commit>,
 }
@@ -98,7 +98,6 @@ pub struct Core {
     joining: BTreeMap<ConsumerName, Joining>,
     prepared: Option<Snapshot>,
     generation: Generation,
-    live_from: Seq,
     head: Seq,
     /// Attempts that may run at once, over all lanes.
     slots: usize,
@@ -123,7 +122,6 @@ impl Core {
             joining: BTreeMap::new(),
             prepared: None,
             generation: Generation(0),
-            live_from: head + 1,
             head,
             slots: 0,
             running: 0,
@@ -231,7 +229,6 @@ impl Core {
     fn activated(&mut self, activated: Activated, now: Moment, actions: &mut Vec<Action>) {
         let Some(snapshot) = self.prepared.take() else { return };
         self.generation = activated.generation;
-        self.live_from = activated.from;
         let slots = usize::try_from(snapshot.deployment.ceilings.attempts).unwrap_or(usize::MAX);
         let (streams, durable): (Vec<&Consumer>, Vec<&Consumer>) =
             snapshot.consumers.values().partition(|consumer| consumer.spec.delivery.mode == Mode::Ephemeral);
@@ -244,11 +241,12 @@ impl Core {
             lane.deploy(activated.from, durable.get(name).copied().cloned(), now);
         }
         for (name, joining) in &mut self.joining {
-            joining.consumer = durable.get(name).copied().cloned();
+            joining.deployed.push((activated.from, durable.get(name).copied().cloned()));
         }
         for (name, consumer) in durable {
             if !self.lanes.contains_key(&name) && !self.joining.contains_key(&name) {
-                let joining = Joining { consumer: Some(consumer.clone()), missed: Vec::new() };
+                let deployed = vec![(activated.from, Some(consumer.clone()))];
+                let joining = Joining { deployed, missed: Vec::new() };
                 self.joining.insert(name.clone(), joining);
                 actions.push(Action::Recover(name));
             }
@@ -256,9 +254,9 @@ impl Core {
     }
 
     fn recovered(&mut self, name: ConsumerName, recovery: Recovery, now: Moment) {
-        let Some(Joining { consumer, missed }) = self.joining.remove(&name) else { return };
+        let Some(Joining { deployed, missed }) = self.joining.remove(&name) else { return };
         let mut lane = Lane::new(name.clone(), recovery);
-        lane.deploy(self.live_from, consumer, now);
+        deployed.into_iter().for_each(|(from, consumer)| lane.deploy(from, consumer, now));
         missed.into_iter().for_each(|commit| told(&mut lane, commit, now));
         self.lanes.insert(name, lane);
     }

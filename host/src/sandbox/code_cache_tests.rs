@@ -83,6 +83,17 @@ fn any_changed_byte_is_noticed() {
     }
 }
 
+/// The check is what does it.
+#[test]
+fn a_planted_bug_is_found() {
+    let _planted = crate::planted::plant(Bug::CacheWithoutMac);
+    let fixture = fixture();
+    let mut bytes = std::fs::read(&fixture.path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&fixture.path, &bytes).unwrap();
+    assert!(fixture.cache.get(&COMPONENT).is_some());
+}
+
 #[test]
 fn other_lengths_are_noticed() {
     let fixture = fixture();

@@ -451,19 +451,19 @@ impl EventLog for Disk {
     }
 
     fn start_replay(&self, _: ReplaySpec) -> Pending<u64> {
-        Box::pin(ready(Err(Error::Closed)))
+        Box::pin(async { Err(Error::Closed) })
     }
 
     fn step_replay(&self, _: ReplayStep) -> Pending<Option<Replay>> {
-        Box::pin(ready(Err(Error::Closed)))
+        Box::pin(async { Err(Error::Closed) })
     }
 
     fn cancel_replay(&self, _: u64) -> Pending<bool> {
-        Box::pin(ready(Err(Error::Closed)))
+        Box::pin(async { Err(Error::Closed) })
     }
 
     fn running_replays(&self) -> Pending<Vec<Replay>> {
-        Box::pin(ready(Ok(Vec::new())))
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn advance(&self, positions: Vec<(ConsumerName, Seq)>) {

@@ -27,8 +27,10 @@ use self::model::Violation;
 use self::steps::Coverage;
 use self::world::World;
 
-/// Steps of a schedule before peace.
-const STEPS: u32 = 200;
+/// Steps of a schedule before peace: short ones are many, long ones go deep.
+fn steps(seed: u64) -> u32 {
+    40 + u32::try_from(seed % 161).unwrap()
+}
 
 /// A schedule that broke a promise.
 struct Failure {
@@ -63,5 +65,5 @@ fn attempt(world: &mut World, steps: u32) -> Result<(), Violation> {
 /// The shortest beginning of a schedule, in powers of two and thereabouts, that breaks a promise as well.
 fn shorten(seed: u64) -> u32 {
     let fails = |steps: &u32| schedule(seed, *steps).is_err();
-    [5, 10, 20, 30, 40, 60, 80, 100, 140].into_iter().find(fails).unwrap_or(STEPS)
+    [5, 10, 20, 30, 40, 60, 80, 100, 140].into_iter().find(fails).unwrap_or_else(|| steps(seed))
 }

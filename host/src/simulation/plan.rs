@@ -108,9 +108,14 @@ impl Plan {
             |(name, deployed): (&ConsumerName, &Deployed)| (name.clone(), deployed.spec.subscriptions.clone());
         Activation {
             digest: self.digest(),
-            subscriptions: self.consumers.iter().map(subscribed).collect(),
-            from: self.consumers.iter().map(|(name, deployed)| (name.clone(), deployed.spec.delivery.from)).collect(),
+            subscriptions: self.durable().map(subscribed).collect(),
+            from: self.durable().map(|(name, deployed)| (name.clone(), deployed.spec.delivery.from)).collect(),
         }
+    }
+
+    /// The log keeps nothing about ephemeral consumers.
+    fn durable(&self) -> impl Iterator<Item = (&ConsumerName, &Deployed)> {
+        self.consumers.iter().filter(|(_, deployed)| deployed.spec.delivery.mode == Mode::Durable)
     }
 
     pub(super) fn digest(&self) -> Digest {

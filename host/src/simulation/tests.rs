@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::steps::Coverage;
-use super::{Failure, STEPS, replay, schedule, shorten};
+use super::{Failure, replay, schedule, shorten, steps};
 use crate::planted::{self, Found, Suite};
 
 const SCHEDULES: u64 = 10_000;
@@ -28,7 +28,7 @@ fn run(schedules: u64) -> (Coverage, Vec<Failure>) {
             if seed > schedules {
                 break;
             }
-            match schedule(seed, STEPS) {
+            match schedule(seed, steps(seed)) {
                 Ok(seen) => coverage.add(seen),
                 Err(failure) => {
                     failed.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ const HUNT_MAX: u64 = 3_000;
 fn planted_bugs_are_found() {
     planted::table(Suite::Simulator, |_| {
         (1..=HUNT_MAX).find_map(|seed| {
-            let Failure { what, .. } = schedule(seed, STEPS).err()?;
+            let Failure { what, .. } = schedule(seed, steps(seed)).err()?;
             Some(Found { tries: seed, seen: what })
         })
     });

@@ -110,6 +110,14 @@ impl Lines {
         lines
     }
 
+    /// Nobody keeps a turn while it waits for its due time.
+    pub(super) fn share(&mut self) {
+        for line in self.lines.values_mut() {
+            line.reserved = false;
+            line.resting = false;
+        }
+    }
+
     /// A delivery comes to its line, which lets `limit` run at once. `keeps` says that whoever has the turn keeps it while
     /// it waits for another attempt.
     pub(super) fn enter(&mut self, key: &Arc<str>, ready: Ready, limit: usize, keeps: bool) -> Entered {

@@ -180,6 +180,9 @@ impl Lane {
         };
         let (before, after) = (keys(&self.consumer), keys(&consumer));
         self.consumer = consumer;
+        if !self.turns().1 {
+            self.lines.share();
+        }
         if after.is_some() && before.is_some() && before != after {
             self.key_anew(now);
         }
@@ -293,8 +296,8 @@ impl Lane {
 
     /// A delivery comes in that is not waiting for anything but its key.
     fn admit(&mut self, ready: Ready, fresh: bool, now: Moment) {
-        let key = ready.key.clone().filter(|_| ready.instead.is_none());
-        let Some(key) = key else { return self.stand(ready, fresh, now) };
+        // Also what is refused waits for its turn, if its key is known.
+        let Some(key) = ready.key.clone() else { return self.stand(ready, fresh, now) };
         let (limit, keeps) = self.turns();
         match self.lines.enter(&key, ready, limit, keeps) {
             Entered::Go(ready) => self.stand(ready, fresh, now),

@@ -40,16 +40,19 @@ impl Model {
             self.running.insert(id.clone(), begun.token);
             self.in_hand.insert(id);
         }
-        if !asks {
-            self.rate(begun)?;
+        if asks {
+            // It counted when it was claimed, among fewer or under another limit.
+            return Ok(());
         }
+        self.rate(begun)?;
         self.crowd(begun, slots)
     }
 
     /// Whether the log is asked or told about a delivery before it is attempted.
     fn asks(&self, begun: &Begun, call: &Call) -> bool {
         let id = DeliveryId { seq: call.event.seq, consumer: begun.spec.name.clone(), round: call.round };
-        begun.spec.delivery.idempotency.is_some() || self.claims.contains_key(&id)
+        // Others of a batch may have been settled before it is called.
+        begun.batch || begun.spec.delivery.idempotency.is_some() || self.claims.contains_key(&id)
     }
 
     fn may_run(&self, id: &DeliveryId, call: &Call, begun: &Begun) -> Checked {

@@ -86,12 +86,16 @@ impl Model {
     }
 
     fn parked(&mut self, waiting: &[Waiting]) -> Checked {
-        for Waiting { id, .. } in waiting {
+        for Waiting { id, blocked, .. } in waiting {
             let Some(known) = self.deliveries.get_mut(id) else {
                 return Err(Violation(format!("I4: {id} is parked, and nobody subscribed to it")));
             };
             if known.end.is_none() {
                 known.stored = true;
+                if *blocked {
+                    // No due time counts any more.
+                    known.due = Timestamp::MIN;
+                }
                 self.open.entry(id.consumer.clone()).or_default().remove(&id.seq);
             }
         }
