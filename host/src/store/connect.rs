@@ -34,7 +34,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
 pub(super) fn configure_writer(conn: &Connection) -> Result<(), OpenError> {
     // Only takes effect on a new file, and only before the first table.
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    let mode = use_wal(conn)?;
     if !mode.eq_ignore_ascii_case("wal") {
         let path = conn.path().unwrap_or_default().into();
         return Err(OpenError::ReadOnly { path, detail: format!("it stays in journal mode '{mode}'") });
@@ -50,6 +50,18 @@ pub(super) fn configure_writer(conn: &Connection) -> Result<(), OpenError> {
     run(conn, "PRAGMA journal_size_limit = 67108864")?;
     conn.pragma_update(None, "cache_size", -32_768)?;
     Ok(())
+}
+
+/// Answers the mode that the database is in. To its end: SQLite answers first and commits the change then, so whoever stops at the
+/// answer does not hear that it failed.
+fn use_wal(conn: &Connection) -> rusqlite::Result<String> {
+    let mut statement = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mut mode = String::new();
+    while let Some(row) = rows.next()? {
+        mode = row.get(0)?;
+    }
+    Ok(mode)
 }
 
 /// A connection that cannot write.

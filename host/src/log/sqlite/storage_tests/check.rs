@@ -246,7 +246,8 @@ fn check_settlements(found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<
 fn check_batches(found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<(), Broken> {
     for batch in &told.batches {
         let all = batch.iter().map(|index| &told.settlements[*index]);
-        let visible = all.filter(|one| !pruned.effects(one) && !(one.events.is_empty() && one.state.writes.is_empty()));
+        let causes = |one: &Settlement| !one.events.is_empty() || !one.state.writes.is_empty();
+        let visible = all.filter(|one| !pruned.effects(one) && causes(one));
         let there: BTreeSet<bool> = visible.filter_map(|settlement| found.effects(settlement)).collect();
         let first = &told.settlements[batch[0]].delivery;
         ensure!(
