@@ -1,12 +1,10 @@
 //! SQLite, concrete, no trait. SQL text appears nowhere else.
 //!
-//! One [`Writer`] owns the only connection of a database file that runs write transactions, for as long as it holds the
-//! file's [`Lock`]; a [`Checkpointer`] beside it only copies committed pages from the write-ahead log into the file.
+//! One [`Writer`] owns the only read-write connection of a database file, for as long as it holds the file's [`Lock`].
 //! Everyone else reads through connections that cannot write. Nothing here opens the live database files itself: a
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
 mod chain;
-mod checkpoint;
 mod claims;
 mod connect;
 mod dead;
@@ -33,7 +31,6 @@ mod writer;
 mod tests;
 
 pub use chain::{Hash, Head};
-pub use checkpoint::Checkpointer;
 pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
 pub use file::{Lock, LockInfo, real_path};
@@ -44,7 +41,7 @@ pub use recovery::{LogReader, Standing};
 pub use state::StateCheck;
 pub use verify::whole as verify;
 pub use waiting::WaitingRow;
-pub use writer::{Checkpoints, Due, Opening, Writer};
+pub use writer::{Checkpoints, Opening, Writer};
 
 /// The version of SQLite that is built in.
 pub fn sqlite_version() -> &'static str {

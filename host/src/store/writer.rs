@@ -13,7 +13,6 @@ use crate::model::{Seq, Timestamp};
 use crate::planted::{self, Bug};
 
 use super::chain::Head;
-use super::checkpoint::tolerate;
 use super::file::{Lock, LockInfo, check_file_system, create_if_missing, real_path};
 use super::names::Names;
 use super::{Error, OpenError, claims, connect, migrate, verify};
@@ -37,16 +36,6 @@ impl Default for Checkpoints {
 
 /// A reader may hold up the cut for so long, no longer.
 const TRUNCATE_BUSY: Duration = Duration::from_millis(50);
-
-/// What is to be done about the write-ahead log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    Nothing,
-    /// To carry over what no reader is in the way of: see [`super::Checkpointer`].
-    Carry,
-    /// To carry over everything and give the space back.
-    Cut,
-}
 
 /// What an opening needs to know.
 #[derive(Clone, Debug)]
@@ -211,27 +200,23 @@ impl Writer {
         Ok(value)
     }
 
-    /// What is to be done about the write-ahead log; each is named once and then again some pages later.
-    pub fn checkpoint_due(&mut self) -> Due {
+    /// Carries the write-ahead log over to the database when it is long enough. Never waits behind a reader for
+    /// longer than a moment.
+    pub fn checkpoint_if_due(&mut self) -> Result<(), Error> {
         let pages = self.wal_pages.load(Ordering::Relaxed);
-        let Checkpoints { passive, truncate, .. } = self.checkpoints;
+        let Checkpoints { passive, truncate, truncate_again } = self.checkpoints;
         if pages < passive {
             (self.passive_at, self.truncate_at) = (passive, truncate);
         }
         if pages >= self.truncate_at {
-            return Due::Cut;
+            self.truncate_at = pages.saturating_add(truncate_again);
+            return self.truncate(TRUNCATE_BUSY);
         }
         if pages >= self.passive_at {
             self.passive_at = pages.saturating_add(passive);
-            return Due::Carry;
+            return tolerate(self.conn.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE).map(|_| ()));
         }
-        Due::Nothing
-    }
-
-    /// Cuts the write-ahead log back. Never waits behind a reader for longer than a moment.
-    pub fn cut(&mut self) -> Result<(), Error> {
-        self.truncate_at = self.wal_pages.load(Ordering::Relaxed).saturating_add(self.checkpoints.truncate_again);
-        self.truncate(TRUNCATE_BUSY)
+        Ok(())
     }
 
     fn truncate(&mut self, busy: Duration) -> Result<(), Error> {
@@ -252,6 +237,14 @@ impl Writer {
         self.truncate(TRUNCATE_BUSY)?;
         self.conn.close().map_err(|(_, e)| e)?;
         Ok(())
+    }
+}
+
+/// A checkpoint that finds the disk full or a reader in its way can be made later.
+fn tolerate(done: rusqlite::Result<()>) -> Result<(), Error> {
+    match done.map_err(Error::from) {
+        Err(e) if e.class() == super::Class::Fatal => Err(e),
+        _ => Ok(()),
     }
 }
 

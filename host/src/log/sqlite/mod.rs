@@ -6,7 +6,6 @@
 //! the runtime's threads.
 
 mod apply;
-mod checkpointer;
 mod command;
 mod gate;
 mod marker;

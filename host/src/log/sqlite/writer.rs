@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::Options;
-use super::checkpointer::Checkpointer;
 use super::command::{Answer, Command, Reply, apply_one};
 use super::marker::Marker;
 use super::reader::error;
@@ -20,7 +19,7 @@ use crate::log::{Commit, Error, Settled, Settlement};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, Seq};
 use crate::planted::{self, Bug};
-use crate::store::{self, Class, Due, OpenError, Writer};
+use crate::store::{self, Class, OpenError, Writer};
 use crate::telemetry::Metrics;
 
 /// Commands taken in before a transaction.
@@ -50,7 +49,6 @@ struct Service {
     positions: BTreeMap<ConsumerName, Seq>,
     positions_at: Option<Duration>,
     marker: Marker,
-    checkpointer: Checkpointer,
     mark_at: Option<Duration>,
     prune_at: Duration,
     /// Settlements that found the disk full.
@@ -73,7 +71,6 @@ pub(super) fn start(
     fail: watch::Sender<Option<String>>,
 ) -> Result<JoinHandle<()>, OpenError> {
     let marker = Marker::start(&store, fail.clone())?;
-    let checkpointer = Checkpointer::start(&store, fail.clone())?;
     let prune_at = options.clock.monotonic() + PRUNE_EVERY;
     // The machine's clock is tokio's, so the thread needs a runtime to wait in.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -89,7 +86,6 @@ pub(super) fn start(
         positions: BTreeMap::new(),
         positions_at: None,
         marker,
-        checkpointer,
         mark_at: None,
         prune_at,
         held: VecDeque::new(),
@@ -322,18 +318,7 @@ impl Service {
         } else if head.seq > self.marker.marked {
             self.mark_at.get_or_insert(self.clock.monotonic() + MARK_EVERY);
         }
-        self.checkpoint()
-    }
-
-    /// Never in the way of a commit, but for the cut, which must have the log for itself.
-    fn checkpoint(&mut self) -> Result<(), store::Error> {
-        match self.store.checkpoint_due() {
-            _ if self.checkpointer.is_busy() => {}
-            Due::Nothing => {}
-            Due::Carry => self.checkpointer.ask(),
-            Due::Cut => self.store.cut()?,
-        }
-        Ok(())
+        self.store.checkpoint_if_due()
     }
 
     /// One step; answers whether there may be more to take away.
@@ -347,7 +332,7 @@ impl Service {
         })();
         match step {
             Ok(gone) => {
-                self.checkpoint()?;
+                self.store.checkpoint_if_due()?;
                 Ok(gone > 0)
             }
             Err(e) => self.undo(e, Vec::new(), VecDeque::new()).map(|()| false),
@@ -366,14 +351,12 @@ impl Service {
         let End::Closed(reply) = end else {
             // As a crash would leave it.
             self.marker.stop();
-            self.checkpointer.stop();
             return;
         };
         let flushed = self.retry_held().and_then(|()| self.transact(VecDeque::new()));
         let head = self.store.head();
         self.marker.mark(head);
         self.marker.stop();
-        self.checkpointer.stop();
         let closed = flushed.and_then(|()| self.store.close());
         drop(reply.send(closed.map_err(error)));
     }
