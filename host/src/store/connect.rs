@@ -34,7 +34,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
 pub(super) fn configure_writer(conn: &Connection) -> Result<(), OpenError> {
     // Only takes effect on a new file, and only before the first table.
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    let mode = journal_mode(conn, "WAL")?;
+    let mode = use_wal(conn)?;
     if !mode.eq_ignore_ascii_case("wal") {
         let path = conn.path().unwrap_or_default().into();
         return Err(OpenError::ReadOnly { path, detail: format!("it stays in journal mode '{mode}'") });
@@ -52,13 +52,15 @@ pub(super) fn configure_writer(conn: &Connection) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Changes it, and answers what it is now. The change commits after the answer's row, when the statement is stepped to its end:
-/// whoever takes the row alone does not hear that the commit failed.
-fn journal_mode(conn: &Connection, wanted: &str) -> rusqlite::Result<String> {
-    let mut statement = conn.prepare(&format!("PRAGMA journal_mode = {wanted}"))?;
+/// Answers the mode that the database is in. To its end: SQLite answers first and commits the change then, so whoever stops at the
+/// answer does not hear that it failed.
+fn use_wal(conn: &Connection) -> rusqlite::Result<String> {
+    let mut statement = conn.prepare("PRAGMA journal_mode = WAL")?;
     let mut rows = statement.query([])?;
-    let mode = rows.next()?.map_or_else(|| Ok(String::new()), |row| row.get(0))?;
-    while rows.next()?.is_some() {}
+    let mut mode = String::new();
+    while let Some(row) = rows.next()? {
+        mode = row.get(0)?;
+    }
     Ok(mode)
 }
 

@@ -1,7 +1,6 @@
 //! Whether a database holds what its log has answered, and nothing by half.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -59,8 +58,7 @@ pub(super) async fn check(options: &Options, told: &Told, at: usize) -> Result<(
     ensure!(next.as_ref().is_ok_and(|next| next[0].seq == head + 1), "it does not go on after {head}: {next:?}");
     log.close().await.map_err(|error| format!("it does not close: {error}"))?;
     drop(log);
-    store::verify(&options.path, &mut |_| ControlFlow::Continue(()))
-        .map_err(|error| format!("it does not verify: {error}"))?;
+    store::verify(&options.path).map_err(|error| format!("it does not verify: {error}"))?;
     Ok(())
 }
 
@@ -248,10 +246,8 @@ fn check_settlements(found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<
 fn check_batches(found: &Found, told: &Told, pruned: &Pruned<'_>) -> Result<(), Broken> {
     for batch in &told.batches {
         let all = batch.iter().map(|index| &told.settlements[*index]);
-        let visible = all.filter(|one| {
-            let effects = !one.events.is_empty() || !one.state.writes.is_empty();
-            effects && !pruned.effects(one)
-        });
+        let causes = |one: &Settlement| !one.events.is_empty() || !one.state.writes.is_empty();
+        let visible = all.filter(|one| !pruned.effects(one) && causes(one));
         let there: BTreeSet<bool> = visible.filter_map(|settlement| found.effects(settlement)).collect();
         let first = &told.settlements[batch[0]].delivery;
         ensure!(

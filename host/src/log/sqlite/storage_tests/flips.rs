@@ -8,13 +8,14 @@ use std::sync::Arc;
 use tidegate_vfs::{Dice, Disk, Image, Platter};
 
 use super::super::tests::ManualClock;
+use super::rig::Rig;
 use super::story::{CONSUMERS, story_without_retention};
 use super::{number, seed};
 use crate::log::EventLog as _;
-use crate::log::conformance::consumer;
+use crate::log::conformance::{consumer, done, event};
 use crate::log::sqlite::{Options, SqliteLog};
-use crate::model::Event;
 use crate::model::query::{DeadLetterQuery, LIMIT_MAX, OutcomeQuery};
+use crate::model::{Event, Payload};
 use crate::store::{self, Reader};
 
 /// What a host would hand out of a database.
@@ -123,4 +124,34 @@ fn no_changed_bit_is_handed_out() {
     }
     println!("{flips} bits changed, from seed {}: {counts:#?}", seed());
     assert!(missed.is_empty(), "changed outcomes are handed out: {missed:?}");
+}
+
+/// Each column of an outcome, and the names in it.
+#[tokio::test]
+async fn a_changed_outcome_is_found() {
+    let changes = [
+        "UPDATE raw_outcomes SET fuel = fuel + 1",
+        "UPDATE raw_outcomes SET call = call + 1",
+        "UPDATE raw_outcomes SET reason = 'other'",
+        "UPDATE raw_outcomes SET output = CAST('no' AS BLOB)",
+        "UPDATE raw_outcomes SET published = published + 1",
+        "UPDATE raw_outcomes SET sum = sum + 1",
+        "UPDATE names SET text = 'mall' WHERE text = 'mail'",
+    ];
+    for change in changes {
+        let rig = Rig::forgetful();
+        let (log, _feed) = rig.open().unwrap();
+        log.append(vec![event("1", "a.one"), event("there", "b.one")]).await.unwrap();
+        let mut settlement = done(1, "mail");
+        // One of them is there already, so the outcome is corrected.
+        settlement.events = vec![event("there", "b.one"), event("new", "b.one")];
+        settlement.record.output = Some(Payload { content_type: "text/plain".into(), data: "ok".into() });
+        log.settle(vec![settlement]).await.unwrap();
+        log.close().await.unwrap();
+        drop(log);
+        assert!(store::verify(&rig.path()).is_ok());
+        assert_eq!(rusqlite::Connection::open(rig.path()).unwrap().execute(change, []).unwrap(), 1);
+        let found = store::verify(&rig.path());
+        assert!(matches!(found, Err(store::OpenError::OutcomeChanged { seq: 1 })), "{change}: {found:?}");
+    }
 }

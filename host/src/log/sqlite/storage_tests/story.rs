@@ -285,8 +285,7 @@ impl Teller {
         let mut events = Vec::new();
         for _ in 0..=self.dice.roll(3) {
             self.count += 1;
-            let event_type = *self.dice.choose(&["a.one", "a.two", "other"]);
-            let mut new = event(&format!("e{}", self.count), event_type);
+            let mut new = event(&format!("e{}", self.count), self.dice.choose::<&str>(&["a.one", "a.two", "other"]));
             let size = *self.dice.choose(&[0, 30, 300, 1_500, 9_000]);
             let data = (0..size).map(|_| u8::try_from(self.dice.roll(256)).unwrap()).collect::<Vec<u8>>();
             new.payload = Some(Payload { content_type: "application/octet-stream".into(), data: data.into() });
