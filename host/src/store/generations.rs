@@ -69,13 +69,15 @@ pub fn timeline(
     begins: Option<Seq>,
 ) -> Vec<(Seq, Vec<SubscriptionSpec>)> {
     let mut line: Vec<(Seq, Vec<SubscriptionSpec>)> = Vec::new();
+    let mut deployed = false;
     for (from, subscriptions) in generations {
         let held = subscriptions.get(consumer).cloned().unwrap_or_default();
         let from = match begins {
-            Some(begins) if line.is_empty() => begins,
+            Some(begins) if !deployed => begins,
             Some(begins) => begins.max(*from),
             None => *from,
         };
+        deployed |= subscriptions.contains_key(consumer);
         if line.last().is_some_and(|(last, _)| *last == from) {
             line.pop();
         }

@@ -202,7 +202,7 @@ impl Lane {
             }
             Left::Unsettled => {
                 let Ready { id, delivery, key, stored, single, .. } = ready;
-                self.window.delay(now.wall.plus(AGAIN_AFTER), id, Held { delivery, key, stored, single });
+                self.window.delay(now.monotonic + AGAIN_AFTER, id, Held { delivery, key, stored, single });
             }
         }
     }
@@ -258,7 +258,7 @@ impl Lane {
     pub fn next_wake(&mut self, now: Moment) -> Option<Duration> {
         let consumer = self.consumer.clone()?;
         let spec = &consumer.spec.delivery;
-        let due = self.has_fetch_room().then(|| self.window.next_due()).flatten().map(|due| due.since(now.wall));
+        let due = self.has_fetch_room().then(|| self.window.next_due(now)).flatten();
         let concurrency = usize::try_from(consumer.spec.limits.concurrency).unwrap_or(usize::MAX);
         let gate = if self.calls < concurrency { self.next_start(spec, now) } else { None };
         due.into_iter().chain(gate).min()

@@ -171,9 +171,8 @@ impl Lines {
         self.blocked = self.blocked.saturating_sub(queue.len());
         let bytes: usize = queue.values().map(|ready| ready.event.envelope.data_len()).sum();
         self.blocked_bytes = self.blocked_bytes.saturating_sub(bytes);
-        let (stored, new): (Vec<_>, Vec<_>) =
-            queue.into_values().partition(|ready| ready.stored && ready.id.round == 0);
-        line.parked |= !stored.is_empty();
+        let (parked, new): (Vec<_>, Vec<_>) = queue.into_values().partition(|ready| ready.parked);
+        line.parked |= !parked.is_empty();
         line.parking.extend(new.iter().map(place));
         new
     }

@@ -224,6 +224,10 @@ impl Lane {
     /// Events as they were committed. Taken if the lane is up to date and has room; otherwise read later.
     pub fn offer(&mut self, events: &[Arc<Event>], now: Moment) {
         for event in events {
+            // Without its consumer, a delivery's keys are not known: what is read then is read again.
+            if self.consumer.is_none() {
+                return;
+            }
             if event.seq != self.read_at + 1 || self.reading.is_some() || !self.has_room(READY_MAX, READY_BYTES_MAX) {
                 return;
             }
@@ -239,7 +243,7 @@ impl Lane {
     /// A page of the log that was asked for, while `head` is the last event that commits told of. A page may run ahead
     /// of the commits, and what lies beyond them may belong to a generation that is not known yet: it is read again.
     pub fn page(&mut self, events: &[Arc<Event>], head: Seq, now: Moment) {
-        let Some(asked_at) = self.reading.take() else { return };
+        let Some(asked_at) = self.reading.take().filter(|_| self.consumer.is_some()) else { return };
         if events.first().is_none_or(|first| first.seq > asked_at) {
             // The log has nothing in between: a loss that was accepted, or what retention took.
             self.read_at = self.read_at.max(asked_at);
@@ -375,14 +379,17 @@ impl Lane {
 
     /// Waiting deliveries that were asked for; fewer than `limit` if there are no more.
     pub fn loaded(&mut self, page: Vec<Waiting>, limit: usize) {
-        let Self { window, in_hand, queues, alone, suspects, lines, .. } = self;
-        let known = |waiting: &Waiting| {
-            let id = &waiting.id;
-            in_hand.contains_key(id)
-                || queues.later().chain(alone.iter()).chain(suspects.iter()).any(|ready| ready.id == *id)
-                || waiting.key.as_ref().is_some_and(|key| lines.waits(key, id))
-        };
-        window.loaded(page, limit, known);
+        let page = page.into_iter().map(|waiting| (self.is_at_hand(&waiting), waiting)).collect();
+        self.window.loaded(page, limit);
+    }
+
+    /// Whether it is past waiting for its due time.
+    fn is_at_hand(&self, waiting: &Waiting) -> bool {
+        let Waiting { id, key, .. } = waiting;
+        let mut ready = self.queues.later().chain(&self.alone).chain(&self.suspects);
+        self.in_hand.contains_key(id)
+            || ready.any(|ready| ready.id == *id)
+            || key.as_ref().is_some_and(|key| self.lines.waits(key, id))
     }
 
     pub fn load_failed(&mut self) {
@@ -391,6 +398,10 @@ impl Lane {
 
     /// A delivery that the store has as waiting for its due time.
     pub fn wait(&mut self, waiting: Waiting) {
+        // A page may have run ahead of the commit that tells of it.
+        if self.is_at_hand(&waiting) {
+            return;
+        }
         let key = waiting.key.map(Into::into);
         self.window.wait(waiting.id, Held { delivery: waiting.delivery, key, stored: true, single: false });
     }
@@ -427,6 +438,9 @@ impl Lane {
 
     /// Lines whose parked deliveries are to be read, and how many of them.
     pub fn wants_blocked(&mut self) -> Vec<(String, usize)> {
+        if self.consumer.is_none() {
+            return Vec::new();
+        }
         let Self { loads, lines, .. } = self;
         loads.drain(..).map(|key| (key.to_string(), PAGE_BLOCKED + lines.turns(&key))).collect()
     }
@@ -434,14 +448,14 @@ impl Lane {
     /// Parked deliveries of a line with their events, `limit` of them if there may be more; none if they could not be read.
     pub fn unparked(&mut self, key: &str, page: Option<Vec<(Waiting, Arc<Event>)>>, limit: usize, now: Moment) {
         let key: Arc<str> = key.into();
-        match page {
+        match page.filter(|_| self.consumer.is_some()) {
             None => self.lines.load_failed(&key),
             Some(page) => {
                 let more = page.len() >= limit;
                 let known = |id: &DeliveryId| self.in_hand.contains_key(id) || self.window.is_delayed(id);
                 let page = page.into_iter().filter(|(waiting, _)| !known(&waiting.id)).map(|(waiting, event)| {
                     let ready = Ready::new(waiting.id, waiting.delivery, event);
-                    self.known_as(Ready { stored: true, key: Some(key.clone()), ..ready })
+                    self.known_as(Ready { stored: true, parked: true, key: Some(key.clone()), ..ready })
                 });
                 let page = page.collect();
                 self.lines.loaded(&key, page, more);
@@ -467,7 +481,7 @@ impl Lane {
     pub fn fall_due(&mut self, now: Moment) -> Vec<DeliveryId> {
         let mut due = Vec::new();
         while self.consumer.is_some() && self.has_fetch_room() {
-            let Some(id) = self.window.fall_due(now.wall) else { break };
+            let Some(id) = self.window.fall_due(now) else { break };
             due.push(id);
         }
         due
@@ -477,7 +491,9 @@ impl Lane {
     pub fn fetched(&mut self, id: &DeliveryId, event: Option<Arc<Event>>, now: Moment) {
         let Some(held) = self.window.fetched(id) else { return };
         // The log could not be read: it is due again in a moment.
-        let Some(event) = event else { return self.window.delay(now.wall.plus(AGAIN_AFTER), id.clone(), held) };
+        let Some(event) = event.filter(|_| self.consumer.is_some()) else {
+            return self.window.delay(now.monotonic + AGAIN_AFTER, id.clone(), held);
+        };
         let Held { delivery, key, stored, single } = held;
         let ready = Ready { stored, key, single, ..Ready::new(id.clone(), delivery, event) };
         let ready = self.known_as(ready);

@@ -14,6 +14,8 @@ pub struct Ready {
     pub event: Arc<Event>,
     /// It has a row in the log.
     pub stored: bool,
+    /// That row waits for the key, so that the delivery is read back with others of its line.
+    pub parked: bool,
     /// By which it waits for others of its consumer.
     pub key: Option<Arc<str>>,
     /// Its idempotency key.
@@ -28,7 +30,18 @@ pub struct Ready {
 
 impl Ready {
     pub fn new(id: DeliveryId, delivery: Delivery, event: Arc<Event>) -> Self {
-        Self { id, delivery, event, stored: false, key: None, mark: None, instead: None, conflicts: 0, single: false }
+        Self {
+            id,
+            delivery,
+            event,
+            stored: false,
+            parked: false,
+            key: None,
+            mark: None,
+            instead: None,
+            conflicts: 0,
+            single: false,
+        }
     }
 
     /// Whether it failed before and is charged for it.

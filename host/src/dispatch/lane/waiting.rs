@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::log::Waiting;
-use crate::model::{Delivery, DeliveryId, State, Timestamp};
+use crate::model::{Delivery, DeliveryId, Moment, State, Timestamp};
 use crate::planted::{self, Bug};
 
 /// Waiting deliveries held in memory, the soonest.
@@ -44,7 +45,8 @@ pub(super) struct Window {
     /// As the store has them, soonest first.
     waiting: BTreeMap<WaitKey, Held>,
     /// Those that the store does not have, or not with this due time: what is tried again after a failure to read or settle.
-    delayed: BTreeMap<WaitKey, Held>,
+    /// Never by the wall clock: setting it back must not make a moment long.
+    delayed: BTreeMap<(Duration, DeliveryId), Held>,
     stored: Stored,
     loading: bool,
     /// Began to wait while a page of waiting deliveries was on its way, which may not have seen them.
@@ -75,12 +77,13 @@ impl Window {
         Some(key.clone())
     }
 
-    /// Waiting deliveries that were asked for; fewer than `limit` if there are no more. Those that are `known` are elsewhere.
-    pub(super) fn loaded(&mut self, page: Vec<Waiting>, limit: usize, known: impl Fn(&Waiting) -> bool) {
+    /// Waiting deliveries that were asked for; fewer than `limit` if there are no more. With each, whether it is
+    /// past waiting already.
+    pub(super) fn loaded(&mut self, page: Vec<(bool, Waiting)>, limit: usize) {
         self.loading = false;
-        let last = page.last().and_then(|w| Some((due(w.delivery)?, w.id.clone())));
+        let last = page.last().and_then(|(_, w)| Some((due(w.delivery)?, w.id.clone())));
         self.stored = if page.len() < limit { Stored::Nothing } else { Stored::After(last) };
-        for waiting in page.into_iter().filter(|waiting| !known(waiting)) {
+        for (_, waiting) in page.into_iter().filter(|(at_hand, _)| !at_hand) {
             let key = waiting.key.map(Into::into);
             let mut delivery = waiting.delivery;
             if planted::is(Bug::RetriesResetOnRestart) {
@@ -122,24 +125,31 @@ impl Window {
     }
 
     /// Waits until then in memory only.
-    pub(super) fn delay(&mut self, until: Timestamp, id: DeliveryId, held: Held) {
+    pub(super) fn delay(&mut self, until: Duration, id: DeliveryId, held: Held) {
         self.delayed.insert((until, id), held);
     }
 
-    /// When the next one is due.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let soonest = [&self.waiting, &self.delayed].into_iter().filter_map(|held| Some(held.first_key_value()?.0.0));
-        soonest.min()
+    /// How long until the next one is due.
+    pub(super) fn next_due(&self, now: Moment) -> Option<Duration> {
+        let waiting = self.waiting.first_key_value().map(|((due_at, _), _)| due_at.since(now.wall));
+        let delayed = self.delayed.first_key_value().map(|((until, _), _)| until.saturating_sub(now.monotonic));
+        waiting.into_iter().chain(delayed).min()
     }
 
     /// The next one that is due by `now`; its event is being fetched from here on.
-    pub(super) fn fall_due(&mut self, now: Timestamp) -> Option<DeliveryId> {
-        if self.next_due().is_none_or(|due_at| due_at > now) {
-            return None;
-        }
-        let delayed = self.delayed.first_key_value().is_some_and(|((due_at, _), _)| *due_at <= now);
-        let held = if delayed { &mut self.delayed } else { &mut self.waiting };
-        let ((_, id), held) = held.pop_first()?;
+    pub(super) fn fall_due(&mut self, now: Moment) -> Option<DeliveryId> {
+        let delayed = self.delayed.first_entry().filter(|first| first.key().0 <= now.monotonic);
+        let (id, held) = match delayed {
+            Some(first) => {
+                let ((_, id), held) = first.remove_entry();
+                (id, held)
+            }
+            None => {
+                let first = self.waiting.first_entry().filter(|first| first.key().0 <= now.wall)?;
+                let ((_, id), held) = first.remove_entry();
+                (id, held)
+            }
+        };
         self.fetching.insert(id.clone(), held);
         Some(id)
     }
@@ -164,7 +174,8 @@ impl Window {
         matches!(self.stored, Stored::Nothing)
             && self.late.is_empty()
             && !self.fetching.keys().any(within)
-            && !self.waiting.keys().chain(self.delayed.keys()).any(|(_, id)| within(id))
+            && !self.waiting.keys().any(|(_, id)| within(id))
+            && !self.delayed.keys().any(|(_, id)| within(id))
     }
 }
 

@@ -86,16 +86,17 @@ impl Model {
     }
 
     fn parked(&mut self, waiting: &[Waiting]) -> Checked {
-        for Waiting { id, blocked, .. } in waiting {
+        for Waiting { id, blocked, delivery, .. } in waiting {
             let Some(known) = self.deliveries.get_mut(id) else {
                 return Err(Violation(format!("I4: {id} is parked, and nobody subscribed to it")));
             };
             if known.end.is_none() {
                 known.stored = true;
-                if *blocked {
+                known.due = match delivery.state {
+                    State::Pending { due_at } if !blocked => due_at,
                     // No due time counts any more.
-                    known.due = Timestamp::MIN;
-                }
+                    _ => Timestamp::MIN,
+                };
                 self.open.entry(id.consumer.clone()).or_default().remove(&id.seq);
             }
         }
@@ -248,6 +249,7 @@ impl Model {
     /// Outcomes without a call have their reasons.
     fn uncalled(&self, id: &DeliveryId, record: &AttemptRecord, spec: &DeliverySpec) -> Checked {
         let event = self.event(id.seq);
+        let early = self.marked_since.get(&id.consumer).is_some_and(|(_, since)| id.seq < *since);
         match record.outcome {
             Outcome::Expired => {
                 let from = event.envelope.not_before.unwrap_or(event.accepted_at);
@@ -261,7 +263,10 @@ impl Model {
             Outcome::Duplicate => {
                 let mark = self.mark(id.seq).filter(|_| spec.idempotency.is_some()).unwrap_or_default();
                 let by = self.marks.get(&(id.consumer.clone(), mark.to_owned()));
-                hold!(by.is_some_and(|(by, _)| by != id), "{id} is called a duplicate, and nobody has settled {mark}");
+                hold!(
+                    early || by.is_some_and(|(by, _)| by != id),
+                    "{id} is called a duplicate, and nobody has settled {mark}"
+                );
             }
             _ => {}
         }
