@@ -1,6 +1,6 @@
 # A table of short commands. `make demo` and `make test` do all their own set-up, given Rust and a C compiler.
 
-.PHONY: help demo test guests fmt
+.PHONY: help demo test planted soak guests fmt
 
 help:            ## say what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/: *[^#]*##/\t/'
@@ -16,6 +16,14 @@ test: guests     ## format, lints, every test
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --locked --no-fail-fast
 	cargo test --manifest-path examples/Cargo.toml --locked --target-dir target/examples
+
+planted:         ## the table of planted bugs and which suite finds each
+	cargo test --locked -p tidegate --lib planted -- --nocapture --test-threads 1
+
+soak:            ## the proofs for hours: a million schedules, 20,000 crash images, 2,000 kills
+	TIDEGATE_SCHEDULES=1000000 cargo test --locked -p tidegate --lib simulation::tests::schedules -- --nocapture
+	TIDEGATE_IMAGES=20000 TIDEGATE_FLIPS=4000 cargo test --locked -p tidegate --lib storage_tests -- --nocapture
+	TIDEGATE_KILLS=2000 cargo test --locked --workspace -- crash:: --nocapture
 
 guests:          ## compile the consumers of the examples and of the tests to WebAssembly
 	examples/build

@@ -9,7 +9,6 @@
 //! The switch belongs to the thread. A thread that production code starts takes it over: [`switches`] before, [`Switches::take`] in it.
 
 /// What is wrong.
-#[cfg_attr(not(test), expect(dead_code, reason = "tables of them, and some of their places, are in tests only"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Bug {
     /// `append` answers before its transaction is committed.

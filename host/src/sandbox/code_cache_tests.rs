@@ -86,7 +86,7 @@ fn any_changed_byte_is_noticed() {
 /// The check is what does it.
 #[test]
 fn a_planted_bug_is_found() {
-    let _planted = crate::planted::plant(Bug::CacheWithoutMac);
+    let _planted = planted::plant(Bug::CacheWithoutMac);
     let fixture = fixture();
     let mut bytes = std::fs::read(&fixture.path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;

@@ -3,7 +3,6 @@
 //! those of `log/sqlite/writer.rs`.
 
 use std::collections::VecDeque;
-use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::{fmt, mem};
 

@@ -149,9 +149,9 @@ async fn a_changed_outcome_is_found() {
         log.settle(vec![settlement]).await.unwrap();
         log.close().await.unwrap();
         drop(log);
-        assert!(store::verify(&rig.path()).is_ok());
+        assert!(store::verify(&rig.path(), &mut |_| ControlFlow::Continue(())).is_ok());
         assert_eq!(rusqlite::Connection::open(rig.path()).unwrap().execute(change, []).unwrap(), 1);
-        let found = store::verify(&rig.path());
+        let found = store::verify(&rig.path(), &mut |_| ControlFlow::Continue(()));
         assert!(matches!(found, Err(store::OpenError::OutcomeChanged { seq: 1 })), "{change}: {found:?}");
     }
 }
