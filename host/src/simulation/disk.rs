@@ -211,10 +211,10 @@ impl Disk {
         let mut state = self.state();
         state.failed = true;
         if survives {
-            // What is told then goes nowhere.
             state.sync();
-            state.untold.clear();
         }
+        // The host stops: nobody is told anything any more.
+        state.untold.clear();
         let lost = mem::take(&mut state.flight).into_iter().chain(mem::take(&mut state.queue));
         lost.for_each(|write| write.refuse(|| Error::Failed("the disk did not keep what it was given".into())));
     }

@@ -29,7 +29,7 @@ use self::world::World;
 
 /// Steps of a schedule before peace: short ones are many, long ones go deep.
 fn steps(seed: u64) -> u32 {
-    40 + u32::try_from(seed % 161).unwrap()
+    40 + u32::try_from(seed % 121).unwrap()
 }
 
 /// A schedule that broke a promise.

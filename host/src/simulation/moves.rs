@@ -186,7 +186,8 @@ impl World {
         let token = *self.dice.one(&host.guests.running());
         let Some(begun) = host.guests.begun(token) else { return Ok(()) };
         let reports = self.reports(&begun);
-        self.end_guest(&begun, reports)
+        self.end_guest(&begun, reports)?;
+        self.go_on()
     }
 
     fn end_guest(&mut self, begun: &Begun, reports: Result<Vec<Report>, Report>) -> Checked {
@@ -201,7 +202,7 @@ impl World {
         let Some(host) = &self.host else { return Ok(()) };
         self.model.ended(begun, &reports);
         host.guests.end(begun.token, reports);
-        self.go_on()
+        Ok(())
     }
 
     fn guest_spins(&mut self) -> Checked {
@@ -310,7 +311,7 @@ impl World {
             report.usage.duration = begun.spec.limits.timeout;
             self.end_guest(&begun, if begun.batch { Err(report) } else { Ok(vec![report]) })?;
         }
-        Ok(())
+        self.go_on()
     }
 
     fn wait_due(&mut self) -> Checked {
@@ -409,6 +410,7 @@ impl World {
                 let reports = self.reports(&begun);
                 self.end_guest(&begun, reports)?;
             }
+            self.go_on()?;
             let Some(host) = &self.host else { return Ok(()) };
             let busy =
                 !running.is_empty() || host.disk.has_writes() || host.disk.has_untold() || host.activating.is_some();

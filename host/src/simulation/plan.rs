@@ -42,12 +42,15 @@ pub(super) struct Plan {
     /// How many came before it; what its digest is made of.
     number: u64,
     pub(super) slots: u32,
+    /// How each consumer finds its keys: what the log has parked keeps those that it was parked with, so a schedule does not change
+    /// them.
+    keys: BTreeMap<ConsumerName, DeliverySpec>,
     pub(super) consumers: BTreeMap<ConsumerName, Deployed>,
 }
 
 impl Plan {
     pub(super) fn first(dice: &Dice) -> Self {
-        let mut plan = Self { number: 1, slots: dice.within(1..=8), consumers: BTreeMap::new() };
+        let mut plan = Self { number: 1, slots: dice.within(1..=8), keys: BTreeMap::new(), consumers: BTreeMap::new() };
         for name in NAMES.iter().take(dice.within(1..=4) as usize) {
             plan.add(name, dice);
         }
@@ -96,6 +99,10 @@ impl Plan {
         spec.limits.chain_depth = CHAIN_DEPTH;
         spec.grants.state = Some(64);
         spec.delivery = delivery(dice);
+        let keys = self.keys.entry(spec.name.clone()).or_insert_with(|| spec.delivery.clone());
+        spec.delivery.order.clone_from(&keys.order);
+        spec.delivery.share.clone_from(&keys.share);
+        spec.delivery.idempotency.clone_from(&keys.idempotency);
         if name == EPHEMERAL {
             spec.delivery = DeliverySpec { mode: Mode::Ephemeral, ..DeliverySpec::default() };
         }

@@ -195,7 +195,7 @@ impl World {
 
     /// Everything runs until it waits for the world again.
     pub(super) fn go_on(&mut self) -> Checked {
-        const QUIET: u32 = 2;
+        const QUIET: u32 = 1;
         let Some(host) = &mut self.host else { return Ok(()) };
         let mut quiet = 0;
         let mut seen = (0, 0);

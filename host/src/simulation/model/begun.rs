@@ -28,7 +28,9 @@ impl Model {
             hold!(held.is_some_and(|held| held.digest == *digest), "I13: {name} runs on what is not live");
             hold!(!self.draining, "I24: {name} begins while the host stops");
             let ephemeral = spec.delivery.mode == Mode::Ephemeral;
-            hold!(ephemeral || !self.told_paused.contains(name), "{name} is paused, and begins");
+            // A recovery may know of a resume before the dispatcher is told.
+            let paused = self.told_paused.contains(name) && self.paused.contains(name);
+            hold!(ephemeral || !paused, "{name} is paused, and begins");
         }
         if spec.delivery.mode == Mode::Ephemeral {
             let new = begun.ids().all(|id| self.streamed.insert(id));
