@@ -9,7 +9,7 @@ use super::lane::{Lane, Left, Ready, Standing, WaitKey};
 use super::pace::{Pace, slots_for_slow};
 use super::settle::Claim;
 use super::stream::Streams;
-use crate::log::{Activated, Commit, Recovery, Waiting};
+use crate::log::{Activated, Commit, Recovery, Settled, Waiting};
 use crate::model::breaker::Change;
 use crate::model::delivery::Input;
 use crate::model::spec::Mode;
@@ -212,7 +212,8 @@ impl Core {
                 self.tell(&name, commit, now);
             }
             Commit::Activated(activated) => self.activated(activated, now, actions),
-            // The attempt that is settled reports by itself.
+            // The attempt that is settled reports by itself; but what follows in the log may concern what it did.
+            Commit::Settled(id, Settled::Committed) => self.with(&id.consumer.clone(), |lane| lane.committed(id)),
             Commit::Settled(..) => {}
         }
     }

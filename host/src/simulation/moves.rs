@@ -15,6 +15,7 @@ use crate::log::{DeadDecision, DeadSelection, EventLog as _};
 use crate::model::outcome::StateWrite;
 use crate::model::{Envelope, Outcome, Payload, Report, StateChanges, Timestamp, Usage};
 
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -400,6 +401,7 @@ impl World {
     /// Until nothing that can be done is left to do.
     fn settle_down(&mut self) -> Checked {
         let enough = 100 + 40 * self.model.unfinished().count();
+        let mut idle = Duration::from_secs(1);
         for _ in 0..enough {
             self.commit()?;
             self.tell(usize::MAX)?;
@@ -420,6 +422,11 @@ impl World {
                 }
                 self.let_go();
                 self.wait_due()?;
+                // A breaker is patient.
+                self.pass(idle)?;
+                idle = (idle * 2).min(MINUTE);
+            } else {
+                idle = Duration::from_secs(1);
             }
         }
         let left: Vec<String> = self.model.unfinished().map(|(id, known)| format!("{id} {known:?}")).take(5).collect();

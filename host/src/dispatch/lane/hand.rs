@@ -153,6 +153,13 @@ impl Lane {
         self.crashes.get(id).is_some_and(|crashes| *crashes >= super::CRASHES_ALONE)
     }
 
+    /// The log has the settlement of a delivery that may still be in hand.
+    pub fn committed(&mut self, id: DeliveryId) {
+        if self.in_hand.contains_key(&id) {
+            self.committed.insert(id);
+        }
+    }
+
     /// A call is over, and this is how it left its deliveries.
     pub fn ended(&mut self, left: Vec<(DeliveryId, Left)>, now: Moment) -> Vec<Change> {
         self.calls = self.calls.saturating_sub(1);
@@ -161,6 +168,15 @@ impl Lane {
         let mut judged = false;
         for (id, left) in left {
             let Some(ready) = self.in_hand.remove(&id) else { continue };
+            self.committed.remove(&id);
+            let freed = self.freed.remove(&id);
+            let left = match left {
+                // A dead letter whose key was released before its attempt could say that it holds it.
+                Left::Settled { next, outcome, hold: Some(true) } if freed => {
+                    Left::Settled { next, outcome, hold: Some(false) }
+                }
+                left => left,
+            };
             // A call that failed as a whole is one failure.
             let outcome = match left {
                 Left::Settled { outcome, .. } => Some(outcome),

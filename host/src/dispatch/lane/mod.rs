@@ -124,6 +124,10 @@ pub struct Lane {
     gate: Gate,
     /// Running attempts, their settlement included.
     in_hand: BTreeMap<DeliveryId, Ready>,
+    /// Those of them that the log says are settled, whose attempt has not said so yet.
+    committed: BTreeSet<DeliveryId>,
+    /// Those whose key was released since.
+    freed: BTreeSet<DeliveryId>,
     /// Calls that they are in: a batch is one.
     calls: usize,
     /// Events whose first delivery is neither settled nor stored: they hold the cursor back.
@@ -163,6 +167,8 @@ impl Lane {
             marks: BTreeMap::new(),
             gate: Gate::new(recovery.paused && !planted::is(Bug::PauseForgottenOnRestart)),
             in_hand: BTreeMap::new(),
+            committed: BTreeSet::new(),
+            freed: BTreeSet::new(),
             calls: 0,
             open: BTreeSet::new(),
             told: recovery.position,
@@ -499,6 +505,8 @@ impl Lane {
     /// Keys that no dead letter holds any more.
     pub fn released(&mut self, keys: &[String], now: Moment) {
         for key in keys {
+            let holds = |id: &&DeliveryId| self.in_hand.get(*id).is_some_and(|ready| ready.key.as_deref() == Some(key));
+            self.freed.extend(self.committed.iter().filter(holds).cloned());
             let key: Arc<str> = key.as_str().into();
             self.lines.hold(&key, false);
             self.go_on(&key, now);
