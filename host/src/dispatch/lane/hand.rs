@@ -184,6 +184,9 @@ impl Lane {
                 Left::Conflict(_) | Left::Unsettled => Some(Outcome::Interrupted),
             };
             judged = true;
+            if self.pages > 0 {
+                self.outdated.insert(id.clone());
+            }
             if let Some((outcome, consumer)) = outcome.zip(self.consumer.as_ref()) {
                 let retry = ready.delivery.attempts > 0;
                 changes.extend(self.gate.end(&consumer.spec.delivery, outcome, retry, now.monotonic));

@@ -115,6 +115,10 @@ pub struct Lane {
     to_park: Vec<(Ready, bool)>,
     parking: BTreeMap<DeliveryId, (Held, bool)>,
     window: Window,
+    /// Pages of rows that are on their way, and what has left the hand since the first of them was asked for: of those, a page
+    /// may tell an old story.
+    pages: usize,
+    outdated: BTreeSet<DeliveryId>,
     /// Idempotency keys in hand, and who waits for them to be settled.
     marks: BTreeMap<Arc<str>, MarkLine>,
     gate: Gate,
@@ -158,6 +162,8 @@ impl Lane {
             to_park: Vec::new(),
             parking: BTreeMap::new(),
             window: Window::new(),
+            pages: 0,
+            outdated: BTreeSet::new(),
             marks: BTreeMap::new(),
             gate: Gate::new(recovery.paused && !planted::is(Bug::PauseForgottenOnRestart)),
             in_hand: BTreeMap::new(),
@@ -384,13 +390,24 @@ impl Lane {
 
     /// After which waiting delivery to load more of them, if there are more and there is room.
     pub fn wants_waiting(&mut self) -> Option<Option<WaitKey>> {
-        self.window.wants()
+        let after = self.window.wants()?;
+        self.pages += 1;
+        Some(after)
     }
 
     /// Waiting deliveries that were asked for; fewer than `limit` if there are no more.
     pub fn loaded(&mut self, page: Vec<Waiting>, limit: usize) {
-        let page = page.into_iter().map(|waiting| (self.is_at_hand(&waiting), waiting)).collect();
+        let known = |waiting: &Waiting| self.is_at_hand(waiting) || self.outdated.contains(&waiting.id);
+        let page = page.into_iter().map(|waiting| (known(&waiting), waiting)).collect();
         self.window.loaded(page, limit);
+        self.page_is_here();
+    }
+
+    fn page_is_here(&mut self) {
+        self.pages = self.pages.saturating_sub(1);
+        if self.pages == 0 {
+            self.outdated.clear();
+        }
     }
 
     /// Whether it is past waiting for its due time.
@@ -404,6 +421,7 @@ impl Lane {
 
     pub fn load_failed(&mut self) {
         self.window.load_failed();
+        self.page_is_here();
     }
 
     /// A delivery that the store has as waiting for its due time.
@@ -451,7 +469,8 @@ impl Lane {
         if self.consumer.is_none() {
             return Vec::new();
         }
-        let Self { loads, lines, .. } = self;
+        let Self { loads, lines, pages, .. } = self;
+        *pages += loads.len();
         loads.drain(..).map(|key| (key.to_string(), PAGE_BLOCKED + lines.turns(&key))).collect()
     }
 
@@ -462,7 +481,7 @@ impl Lane {
             None => self.lines.load_failed(&key),
             Some(page) => {
                 let more = page.len() >= limit;
-                let known = |id: &DeliveryId| self.in_hand.contains_key(id) || self.window.is_delayed(id);
+                let known = |id: &DeliveryId| self.is_known(id);
                 let page = page.into_iter().filter(|(waiting, _)| !known(&waiting.id)).map(|(waiting, event)| {
                     let ready = Ready::new(waiting.id, waiting.delivery, event);
                     self.known_as(Ready { stored: true, parked: true, key: Some(key.clone()), ..ready })
@@ -471,7 +490,20 @@ impl Lane {
                 self.lines.loaded(&key, page, more);
             }
         }
+        self.page_is_here();
         self.go_on(&key, now);
+    }
+
+    /// Whether it is in memory, or was until a moment ago, so that a page about parked deliveries says nothing new.
+    fn is_known(&self, id: &DeliveryId) -> bool {
+        let aside = self.marks.values().flat_map(|line| &line.aside);
+        let mut ready = self.queues.iter().chain(&self.alone).chain(&self.suspects).chain(aside);
+        self.in_hand.contains_key(id)
+            || self.outdated.contains(id)
+            || self.parking.contains_key(id)
+            || self.window.is_delayed(id)
+            || ready.any(|ready| ready.id == *id)
+            || self.to_park.iter().any(|(ready, _)| ready.id == *id)
     }
 
     /// Keys that no dead letter holds any more.
