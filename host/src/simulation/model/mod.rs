@@ -194,6 +194,10 @@ impl Model {
         self.deliveries.iter().filter(|(_, known)| known.end.is_none())
     }
 
+    pub(super) fn settled_so_far(&self) -> usize {
+        self.records.len()
+    }
+
     /// Open dead letters.
     pub(super) fn dead(&self) -> Vec<DeliveryId> {
         let dead = self.deliveries.iter().filter(|(_, known)| known.dead && !known.decided);
