@@ -115,7 +115,8 @@ pub(super) async fn make_durable(tools: &Tools, mut claim: Claim, report: Report
 
 /// How a settlement that stands leaves its delivery.
 pub(super) fn left(settlement: &Settlement) -> Left {
-    let hold = settlement.hold.as_ref().map(|hold| matches!(hold, Hold::Begin(_)));
+    // Whether a key is free again is the log's to say: another dead letter may hold it as well.
+    let hold = matches!(settlement.hold, Some(Hold::Begin(_))).then_some(true);
     Left::Settled { next: settlement.next, outcome: settlement.record.outcome, hold }
 }
 

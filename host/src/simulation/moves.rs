@@ -423,8 +423,10 @@ impl World {
                 self.let_go();
                 self.wait_due()?;
                 // A breaker is patient.
-                self.pass(idle)?;
-                idle = (idle * 2).min(MINUTE);
+                if self.host.as_ref().is_some_and(|host| host.guests.running().is_empty()) {
+                    self.pass(idle)?;
+                    idle = (idle * 2).min(MINUTE);
+                }
             } else {
                 idle = Duration::from_secs(1);
             }

@@ -69,6 +69,11 @@ impl Gate {
         }
     }
 
+    /// What the breaker knows, it knows no more.
+    pub(super) fn forget(&mut self) {
+        self.breaker = Breaker::default();
+    }
+
     pub(super) fn breaker(&self) -> BreakerState {
         self.breaker.state()
     }

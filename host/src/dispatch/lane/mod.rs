@@ -191,6 +191,10 @@ impl Lane {
             spec.map(|spec| (spec.order.clone(), spec.share.clone(), spec.idempotency.clone()))
         };
         let (before, after) = (keys(&self.consumer), keys(&consumer));
+        if consumer.is_none() {
+            // Nobody judges the attempts that end without it, a probe least of all.
+            self.gate.forget();
+        }
         self.consumer = consumer;
         if !self.turns().1 {
             self.lines.share();
