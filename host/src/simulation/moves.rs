@@ -400,7 +400,7 @@ impl World {
 
     /// Until nothing that can be done is left to do.
     fn settle_down(&mut self) -> Checked {
-        let enough = 100 + 40 * self.model.unfinished().count();
+        let enough = 1_000 + 200 * self.model.unfinished().count();
         let mut idle = Duration::from_secs(1);
         for _ in 0..enough {
             self.commit()?;
