@@ -271,6 +271,9 @@ impl World {
         let claim = self.running.remove(0);
         let (id, left) = self.settle(&claim, outcome);
         let consumer = id.consumer.clone();
+        if let Some(key) = claim.key.clone().filter(|_| claim.frees && outcome == Outcome::Done) {
+            self.wake(Wake::Commit(Commit::Released(consumer.clone(), vec![key])));
+        }
         self.wake(Wake::Ended { consumer, left: vec![(id.clone(), left)], took: Duration::from_micros(1) });
         id
     }

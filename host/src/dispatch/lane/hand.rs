@@ -187,9 +187,11 @@ impl Lane {
             if self.pages > 0 {
                 self.outdated.insert(id.clone());
             }
-            if let Some((outcome, consumer)) = outcome.zip(self.consumer.as_ref()) {
+            if let Some(outcome) = outcome {
+                // Of a consumer that is gone nothing is known any more, nor that its breaker waits for a probe.
+                let spec = self.consumer.as_ref().map(|consumer| consumer.spec.delivery.clone()).unwrap_or_default();
                 let retry = ready.delivery.attempts > 0;
-                changes.extend(self.gate.end(&consumer.spec.delivery, outcome, retry, now.monotonic));
+                changes.extend(self.gate.end(&spec, outcome, retry, now.monotonic));
             }
             let mark = ready.mark.clone();
             self.left(ready, left, now);
@@ -231,8 +233,9 @@ impl Lane {
         let waits = matches!(next.state, State::Pending { .. });
         let keeps = self.turns().1 && !planted::is(Bug::OrderIgnoredInRetry);
         if let Some(key) = &ready.key {
-            if let Some(held) = hold {
-                self.lines.hold(key, held);
+            // That it is free again, the log says: another dead letter may hold it as well.
+            if hold == Some(true) {
+                self.lines.hold(key, true);
             }
             if waits && keeps || hold == Some(true) {
                 if !waits {

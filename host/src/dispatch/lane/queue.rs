@@ -86,9 +86,10 @@ impl Queues {
         self.of(kind).push_back(ready);
     }
 
-    /// Before all others of its kind.
+    /// Before all others of its kind, whose turn is next: what was taken and put back would otherwise lose its turn each time.
     pub(super) fn push_front(&mut self, ready: Ready) {
         let kind = if ready.is_retry() { Kind::Retry } else { Kind::Turn };
+        self.next = kind as usize;
         self.of(kind).push_front(ready);
     }
 
