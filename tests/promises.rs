@@ -231,17 +231,26 @@ fn a_delivery_that_is_in_hand_each_time_the_host_dies_is_given_up() {
 #[test]
 fn a_paused_consumer_stays_paused_through_a_restart() {
     let hand = Hand::new();
-    let project = project(&hand.consumer("worker", "order.created", ""));
+    let project =
+        project(&[hand.consumer("worker", "order.created", ""), hand.consumer("other", "order.created", "")].concat());
     let host = project.start();
     project.ok(&["consumers", "pause", "worker"]);
     emit(&host, "o-1", &json!({}));
+    hand.expect("other", "o-1", 1).done();
     drop(host.stop());
     let host = project.start();
-    let worker = &project.json(&["consumers", "--json"])[0];
-    assert_eq!((worker["paused"].as_bool(), worker["depth"].as_u64()), (Some(true), Some(1)), "{worker}");
+    emit(&host, "o-2", &json!({}));
+    // The other one has come as far as what was sent now; the paused one, had it forgotten, would have been called before.
+    hand.expect("other", "o-2", 1).done();
+    settle(&project);
+    let worker = project.json(&["consumers", "--json"]).into_iter().find(|one| one["name"] == "worker").unwrap();
+    assert_eq!((worker["paused"].as_bool(), worker["depth"].as_u64()), (Some(true), Some(2)), "{worker}");
     assert!(hand.asked_already().is_empty());
     project.ok(&["consumers", "resume", "worker"]);
-    hand.expect("worker", "o-1", 1).done();
+    let mut asked = [hand.asked(), hand.asked()];
+    asked.sort_by_key(|asked| asked.what["id"].to_string());
+    assert_eq!(asked.each_ref().map(|asked| asked.what["id"].clone()), ["o-1", "o-2"]);
+    asked.into_iter().for_each(tidegate_tests::hand::Asked::done);
     settle(&project);
     drop(host.stop());
 }

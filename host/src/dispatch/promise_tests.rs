@@ -413,32 +413,3 @@ fn an_order_that_a_reload_asks_for_holds_for_what_is_ready_already() {
     assert_eq!(world.finished(), [1, 3, 2, 4]);
     assert!(world.core.is_settled(4));
 }
-
-#[test]
-fn what_was_taken_out_of_a_batch_gets_its_turn_however_much_is_new() {
-    let mut consumer = with(|spec| spec.batch = Some(BatchSpec { size: 2, wait: Duration::ZERO }));
-    Arc::make_mut(&mut consumer.spec).limits.concurrency = 1;
-    let mut world = world(consumer);
-    world.emit_keyed(&["a", "b", "c", "d", "e", "f", "g", "h"]);
-    // The first one has run alone: it came first. The next two fail as a batch.
-    world.end(Outcome::Done);
-    let claims: Vec<_> = world.running.drain(..).collect();
-    let back = |claim: &Claim| claim.delivery.step(Input::GiveBack, &claim.consumer.spec.retry, world.now, 0).unwrap();
-    let left = claims.iter().map(|claim| (claim.id.clone(), Left::Apart(back(claim), Outcome::Trapped))).collect();
-    let apart: Vec<_> = claims.iter().map(|claim| claim.id.seq).collect();
-    let consumer = claims[0].id.consumer.clone();
-    world.wake(Wake::Ended { consumer, left, took: Duration::from_micros(1) });
-    let mut begun = vec![];
-    while !world.running.is_empty() {
-        begun.extend(world.running_seqs());
-        let outcomes = vec![Outcome::Done; world.running.len()];
-        world.batches.truncate(1);
-        world.end_batch(&outcomes);
-        world.emit_keyed(&["more", "more"]);
-        if begun.len() > 40 {
-            break;
-        }
-    }
-    let last = apart.iter().map(|seq| begun.iter().position(|one| one == seq)).max().flatten();
-    assert!(last.is_some_and(|last| last < 8), "{apart:?} in {begun:?}");
-}

@@ -147,3 +147,28 @@ impl Queues {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::scripted;
+    use crate::model::{ConsumerName, Timestamp};
+
+    fn ready(seq: u64) -> Ready {
+        let id = DeliveryId { seq, consumer: ConsumerName::new("greet").unwrap(), round: 0 };
+        Ready::new(id, Delivery::new(Timestamp(0)), Arc::new(scripted::event(seq, "order.created")))
+    }
+
+    /// As a batch does with one that must run by itself: it takes it, finds that it has others already, and puts it back.
+    #[test]
+    fn what_is_put_back_comes_before_what_is_new() {
+        let mut queues = Queues::default();
+        (1..=9).for_each(|seq| queues.push_first(ready(seq)));
+        queues.push(ready(100));
+        assert_eq!(queues.pop(true).map(|one| one.id.seq), Some(1));
+        let single = queues.pop(true).unwrap();
+        assert_eq!(single.id.seq, 100);
+        queues.push_front(single);
+        assert_eq!(queues.pop(true).map(|one| one.id.seq), Some(100));
+    }
+}
