@@ -5,9 +5,10 @@
 help:            ## say what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/: *[^#]*##/\t/'
 
-demo: guests     ## build everything, run the shop example, show what came of it
+demo: guests     ## build everything, run the shop and the fulfilment saga, show what came of them
 	cargo build --release -p tidegate
 	examples/shop/demo target/release/tidegate
+	examples/fulfilment/demo target/release/tidegate
 
 test: guests     ## format, lints, every test
 	cargo fmt --all --check

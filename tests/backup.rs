@@ -81,14 +81,14 @@ fn copies_made_under_load_can_be_gone_on_from() {
         }
         let copied = restored.start();
         copied.emit(&format!("after-{round}"), "order.created");
-        restored.ok(&["wait", "--all", "--timeout", "60s"]);
+        restored.ok(&["wait", "--all", "--timeout", "5m"]);
         let (code, said) = copied.stop();
         assert_eq!(code, 0, "{said}");
         check(&restored, &acknowledged);
         acknowledged.extend(fed);
     }
     assert!(acknowledged.len() > 100, "the load was too small to prove anything: {}", acknowledged.len());
-    original.ok(&["wait", "--all", "--timeout", "60s"]);
+    original.ok(&["wait", "--all", "--timeout", "5m"]);
     assert_eq!(host.stop().0, 0);
     check(&original, &acknowledged);
 }
@@ -112,7 +112,7 @@ fn a_backup_is_refused_where_it_could_do_harm() {
     let project = project();
     let host = project.start();
     host.emit("o-1", "order.created");
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     let refused = |file: &str, arguments: &[&str]| {
         let output = project.run(&[&["backup", file], arguments].concat());
         assert_eq!(output.status.code(), Some(4), "{output:?}");
@@ -137,7 +137,7 @@ fn a_backup_is_refused_where_it_could_do_harm() {
     // The copy of an older day in place of the log is noticed.
     let host = project.start();
     host.emit("o-2", "order.created");
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     assert_eq!(host.stop().0, 0);
     for suffix in ["", "-wal", "-shm"] {
         let _absent = fs::remove_file(project.path(&format!("data/tidegate.db{suffix}"))).is_err();

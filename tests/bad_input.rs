@@ -75,7 +75,7 @@ fn an_id_comes_twice() {
     assert_eq!(client.post("/events", event).unwrap().json()["events"][0]["duplicate"], true);
     let other = br#"{"id":"a","type":"order.created","source":"s","data":{"n":2}}"#;
     assert_eq!(client.post("/events", other).unwrap().status, 409);
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE consumer = 'ledger'"), 1);
 }
 
@@ -131,7 +131,7 @@ fn a_log_that_has_lost_events_is_not_served() {
         let event = format!(r#"{{"id":"{n}","type":"order.created","source":"s","data":{{}}}}"#);
         assert_eq!(client.post("/events", event.as_bytes()).unwrap().status, 202);
     }
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     assert_eq!(host.stop().0, 0);
     let path = project.path("data/tidegate.db");
     let copy = project.path("copy.db");
@@ -234,7 +234,7 @@ consumers:
     project.ok(&["emit", "attack.begun", r#"{"mode":"panic"}"#]);
     // Each link of the chain is accepted when the one before is settled.
     for _ in 0..6 {
-        project.ok(&["wait", "--timeout", "60s"]);
+        project.ok(&["wait", "--timeout", "5m"]);
     }
     // The event and three deaths that follow from one another; the last one's event is recorded and goes to nobody.
     let dead = project.count("SELECT count(*) FROM dead_letters");

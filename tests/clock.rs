@@ -82,7 +82,7 @@ fn a_clock_that_is_set_neither_loses_nor_repeats_anything() {
         asked(&hand, &expected).into_iter().for_each(Asked::done);
     }
     assert!(waiting.is_empty());
-    moved.project.ok(&["wait", "--all", "--timeout", "60s"]);
+    moved.project.ok(&["wait", "--all", "--timeout", "5m"]);
     assert!(hand.asked_already().is_empty(), "nothing runs twice");
     // What is settled and so old may be taken away meanwhile; what is there is there once.
     let finals = "SELECT count(*) - count(DISTINCT sequence) FROM outcomes WHERE state <> 'pending'";
@@ -94,7 +94,7 @@ fn a_clock_that_is_set_neither_loses_nor_repeats_anything() {
     assert_eq!(code, 0, "{said}");
     // At another time again: what is settled stays settled.
     let host = moved.project.start();
-    moved.project.ok(&["wait", "--all", "--timeout", "60s"]);
+    moved.project.ok(&["wait", "--all", "--timeout", "5m"]);
     assert!(hand.asked_already().is_empty());
     assert_eq!(host.stop().0, 0);
 }
@@ -134,7 +134,7 @@ fn a_process_that_is_stopped_for_a_while_goes_on_where_it_stood() {
         assert_eq!(sender.join().unwrap(), 202);
         hand.expect("worker", &late, 1).done();
     }
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
     assert!(hand.asked_already().is_empty(), "nothing runs twice");
     let row = &project.rows("SELECT count(*), count(DISTINCT sequence) FROM outcomes")[0];
     assert_eq!(row, &[json!(25), json!(25)], "one outcome each, and all at the first attempt");

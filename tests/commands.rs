@@ -225,10 +225,10 @@ fn waiting_has_an_end() {
     assert_eq!(output.status.code(), Some(6), "{said}");
     assert!(said.contains("1 delivery"), "{said}");
     let through = first.to_string();
-    let settled = project.json(&["wait", "--through", &through, "--timeout", "60s", "--json"]);
+    let settled = project.json(&["wait", "--through", &through, "--timeout", "5m", "--json"]);
     assert_eq!(settled, [json!({ "settled": true, "through": first })]);
     in_hand.done();
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn tail_shows_what_comes() {
     for n in 0.. {
         host.emit(&format!("o-{n}"), "order.created");
         host.emit(&format!("p-{n}"), "order.paid");
-        project.ok(&["wait", "--all", "--timeout", "60s"]);
+        project.ok(&["wait", "--all", "--timeout", "5m"]);
         told.extend(lines.try_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap()));
         if ["event", "outcome"].iter().all(|kind| told.iter().any(|told| told["kind"] == *kind)) {
             break;
@@ -325,7 +325,7 @@ fn state_is_shown_by_prefix() {
     for n in 0..60 {
         host.emit(&format!("o-{n}"), "order.created");
     }
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
     assert_eq!(project.json(&["state", "ledger", "--json"]).len(), 50, "fifty unless more are asked for");
     assert_eq!(project.json(&["state", "ledger", "--limit", "all", "--json"]).len(), 61);
     let some = project.json(&["state", "ledger", "--prefix", "seen/o-1", "--json"]);
@@ -444,7 +444,7 @@ fn a_new_consumer_builds_passes_its_test_and_runs() {
     project.write("drop/guest.arrived/greet.wasm", component);
     let _host = project.start();
     project.ok(&["emit", "guest.arrived", r#"{"name":"Ada"}"#]);
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     let outcome = &project.json(&["outcomes", "--consumer", "greet", "--json"])[0];
     assert_eq!(
         (&outcome["outcome"], &outcome["output"]),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidegate_tests::dice::Dice;
 use tidegate_tests::http::Client;
 use tidegate_tests::{Host, Project};
 
@@ -28,16 +29,6 @@ consumers:
 /// How often the host is killed. Overridden for long runs.
 fn rounds() -> u64 {
     std::env::var("TIDEGATE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
-}
-
-/// Numbers that repeat from their seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
 }
 
 /// Sends events one after the other until the host is gone; gives the ids that were acknowledged.
@@ -66,9 +57,7 @@ fn address(host: &Host) -> String {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_happens_twice() {
-    let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
-    println!("seed {seed} (TIDEGATE_SEED repeats it)");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new();
     let project = Project::new(MANIFEST);
     project.install("ledger", "ledger.wasm");
     let mut accepted = BTreeSet::new();
@@ -91,9 +80,9 @@ fn nothing_acknowledged_is_lost_and_nothing_happens_twice() {
         feeders.into_iter().for_each(|feeder| accepted.extend(feeder.join().unwrap()));
     }
     let host = project.start();
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     redrive_crashed(&project);
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     let (code, said) = host.stop();
     assert_eq!(code, 0, "{said}");
     check(&project, &accepted);

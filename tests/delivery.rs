@@ -21,7 +21,7 @@ fn project(consumers: &str) -> Project {
 }
 
 fn settle(project: &Project) {
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
 }
 
 fn calls(expected: &[(i64, &str, &str)]) -> Vec<(i64, String, String)> {

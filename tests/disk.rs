@@ -119,13 +119,13 @@ fn a_full_disk_pushes_back_loses_nothing_and_is_got_over() {
         assert!(tries < 100_000, "there is room, and nothing is accepted: {}", host.said());
     }
     acknowledged.insert("after".to_owned());
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
     check(&project, &acknowledged);
     let (code, said) = host.stop();
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains("panicked"), "{said}");
     let host = project.start();
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
     check(&project, &acknowledged);
     assert_eq!(host.stop().0, 0);
 }
@@ -161,7 +161,7 @@ fn a_disk_that_cannot_be_written_is_named() {
     mount(&["-o", "remount,rw", &data]);
     let host = project.start();
     assert_eq!(send(&mut host.client(), "o-1", 10).0, 202);
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
     assert_eq!(host.stop().0, 0);
     mount(&["-o", "remount,ro", &data]);
     refused();

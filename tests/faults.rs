@@ -63,7 +63,7 @@ fn check(project: &Project, acknowledged: &BTreeSet<String>) {
 }
 
 fn settle(project: &Project) {
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_schema_that_takes_for_ever_delays_only_its_own_type() {
     let order = br#"{"id":"a","type":"order.created","source":"s","data":{}}"#;
     assert_eq!(host.client().post("/events", order).unwrap().status, 202);
     assert_eq!(host.client().get("/livez").unwrap().status, 200);
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE consumer = 'ledger' AND outcome = 'done'"), 1);
     drop(open);
     host.kill();

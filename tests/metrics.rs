@@ -118,7 +118,7 @@ fn metrics_are_well_formed_documented_and_right() {
     let sequence = host.emit("o-0", "order.created");
     assert_eq!(sequence, 1, "a duplicate");
     host.emit("p-0", "order.paid");
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
 
     let response = host.client().get_as("/metrics", "text/plain").unwrap();
     assert_eq!(response.status, 200);

@@ -72,7 +72,7 @@ fn a_pause_outlives_restarts_and_keeps_what_comes() {
     for id in ["o-2", "o-3", "o-4"] {
         hand.expect("worker", id, 1).done();
     }
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
     assert_eq!(shown(&project)["paused"], false);
     assert_eq!(host.stop().0, 0);
 }
@@ -86,7 +86,7 @@ fn a_replay_waits_for_a_paused_consumer() {
         host.emit(id, "order.created");
         hand.expect("worker", id, 1).done();
     }
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
     project.ok(&["consumers", "pause", "worker"]);
     let mut command = project.command(&["replay", "--from", "1", "--consumer", "worker", "--yes", "--json"]);
     let watching = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -36,7 +36,7 @@ fn emit_with(host: &Host, id: &str, data: &Value, more: Value) -> u64 {
 }
 
 fn settle(project: &Project) {
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
 }
 
 /// Ids of events in the order in which their deliveries became final, with what came of them.
@@ -279,6 +279,41 @@ fn an_ephemeral_consumer_is_called_at_once_and_nothing_about_it_is_kept() {
     for table in ["outcomes", "waiting", "dead_letters"] {
         assert_eq!(project.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
     }
+    drop(host.stop());
+}
+
+#[test]
+fn a_paused_ephemeral_consumer_is_not_called_and_its_losses_are_counted() {
+    let project =
+        Project::new(&format!("{HEAD}  feed: {{ component: feed.wasm, on: order.created, delivery: ephemeral }}\n"));
+    project.install("fraud_check", "feed.wasm");
+    let host = project.start();
+    let said = project.ok(&["consumers", "pause", "feed"]);
+    assert!(said.starts_with("feed is paused"), "{said}");
+    host.kill();
+    // It outlives a kill.
+    let host = project.start();
+    emit(&host, "o-1", &json!({ "orderId": "A-1" }));
+    let shown = || project.json(&["consumers", "feed", "--json"]).remove(0);
+    while shown()["ephemeralLost"] != 1 {
+        std::thread::yield_now();
+    }
+    let feed = shown();
+    assert_eq!((feed["status"].as_str(), feed["paused"].as_bool()), (Some("ephemeral"), Some(true)), "{feed}");
+    assert!(project.ok(&["consumers"]).lines().any(|line| line.starts_with("feed") && line.contains("paused")));
+    project.ok(&["consumers", "resume", "feed"]);
+    emit(&host, "o-2", &json!({ "orderId": "A-2" }));
+    let mut client = host.client();
+    let called = "tidegate_attempts_total{consumer=\"feed\"";
+    let mut calls = || -> u64 {
+        let metrics = String::from_utf8(client.get("/metrics").unwrap().body).unwrap();
+        let of_feed = metrics.lines().filter(|line| line.starts_with(called));
+        of_feed.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    };
+    while calls() == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!((calls(), &shown()["ephemeralLost"]), (1, &1.into()));
     drop(host.stop());
 }
 

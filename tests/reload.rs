@@ -65,7 +65,7 @@ fn twenty_reloads_under_load_lose_and_double_nothing() {
     }
     done.store(true, Ordering::SeqCst);
     let sent = i64::try_from(feeder.join().unwrap()).unwrap();
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE consumer = 'ledger' AND outcome = 'done'"), sent);
     assert_eq!(project.count("SELECT count(DISTINCT sequence) FROM outcomes WHERE consumer = 'ledger'"), sent);
     assert_eq!(project.count("SELECT count(*) FROM events WHERE type = 'order.booked'"), sent);
@@ -81,7 +81,7 @@ fn a_bad_save_changes_nothing_and_is_shown_and_a_good_one_follows() {
     let line = host.hear("error[").unwrap();
     assert!(line.contains("timeot"), "{line}");
     assert_eq!(host.client().post("/events", &order(1)).unwrap().status, 202);
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE outcome = 'done'"), 1);
 
     // Gone and empty are not "delete everything".
@@ -132,7 +132,7 @@ fn a_consumer_dropped_into_the_folder_runs() {
     host.hear("added noted").unwrap();
     let event = br#"{"id":"p-1","source":"shop","type":"order.paid","data":{}}"#;
     assert_eq!(host.client().post("/events", event).unwrap().status, 202);
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE consumer = 'noted' AND outcome = 'done'"), 1);
 }
 
@@ -149,7 +149,7 @@ fn a_component_half_written_is_never_run_and_the_whole_one_is() {
     std::fs::write(&path, &bytes).unwrap();
     host.hear("generation 2 is live: changed ledger").unwrap();
     assert_eq!(host.client().post("/events", &order(1)).unwrap().status, 202);
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE outcome = 'done' AND generation = 2"), 1);
 }
 

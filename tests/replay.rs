@@ -35,7 +35,7 @@ fn feed(project: &Project, count: usize) {
     let lines: String = (1..=count).map(line).collect();
     let output = project.feed(&["emit", "--ndjson"], lines.as_bytes());
     assert!(output.status.success(), "{output:?}");
-    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
 }
 
 fn replayed(project: &Project, what: &str) -> i64 {
@@ -183,5 +183,49 @@ fn what_an_idempotent_consumer_has_done_is_not_done_again() {
     project.ok(&["replay", "--type", "order.*", "--consumer", "audit", "--yes"]);
     let total = project.json(&["state", "audit", "--prefix", "total", "--json"]);
     assert_eq!(total[0]["value"], "12", "booked twice each");
+    assert_eq!(host.stop().0, 0);
+}
+
+#[test]
+fn a_range_of_which_retention_has_taken_something_is_refused() {
+    let project =
+        Project::new(&MANIFEST.replace("consumers:", "retention: { events: 3650d, outcomes: 3650d }\nconsumers:"));
+    project.install("ledger", "ledger.wasm");
+    let clock = project.path("clock");
+    let start = || project.start_faulty(&[("TIDEGATE_FAULTY_CLOCK", clock.to_str().unwrap())]).unwrap();
+    let host = start();
+    feed(&project, 6);
+    // At a stop consumers say how far they are: retention takes nothing beyond it.
+    assert_eq!(host.stop().0, 0);
+    let host = start();
+    // A year later, more comes; and then somebody decides to keep a month.
+    project.write("clock", (365 * 24 * 3_600_000_000_i64).to_string());
+    host.emit("late", "order.created");
+    project.ok(&["wait", "--all", "--timeout", "60s"]);
+    project.write(
+        "tidegate.yaml",
+        MANIFEST.replace("consumers:", "retention: { events: 30d, outcomes: 30d }\nconsumers:"),
+    );
+    project.ok(&["reload"]);
+    while project.count("SELECT count(*) FROM events WHERE type = 'order.paid'") > 0 {
+        std::thread::yield_now();
+    }
+    let oldest = project.count("SELECT min(sequence) FROM events");
+    assert!(oldest > 6, "six orders are gone, and what they caused");
+
+    let refused = |arguments: &[&str]| {
+        let output = project.run(&[&["replay", "--yes"], arguments].concat());
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = refused(&["--from", "3"]);
+    let way_out = format!("from #{oldest} on all are there");
+    assert!(said.contains("some events from #3 to #") && said.contains(&way_out), "{said}");
+    assert!(refused(&["--from", "1", "--to", "4"]).contains("all events from #1 to #4 are past their retention"));
+    assert_eq!(project.count("SELECT count(*) FROM replays"), 0);
+    // What is there is delivered again.
+    let made = project.json(&["replay", "--from", &oldest.to_string(), "--consumer", "audit", "--yes", "--json"]);
+    assert_eq!(made[0]["status"], "done");
+    assert!(made[0]["made"].as_u64().unwrap() >= 1, "{made:?}");
     assert_eq!(host.stop().0, 0);
 }

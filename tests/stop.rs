@@ -78,7 +78,7 @@ fn attempts_in_hand_finish_and_nothing_new_is_begun() {
 
         let host = project.start();
         hand.expect("worker", "o-3", 1).done();
-        project.ok(&["wait", "--timeout", "60s"]);
+        project.ok(&["wait", "--timeout", "5m"]);
         assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE outcome = 'done'"), 3);
         assert_eq!(host.stop().0, 0);
     }
@@ -108,7 +108,7 @@ fn what_outlasts_the_grace_is_given_back_and_not_charged() {
     assert_eq!(host.stop().0, 0);
     let _host = project.start();
     hand.expect("worker", "o-1", 1).done();
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     let done = (1, "done".to_owned(), "succeeded".to_owned());
     assert_eq!(project.calls("worker"), [interrupted(1), interrupted(1), done]);
     assert_eq!(project.count("SELECT count(*) FROM dead_letters"), 0);
@@ -135,7 +135,7 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
         assert_eq!(asked.what["attempt"], 1);
         asked.done();
     }
-    project.ok(&["wait", "--timeout", "60s"]);
+    project.ok(&["wait", "--timeout", "5m"]);
     let done = "SELECT count(*), count(DISTINCT sequence) FROM outcomes WHERE outcome = 'done'";
     assert_eq!(project.rows(done), [[json!(3), json!(3)]]);
     assert_eq!(project.count("SELECT count(*) FROM dead_letters"), 0);
@@ -163,7 +163,7 @@ fn nobody_is_told_that_all_is_settled_because_the_host_ended() {
     let _in_hand = hand.asked();
     let mut waits: Vec<_> = (0..4)
         .map(|_| {
-            let mut command = project.command(&["wait", "--timeout", "60s"]);
+            let mut command = project.command(&["wait", "--timeout", "5m"]);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();

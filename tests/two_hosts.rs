@@ -55,7 +55,7 @@ fn the_second_is_refused_and_an_older_one_without_its_lock_ends() {
 
     newer.emit("o-2", "order.created");
     hand.expect("worker", "o-2", 1).done();
-    second.ok(&["wait", "--all", "--timeout", "60s"]);
+    second.ok(&["wait", "--all", "--timeout", "5m"]);
     let row = &first.rows("SELECT count(*), count(DISTINCT sequence) FROM outcomes WHERE outcome = 'done'")[0];
     assert_eq!(row, &[json!(2), json!(2)]);
     let booked = first.rows("SELECT data FROM events WHERE type = 'order.booked'");

@@ -4,9 +4,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::Raw;
+use crate::event::Data;
 
 /// A question for a responder, with its data in the responder's own type.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub struct Question<T = Raw> {
     /// For example `stock.check`.
     pub question_type: String,
     pub correlation_id: String,
-    /// How long the asker waits.
+    /// How long there is for the answer.
     pub deadline: Duration,
 }
 
@@ -62,9 +62,9 @@ pub trait IsQuestion: Sized {
     fn from_raw(raw: Question) -> Result<Self, Refusal>;
 }
 
-impl<T: DeserializeOwned> IsQuestion for Question<T> {
+impl<T: Data> IsQuestion for Question<T> {
     fn from_raw(raw: Question) -> Result<Self, Refusal> {
-        let data = serde_json::from_slice(&raw.data.bytes)
+        let data = T::from_raw(raw.data)
             .map_err(|why| Refusal::Invalid(format!("data of {} does not fit: {why}", raw.question_type)))?;
         Ok(Self {
             data,

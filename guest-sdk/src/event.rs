@@ -62,8 +62,10 @@ pub struct Raw {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Run {
+    /// For example `17/fulfil-order`.
     pub id: String,
     pub pipeline: String,
+    /// The step that is done, or undone.
     pub step: String,
     /// What the earlier steps left behind, by step; none for a step without output.
     pub outputs: Vec<(String, Option<Raw>)>,
@@ -88,6 +90,11 @@ impl Run {
 }
 
 impl<T> Event<T> {
+    /// Output of an earlier step of the same run, if it finished with one that reads as `U`: [`Run::output`].
+    pub fn output_of<U: DeserializeOwned>(&self, step: &str) -> Option<U> {
+        self.run.as_ref()?.output(step)
+    }
+
     /// Whether no attempt will follow this one if it fails.
     pub fn is_last_attempt(&self) -> bool {
         self.attempt >= self.attempts_max

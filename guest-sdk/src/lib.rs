@@ -30,7 +30,8 @@
 //!
 //! # What a handler may do
 //!
-//! [`publish()`] and [`Publish`], [`state`], [`http`], [`config`], [`secrets`], [`log`], [`attempt`]. Published events
+//! [`publish()`] and [`Publish`], [`enqueue()`] and [`Enqueue`], [`state`], [`queries`], [`http`], [`config`], [`secrets`], [`log`],
+//! [`attempt`]. Published events, jobs
 //! and state writes are held back until the attempt is done, and then take effect together, once.
 //!
 //! # Batches
@@ -60,9 +61,70 @@
 //! requests without an `Idempotency-Key` of their own get one that stands for exactly these events together: if an event must
 //! have an effect only once, whatever batch it comes in, give its request a key made from its id.
 //!
+//! # Steps of a pipeline
+//!
+//! A consumer is a step of a pipeline if the manifest says so; it needs nothing of its own for it. What it says with [`done_with`]
+//! is the step's output. `event.run` says which run and step this is, and [`Event::output_of`] gives what an earlier step left
+//! behind. `#[compensator]` makes a function undo a step that had finished; a crate may have one beside its `#[consumer]`, or alone:
+//!
+//! ```no_run
+//! use tidegate_sdk::prelude::*;
+//!
+//! #[derive(Deserialize, Serialize)]
+//! struct Payment {
+//!     id: String,
+//! }
+//!
+//! #[consumer]
+//! fn pay(order: Event<Value>) -> Outcome {
+//!     let price: u64 = order.output_of("price").ok_or("there is no price yet")?;
+//!     let reply = http::post("https://pay.example.com/charges").json(&json!({ "amount": price }))?.send()?;
+//!     done_with(reply.error_for_status()?.json::<Payment>()?)
+//! }
+//!
+//! #[compensator]
+//! fn refund(_order: Event<Value>, payment: Option<Payment>) -> Outcome {
+//!     let Some(payment) = payment else { return done() };
+//!     http::post(format!("https://pay.example.com/charges/{}/refund", payment.id)).send()?.error_for_status()?;
+//!     done()
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! An undoing is retried like any delivery, and what it publishes and writes takes effect when it is done. Requests of a step, of its
+//! undoing and of other steps have an `Idempotency-Key` each.
+//!
+//! # Questions and answers
+//!
+//! [`queries::ask`] asks, and waits. `#[responder]` makes a function answer; the manifest says what: `answers: stock.check`.
+//!
+//! ```no_run
+//! use tidegate_sdk::prelude::*;
+//!
+//! #[derive(Deserialize)]
+//! struct Check {
+//!     sku: String,
+//! }
+//!
+//! #[responder]
+//! fn check_stock(question: Question<Check>) -> Answer {
+//!     match state::get::<u32>(&question.data.sku)? {
+//!         Some(in_stock) => answer(in_stock),
+//!         None => Err(Refusal::NotFound(format!("no stock of {}", question.data.sku))),
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! A [`Refusal`] says whether the question is *invalid*, there is *nothing to be found*, or no answer *now*; `?` on any error means
+//! the last. A question whose data does not fit the type in [`Question<T>`] is refused as invalid before the responder is called. An
+//! answer is a look at things: a responder reads state, asks, and calls services, but what it would publish or write is refused. A crate
+//! may be a handler and a responder, which then share their state.
+//!
 //! # Testing
 //!
-//! [`testing::Test`] runs a handler natively, without a host; of one event or of batches.
+//! [`testing::Test`] runs a handler natively, without a host: of one event, of batches, the undoing of a step,
+//! or an answer.
 
 // The attributes and derives name this crate by its path; inside it the path must mean the same.
 extern crate self as tidegate_sdk;
@@ -79,9 +141,11 @@ mod host;
 mod host;
 pub mod http;
 mod invoke;
+pub mod jobs;
 pub mod log;
 mod outcome;
 pub mod publisher;
+pub mod queries;
 pub mod secrets;
 pub mod state;
 #[cfg(not(target_family = "wasm"))]
@@ -92,6 +156,7 @@ mod wasm;
 
 pub use answer::{Answer, Question, Refusal, answer};
 pub use event::{Data, Event, Raw, RawEvent, Run};
+pub use jobs::{Enqueue, Priority, enqueue};
 pub use outcome::{Done, Failure, OrFail, Outcome, defer, done, done_with, reject, retry, retry_after};
 pub use publisher::{Publish, publish};
 pub use serde;
@@ -104,9 +169,9 @@ pub use time::Timestamp;
 /// `Deserialize` and `Serialize` are serde's traits, with derives that need no dependency on serde of your own.
 pub mod prelude {
     pub use crate::{
-        Answer, Event, Failure, OrFail, Outcome, Publish, Question, Raw, RawEvent, Refusal, Timestamp, answer, attempt,
-        batch_consumer, compensator, config, consumer, defer, done, done_with, http, log, publish, reject, responder,
-        retry, retry_after, secrets, state,
+        Answer, Enqueue, Event, Failure, OrFail, Outcome, Priority, Publish, Question, Raw, RawEvent, Refusal,
+        Timestamp, answer, attempt, batch_consumer, compensator, config, consumer, defer, done, done_with, enqueue,
+        http, jobs, log, publish, queries, reject, responder, retry, retry_after, secrets, state,
     };
     pub use serde::de::Deserialize;
     pub use serde::ser::Serialize;

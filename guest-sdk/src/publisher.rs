@@ -91,7 +91,11 @@ impl Publish {
     /// # Errors
     /// See [`Error`].
     pub fn send(self) -> Result<String, Error> {
-        host::publish(self.draft.map_err(Error::Data)?)
+        host::publish(self.into_draft()?)
+    }
+
+    pub(crate) fn into_draft(self) -> Result<Draft, Error> {
+        self.draft.map_err(Error::Data)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Draft)) -> Self {
@@ -120,7 +124,7 @@ impl Draft {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The manifest grants no such type to this consumer.
+    /// The manifest grants no such type, or no job for such a consumer, to this consumer.
     NotGranted(String),
     /// Not a valid event, or not what the catalogue's schema allows; says where.
     Invalid(String),

@@ -22,6 +22,9 @@ pub mod store;
 /// Which delivery is attempted when.
 pub mod dispatch;
 
+/// Questions and who answers them.
+pub mod query;
+
 /// Events at times of the clock.
 pub mod schedule;
 

@@ -62,6 +62,18 @@ pub(crate) enum Bug {
     OneTooMany,
     /// A delivery that begins to wait while a page of others is read is forgotten.
     LateWaitingForgotten,
+    /// After a reload that changes keys, what waits keeps those that it had.
+    KeysNotFoundAnew,
+    /// Calls begin although the breaker is open.
+    BreakerIgnored,
+    /// A rate forgets what it has let through.
+    RateIgnored,
+    /// A replay does not note how far it is.
+    ReplayForgetsPosition,
+    /// A slot of a schedule is noted as over without its event.
+    SlotWithoutEvent,
+    /// Retention takes events that deliveries wait for.
+    RetentionTakesWaiting,
 }
 
 /// Which suite finds it.
@@ -96,7 +108,7 @@ mod switched {
     }
 
     impl Bug {
-        pub(crate) const ALL: [(Self, Suite); 25] = [
+        pub(crate) const ALL: [(Self, Suite); 31] = [
             (Self::AckBeforeCommit, Suite::Images),
             (Self::NormalSync, Suite::Images),
             (Self::EffectsOutsideTransaction, Suite::Images),
@@ -122,6 +134,12 @@ mod switched {
             (Self::InterruptedIsCharged, Suite::Simulator),
             (Self::OneTooMany, Suite::Simulator),
             (Self::LateWaitingForgotten, Suite::Simulator),
+            (Self::KeysNotFoundAnew, Suite::Simulator),
+            (Self::BreakerIgnored, Suite::Simulator),
+            (Self::RateIgnored, Suite::Simulator),
+            (Self::ReplayForgetsPosition, Suite::Simulator),
+            (Self::SlotWithoutEvent, Suite::Simulator),
+            (Self::RetentionTakesWaiting, Suite::Simulator),
         ];
     }
 

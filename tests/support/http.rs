@@ -29,7 +29,7 @@ pub struct Client {
 impl Client {
     pub fn connect(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         stream.set_nodelay(true)?;
         Ok(Self { address: address.to_owned(), stream: BufReader::new(stream) })
     }

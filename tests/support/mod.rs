@@ -7,6 +7,7 @@
     reason = "a test that cannot go on must say so and end"
 )]
 
+pub mod dice;
 pub mod hand;
 pub mod http;
 
@@ -23,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 /// How long a test waits for a signal that must come. Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The binary under test: built beside the tests, or named by `TIDEGATE_BINARY`.
 pub fn binary() -> PathBuf {

@@ -7,18 +7,21 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::host::{Harness, Kept};
+use crate::jobs::Priority;
 use crate::publisher::Draft;
 use crate::testing::Line;
-use crate::{Failure, Outcome, Raw, Timestamp, http};
+use crate::{Failure, Outcome, Question, Raw, Timestamp, http};
 
 /// One attempt, after the fact.
 #[derive(Debug)]
 pub struct Attempted {
     outcome: Outcome,
     published: Vec<Published>,
+    enqueued: Vec<Enqueued>,
     state: BTreeMap<String, Kept>,
     logs: Vec<Line>,
     requests: Vec<http::Request>,
+    questions: Vec<Question>,
     in_progress: u32,
 }
 
@@ -67,6 +70,17 @@ pub struct Published {
     pub attributes: Vec<(String, String)>,
 }
 
+/// A job that the handler gave to a consumer.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Enqueued {
+    /// The consumer.
+    pub to: String,
+    pub priority: Priority,
+    /// Its type, its arguments as data, and the rest.
+    pub event: Published,
+}
+
 impl Published {
     fn new(id: String, draft: Draft) -> Self {
         Self {
@@ -85,12 +99,22 @@ impl Published {
 
 impl Attempted {
     pub(crate) fn new(outcome: Outcome, harness: Harness) -> Self {
+        let (mut published, mut enqueued) = (Vec::new(), Vec::new());
+        for (id, draft, job) in harness.published {
+            let event = Published::new(id, draft);
+            match job {
+                Some((to, priority)) => enqueued.push(Enqueued { to, priority, event }),
+                None => published.push(event),
+            }
+        }
         Self {
             outcome,
-            published: harness.published.into_iter().map(|(id, draft)| Published::new(id, draft)).collect(),
+            published,
+            enqueued,
             state: harness.state,
             logs: harness.logs,
             requests: harness.requests,
+            questions: harness.questions,
             in_progress: harness.in_progress,
         }
     }
@@ -131,6 +155,11 @@ impl Attempted {
         &self.published
     }
 
+    /// Jobs given to consumers, in order. None unless the attempt is done.
+    pub fn enqueued(&self) -> &[Enqueued] {
+        &self.enqueued
+    }
+
     /// A value in state after the attempt, if there is one that reads as `T`.
     pub fn state<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         serde_json::from_slice(&self.state.get(key)?.value).ok()
@@ -159,6 +188,11 @@ impl Attempted {
     /// Requests that a stub answered, in order.
     pub fn requests(&self) -> &[http::Request] {
         &self.requests
+    }
+
+    /// Questions that were asked and answered by a stub, in order.
+    pub fn questions(&self) -> &[Question] {
+        &self.questions
     }
 
     /// How often the handler asked for more time.

@@ -1,5 +1,7 @@
 //! The event that a test gives to its handler.
 
+use serde::Serialize;
+
 use crate::testing::{Attempted, Test};
 use crate::{Event, Raw, RawEvent, Run, Timestamp};
 
@@ -12,6 +14,8 @@ const MADE_UP_ID: &str = "event-1";
 pub struct Given<'a> {
     test: &'a Test,
     event: RawEvent,
+    /// What the step that is undone left behind.
+    output: Option<Raw>,
 }
 
 impl<'a> Given<'a> {
@@ -36,7 +40,7 @@ impl<'a> Given<'a> {
             replayed: false,
             run: None,
         };
-        Self { test, event }
+        Self { test, event, output: None }
     }
 
     /// The event's id; also its correlation id, unless that is set afterwards.
@@ -111,13 +115,31 @@ impl<'a> Given<'a> {
 
     /// As a step of a pipeline run, after steps that left these outputs behind.
     pub fn step(self, pipeline: &str, step: &str, outputs: Vec<(String, Option<Raw>)>) -> Self {
-        let run = Run { id: "run-1".into(), pipeline: pipeline.into(), step: step.into(), outputs };
+        let run = Run { id: format!("1/{pipeline}"), pipeline: pipeline.into(), step: step.into(), outputs };
         self.with(|event| event.run = Some(run))
     }
 
+    /// The run's id; `1/` and the pipeline's name unless it is set. After [`Given::step`].
+    pub fn run_id(self, id: &str) -> Self {
+        self.with(|event| event.run.get_or_insert_default().id = id.into())
+    }
+
+    /// For a compensator: what the step that it undoes had returned with `done_with`. Nothing, unless it is said.
+    ///
+    /// # Panics
+    /// If the output has no JSON form.
+    #[expect(clippy::expect_used, reason = "a test's own value")]
+    pub fn output(mut self, output: impl Serialize) -> Self {
+        self.output = Some(Raw::json(&output).expect("the step's output has a JSON form"));
+        self
+    }
+
     /// Makes one attempt.
+    ///
+    /// # Panics
+    /// If an [`output`](Given::output) was given to what is no compensator.
     pub fn run(self) -> Attempted {
-        self.test.attempt(self.event)
+        self.test.attempt(self.event, self.output)
     }
 
     /// The event, as the `n`th of a batch.

@@ -11,13 +11,17 @@ use std::time::Duration;
 use hmac::Mac as _;
 
 use crate::attempt::Budget;
+use crate::jobs::Priority;
 use crate::log::Level;
 use crate::publisher::Draft;
 use crate::testing::{Line, limit, pattern};
-use crate::{http, publisher, secrets, state};
+use crate::{Question, Raw, http, publisher, queries, secrets, state};
 
 /// A stub's answer to a request.
 pub(crate) type Answer = Rc<dyn Fn(&http::Request) -> Result<http::Response, http::Error>>;
+
+/// A stub's answer to a question.
+pub(crate) type Answering = Rc<dyn Fn(&Question) -> Result<Raw, queries::Error>>;
 
 /// A stubbed address.
 #[derive(Clone)]
@@ -35,6 +39,9 @@ pub(crate) struct Secret {
     pub(crate) reveal: bool,
 }
 
+/// What was published, with its id; and for whom it is, if it is a job.
+pub(crate) type Held = (String, Draft, Option<(String, Priority)>);
+
 /// A value in state and how long it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -49,12 +56,21 @@ pub(crate) struct Harness {
     pub(crate) secrets: BTreeMap<String, Secret>,
     /// None: every type may be published.
     pub(crate) publish: Option<Vec<String>>,
+    /// None: every consumer may be given jobs.
+    pub(crate) jobs: Option<Vec<String>>,
+    /// None: every type may be asked.
+    pub(crate) queries: Option<Vec<String>>,
+    /// Who answers, by type.
+    pub(crate) responders: BTreeMap<String, Answering>,
+    /// What is tested is a responder, which leaves nothing behind.
+    pub(crate) answering: bool,
     pub(crate) stubs: Vec<Stub>,
     pub(crate) budget: Budget,
     pub(crate) state: BTreeMap<String, Kept>,
-    pub(crate) published: Vec<(String, Draft)>,
+    pub(crate) published: Vec<Held>,
     pub(crate) logs: Vec<Line>,
     pub(crate) requests: Vec<http::Request>,
+    pub(crate) questions: Vec<Question>,
     pub(crate) in_progress: u32,
 }
 
@@ -90,6 +106,9 @@ fn nobody_answers() -> ! {
 
 pub(crate) fn publish(draft: Draft) -> Result<String, publisher::Error> {
     with(|harness| {
+        if harness.answering {
+            return Err(publisher::Error::Invalid("an answer publishes nothing: it is a look at things".into()));
+        }
         if let Err(why) = pattern::check_type(&draft.event_type) {
             return Err(publisher::Error::Invalid(why));
         }
@@ -98,21 +117,45 @@ pub(crate) fn publish(draft: Draft) -> Result<String, publisher::Error> {
         if !granted || pattern::is_host_type(&draft.event_type) {
             return Err(publisher::Error::NotGranted(draft.event_type));
         }
-        if draft.data.bytes.len() > limit::EVENT_BYTES {
-            return Err(publisher::Error::TooLarge(limit::EVENT_BYTES as u64));
-        }
-        if harness.published.len() >= limit::PUBLISHED_MAX as usize {
-            return Err(publisher::Error::TooMany(limit::PUBLISHED_MAX));
-        }
-        let id = format!("published-{}", harness.published.len() + 1);
-        harness.published.push((id.clone(), draft));
-        Ok(id)
+        hold(harness, draft, None)
     })
+}
+
+pub(crate) fn enqueue(consumer: &str, draft: Draft, priority: Priority) -> Result<String, publisher::Error> {
+    with(|harness| {
+        if let Err(why) = pattern::check_type(&draft.event_type) {
+            return Err(publisher::Error::Invalid(why));
+        }
+        let granted = harness.jobs.as_ref().is_none_or(|granted| granted.iter().any(|one| one == consumer));
+        if !granted || pattern::is_host_type(&draft.event_type) {
+            return Err(publisher::Error::NotGranted(consumer.to_owned()));
+        }
+        hold(harness, draft, Some((consumer.to_owned(), priority)))
+    })
+}
+
+fn hold(harness: &mut Harness, draft: Draft, job: Option<(String, Priority)>) -> Result<String, publisher::Error> {
+    if draft.data.bytes.len() > limit::EVENT_BYTES {
+        return Err(publisher::Error::TooLarge(limit::EVENT_BYTES as u64));
+    }
+    if harness.published.len() >= limit::PUBLISHED_MAX as usize {
+        return Err(publisher::Error::TooMany(limit::PUBLISHED_MAX));
+    }
+    let id = format!("published-{}", harness.published.len() + 1);
+    harness.published.push((id.clone(), draft, job));
+    Ok(id)
 }
 
 fn check_key(key: &str) -> Result<(), state::Error> {
     if key.is_empty() || key.len() > limit::STATE_KEY_BYTES_MAX {
         return Err(state::Error::Invalid(format!("a key has 1 to {} bytes", limit::STATE_KEY_BYTES_MAX)));
+    }
+    Ok(())
+}
+
+fn writes() -> Result<(), state::Error> {
+    if with(|harness| harness.answering) {
+        return Err(state::Error::Invalid("an answer writes nothing: it is a look at things".into()));
     }
     Ok(())
 }
@@ -127,12 +170,14 @@ pub(crate) fn state_set(key: &str, value: Vec<u8>, ttl: Option<Duration>) -> Res
     if value.len() > limit::STATE_VALUE_BYTES_MAX {
         return Err(state::Error::TooLarge(limit::STATE_VALUE_BYTES_MAX as u64));
     }
+    writes()?;
     with(|harness| harness.state.insert(key.to_owned(), Kept { value, ttl }));
     Ok(())
 }
 
 pub(crate) fn state_delete(key: &str) -> Result<(), state::Error> {
     check_key(key)?;
+    writes()?;
     with(|harness| harness.state.remove(key));
     Ok(())
 }
@@ -174,6 +219,34 @@ pub(crate) fn state_increment(key: &str, delta: i64) -> Result<i64, state::Error
     let present = present.ok_or_else(|| no_counter("is no counter"))?;
     let next = present.checked_add(delta).ok_or_else(|| no_counter("would overflow"))?;
     state_set(key, next.to_string().into_bytes(), None).map(|()| next)
+}
+
+/// The stub runs without the harness being held, so that it may use it.
+pub(crate) fn ask(query_type: &str, question: Raw, timeout: Duration) -> Result<Raw, queries::Error> {
+    let (stub, question) = with(|harness| {
+        pattern::check_type(query_type).map_err(queries::Error::Invalid)?;
+        let granted = harness.queries.as_ref();
+        if !granted.is_none_or(|granted| granted.iter().any(|one| pattern::matches(one, query_type))) {
+            return Err(queries::Error::NotGranted(query_type.to_owned()));
+        }
+        if harness.questions.len() >= limit::QUESTIONS_MAX as usize {
+            return Err(queries::Error::TooMany(limit::QUESTIONS_MAX));
+        }
+        if question.bytes.len() > limit::QUESTION_BYTES_MAX {
+            return Err(queries::Error::TooLarge(limit::QUESTION_BYTES_MAX as u64));
+        }
+        let stub = harness.responders.get(query_type).map(Rc::clone).ok_or(queries::Error::NoResponder)?;
+        let question = Question {
+            data: question,
+            id: format!("question-{}", harness.questions.len() + 1),
+            question_type: query_type.to_owned(),
+            correlation_id: "correlation-1".into(),
+            deadline: timeout.min(harness.budget.time),
+        };
+        harness.questions.push(question.clone());
+        Ok((stub, question))
+    })?;
+    stub(&question)
 }
 
 /// The stub runs without the harness being held, so that it may use it.

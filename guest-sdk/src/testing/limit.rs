@@ -8,5 +8,9 @@ pub(crate) const PUBLISHED_MAX: u32 = 256;
 pub(crate) const STATE_KEY_BYTES_MAX: usize = 512;
 /// A value in state, in bytes.
 pub(crate) const STATE_VALUE_BYTES_MAX: usize = 256 << 10;
+/// A question's data, in bytes.
+pub(crate) const QUESTION_BYTES_MAX: usize = 256 << 10;
+/// Questions one attempt may ask.
+pub(crate) const QUESTIONS_MAX: u32 = 32;
 /// Requests one attempt may make.
 pub(crate) const HTTP_REQUESTS_MAX: u32 = 32;

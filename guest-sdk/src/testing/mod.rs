@@ -58,7 +58,56 @@
 //! # }
 //! ```
 //!
-//! As in the host, published events and state writes take effect only if the attempt is done. Capabilities that were not
+//! A step of a pipeline is given its run, and a compensator what the step had returned:
+//!
+//! ```
+//! use tidegate_sdk::prelude::*;
+//! use tidegate_sdk::testing::Test;
+//!
+//! #[compensator]
+//! fn release(order: Event<Value>, reserved: Option<u32>) -> Outcome {
+//!     state::increment("stock", reserved.unwrap_or_default().into())?;
+//!     done()
+//! }
+//!
+//! # fn main() {
+//! let test = Test::of_compensator(release).state("stock", 4);
+//!
+//! let attempt = test.event("order.created", json!({ "orderId": "A-1" })).step("fulfil-order", "reserve", vec![]).output(3).run();
+//!
+//! assert_eq!(attempt.state::<i64>("stock"), Some(7));
+//! # }
+//! ```
+//!
+//! A responder is asked, and a handler that asks is answered by a stub:
+//!
+//! ```
+//! use tidegate_sdk::prelude::*;
+//! use tidegate_sdk::testing::Test;
+//!
+//! #[responder]
+//! fn check(question: Question<Value>) -> Answer {
+//!     let sku = question.data["sku"].as_str().ok_or_else(|| Refusal::Invalid("no sku".into()))?;
+//!     answer(state::get::<u32>(sku)?.unwrap_or_default())
+//! }
+//!
+//! #[consumer]
+//! fn order(order: Event<Value>) -> Outcome {
+//!     let in_stock: u32 = queries::ask("stock.check", &json!({ "sku": order.data["sku"] }))?;
+//!     if in_stock == 0 { reject("sold out") } else { done() }
+//! }
+//!
+//! # fn main() {
+//! let stock = Test::of_responder(check).state("tea", 7);
+//! assert_eq!(stock.ask("stock.check", json!({ "sku": "tea" })), answer(7));
+//! assert_eq!(stock.ask("stock.check", json!({})), Err(Refusal::Invalid("no sku".into())));
+//!
+//! let orders = Test::new(order).responder("stock.check", |_| answer(0));
+//! assert_eq!(orders.event("order.created", json!({ "sku": "tea" })).run().outcome(), &reject("sold out"));
+//! # }
+//! ```
+//!
+//! As in the host, published events, jobs and state writes take effect only if the attempt is done. Capabilities that were not
 //! set up answer as the host does when a grant is missing. Limits of time, fuel and memory are not enforced here:
 //! they belong to the compiled component.
 
@@ -74,14 +123,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::answer::{IsAnswer, IsQuestion};
 use crate::attempt::Budget;
-use crate::event::{IsBatch, IsEvent, RawEvent};
+use crate::event::{IsBatch, IsEvent, IsOutput, RawEvent};
 use crate::host::{Harness, Kept, Secret, Stub};
 use crate::log::Level;
 use crate::outcome::{Done, IsOutcome, IsOutcomes, Outcome};
-use crate::{Raw, http};
+use crate::{Answer, Question, Raw, http, queries};
 
-pub use attempted::{Attempted, AttemptedBatch, Published};
+pub use attempted::{Attempted, AttemptedBatch, Enqueued, Published};
 pub use given::Given;
 
 /// A line that the handler logged.
@@ -92,9 +142,42 @@ pub struct Line {
     pub fields: Vec<(String, String)>,
 }
 
+/// What the host would call.
+enum Handler {
+    Of(Box<dyn Fn(Vec<RawEvent>) -> Vec<Outcome>>),
+    Compensator(Box<dyn Fn(RawEvent, Option<Raw>) -> Outcome>),
+    Responder(Box<dyn Fn(Question) -> Answer>),
+}
+
+#[expect(clippy::panic, reason = "a test that asks the wrong thing must fail, and say how to mend it")]
+fn no_events() -> ! {
+    panic!("a responder is given questions, not events: `test.ask(\"stock.check\", json!({{ … }}))`")
+}
+
+#[expect(clippy::panic, reason = "a test that asks the wrong thing must fail, and say how to mend it")]
+fn no_questions() -> ! {
+    panic!("only a responder is asked: make the test with `Test::of_responder`")
+}
+
+impl Handler {
+    fn call(&self, events: Vec<RawEvent>, output: Option<Raw>) -> Vec<Outcome> {
+        match self {
+            Self::Of(handler) => {
+                assert!(
+                    output.is_none(),
+                    "an output is given to a compensator: make the test with `Test::of_compensator`"
+                );
+                handler(events)
+            }
+            Self::Responder(_) => no_events(),
+            Self::Compensator(undo) => events.into_iter().map(|event| undo(event, output.clone())).collect(),
+        }
+    }
+}
+
 /// A handler and the world it runs in. State is kept from one event to the next.
 pub struct Test {
-    handler: Box<dyn Fn(Vec<RawEvent>) -> Vec<Outcome>>,
+    handler: Handler,
     harness: RefCell<Harness>,
 }
 
@@ -117,6 +200,25 @@ impl Reply for Result<http::Response, http::Error> {
     }
 }
 
+/// What a stub answers a question with.
+pub trait Replying {
+    /// # Errors
+    /// What `queries::ask` fails with.
+    fn into_reply(self) -> Result<Raw, queries::Error>;
+}
+
+impl Replying for Answer {
+    fn into_reply(self) -> Result<Raw, queries::Error> {
+        self.map_err(queries::Error::Refused)
+    }
+}
+
+impl Replying for Result<Raw, queries::Error> {
+    fn into_reply(self) -> Result<Raw, queries::Error> {
+        self
+    }
+}
+
 impl Test {
     /// A handler, in a world where every event may be published, state is empty and nobody answers requests.
     pub fn new<E: IsEvent + 'static, O: IsOutcome + 'static>(handler: impl Fn(E) -> O + 'static) -> Self {
@@ -132,21 +234,49 @@ impl Test {
         })
     }
 
+    /// A compensator, in the same world. What the step left behind is said with [`Given::output`].
+    pub fn of_compensator<E, P, O>(compensator: impl Fn(E, P) -> O + 'static) -> Self
+    where
+        E: IsEvent + 'static,
+        P: IsOutput + 'static,
+        O: IsOutcome + 'static,
+    {
+        Self::with_handler(Handler::Compensator(Box::new(move |event, output| {
+            // The contract has no output of an undoing.
+            crate::invoke::compensate(event, output, &compensator).map(|_| Done::default())
+        })))
+    }
+
+    /// A responder, in the same world; [`Test::ask`] asks it.
+    pub fn of_responder<Q: IsQuestion + 'static, A: IsAnswer + 'static>(responder: impl Fn(Q) -> A + 'static) -> Self {
+        let answer = move |question| crate::invoke::answered(question, &responder);
+        Self::with_handler(Handler::Responder(Box::new(answer)))
+    }
+
     fn of(handler: impl Fn(Vec<RawEvent>) -> Vec<Outcome> + 'static) -> Self {
+        Self::with_handler(Handler::Of(Box::new(handler)))
+    }
+
+    fn with_handler(handler: Handler) -> Self {
         let budget = Budget { time: Duration::from_secs(30), fuel: 1_000_000_000, memory: 64 << 20 };
         let harness = Harness {
             config: BTreeMap::new(),
             secrets: BTreeMap::new(),
             publish: None,
+            jobs: None,
+            queries: None,
+            responders: BTreeMap::new(),
+            answering: false,
             stubs: Vec::new(),
             budget,
             state: BTreeMap::new(),
             published: Vec::new(),
             logs: Vec::new(),
             requests: Vec::new(),
+            questions: Vec::new(),
             in_progress: 0,
         };
-        Self { handler: Box::new(handler), harness: RefCell::new(harness) }
+        Self { handler, harness: RefCell::new(harness) }
     }
 
     /// A setting of the manifest.
@@ -174,6 +304,12 @@ impl Test {
         self.with(|harness| harness.publish.get_or_insert_default().push(pattern.into()))
     }
 
+    /// Grants giving jobs to this consumer and, from now on, to no other that is not granted in the same way.
+    #[must_use]
+    pub fn grant_jobs(self, consumer: &str) -> Self {
+        self.with(|harness| harness.jobs.get_or_insert_default().push(consumer.into()))
+    }
+
     /// A value that is in state already, as JSON. A number is a counter, too.
     ///
     /// # Panics
@@ -191,6 +327,40 @@ impl Test {
     pub fn http<R: Reply>(self, method: &str, url: &str, answer: impl Fn(&http::Request) -> R + 'static) -> Self {
         let answer = Rc::new(move |request: &http::Request| answer(request).into_reply());
         self.with(|harness| harness.stubs.push(Stub { method: method.into(), url: url.into(), answer }))
+    }
+
+    /// Answers questions of this type, for `queries::ask`. One that nobody answers has no responder.
+    #[must_use]
+    pub fn responder<R: Replying>(self, query_type: &str, answer: impl Fn(&Question) -> R + 'static) -> Self {
+        let answer = Rc::new(move |question: &Question| answer(question).into_reply());
+        self.with(|harness| harness.responders.insert(query_type.into(), answer))
+    }
+
+    /// Grants questions of this type (`stock.check`, `stock.*`) and, from now on, no other that is not granted in the same way.
+    #[must_use]
+    pub fn grant_queries(self, pattern: &str) -> Self {
+        self.with(|harness| harness.queries.get_or_insert_default().push(pattern.into()))
+    }
+
+    /// Asks the responder under test, with data as JSON. It leaves nothing behind: what it would publish or write is refused.
+    ///
+    /// # Errors
+    /// What the responder says instead of an answer.
+    ///
+    /// # Panics
+    /// If the data has no JSON form, or the test is not of a responder.
+    #[expect(clippy::expect_used, reason = "a test's own value")]
+    pub fn ask(&self, query_type: &str, data: impl Serialize) -> Answer {
+        let Handler::Responder(responder) = &self.handler else { no_questions() };
+        let question = Question {
+            data: Raw::json(&data).expect("the question's data has a JSON form"),
+            id: "question-1".into(),
+            question_type: query_type.into(),
+            correlation_id: "question-1".into(),
+            deadline: queries::TIMEOUT,
+        };
+        let harness = Harness { answering: true, ..self.harness.borrow().clone() };
+        crate::host::during(harness, || responder(question)).1
     }
 
     /// What [`crate::attempt::remaining`] says.
@@ -227,17 +397,17 @@ impl Test {
     /// If the handler does not give an outcome for each event, which the host does not forgive either.
     pub fn run_batch<'a>(&'a self, events: impl IntoIterator<Item = Given<'a>>) -> AttemptedBatch {
         let events = events.into_iter().enumerate().map(|(n, given)| given.into_event(n as u64 + 1)).collect();
-        self.attempt_all(events)
+        self.attempt_all(events, None)
     }
 
-    fn attempt(&self, event: RawEvent) -> Attempted {
-        self.attempt_all(vec![event]).into_attempt()
+    fn attempt(&self, event: RawEvent, output: Option<Raw>) -> Attempted {
+        self.attempt_all(vec![event], output).into_attempt()
     }
 
     /// One attempt. What it did to state stays if it is done.
-    fn attempt_all(&self, events: Vec<RawEvent>) -> AttemptedBatch {
+    fn attempt_all(&self, events: Vec<RawEvent>, output: Option<Raw>) -> AttemptedBatch {
         let (before, given) = (self.harness.borrow().clone(), events.len());
-        let (mut after, outcomes) = crate::host::during(before.clone(), || (self.handler)(events));
+        let (mut after, outcomes) = crate::host::during(before.clone(), || self.handler.call(events, output));
         assert!(outcomes.len() == given, "the handler gave {} outcomes for {given} events", outcomes.len());
         if !outcomes.iter().any(Result::is_ok) {
             after.published.clear();

@@ -35,11 +35,11 @@ fn run(run: types::Run) -> Run {
     Run { id: run.id, pipeline: run.pipeline, step: run.step, outputs }
 }
 
-pub(super) fn raw(payload: types::Payload) -> Raw {
+pub(crate) fn raw(payload: types::Payload) -> Raw {
     Raw { content_type: payload.content_type, bytes: payload.data }
 }
 
-pub(super) fn payload(raw: Raw) -> types::Payload {
+pub(crate) fn payload(raw: Raw) -> types::Payload {
     types::Payload { content_type: raw.content_type, data: raw.bytes }
 }
 

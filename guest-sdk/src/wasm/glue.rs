@@ -9,11 +9,10 @@ use crate::outcome::{IsOutcome, IsOutcomes};
 pub use super::batch_handler::exports::tidegate::consumer::batch_handler::Guest as BatchGuest;
 pub use super::compensator::exports::tidegate::consumer::compensator::Guest as CompensatorGuest;
 pub use super::handler::exports::tidegate::consumer::handler::Guest as HandlerGuest;
-pub use super::responder::exports::tidegate::consumer::responder::Refusal;
 pub use super::responder::exports::tidegate::consumer::responder::{
     Guest as ResponderGuest, Question as AskedQuestion,
 };
-pub use types::{Delivery, Failure, Payload};
+pub use types::{Delivery, Failure, Payload, Refusal};
 
 pub fn handle<E: IsEvent, O: IsOutcome>(
     delivery: Delivery,

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use crate::attempt::Budget;
+use crate::jobs::Priority;
 use crate::log::Level;
 use crate::publisher::Draft;
 use crate::wasm::imports::tidegate::consumer as wit;
-use crate::wasm::millis;
-use crate::{http, publisher, secrets, state};
+use crate::wasm::{millis, payload, raw};
+use crate::{Raw, Refusal, http, publisher, queries, secrets, state};
 
-pub(crate) fn publish(draft: Draft) -> Result<String, publisher::Error> {
-    let draft = wit::publisher::Draft {
+fn draft(draft: Draft) -> wit::publisher::Draft {
+    wit::publisher::Draft {
         type_: draft.event_type,
         payload: wit::types::Payload { content_type: draft.data.content_type, data: draft.data.bytes },
         subject: draft.subject,
@@ -20,14 +21,30 @@ pub(crate) fn publish(draft: Draft) -> Result<String, publisher::Error> {
             .not_before
             .map(|time| wit::types::Instant { seconds: time.seconds, nanoseconds: time.nanoseconds }),
         attributes: draft.attributes,
-    };
-    wit::publisher::publish(&draft).map_err(|error| match error {
+    }
+}
+
+fn publish_error(error: wit::publisher::PublishError) -> publisher::Error {
+    match error {
         wit::publisher::PublishError::NotGranted(what) => publisher::Error::NotGranted(what),
         wit::publisher::PublishError::Invalid(why) => publisher::Error::Invalid(why),
         wit::publisher::PublishError::TooLarge(max) => publisher::Error::TooLarge(max),
         wit::publisher::PublishError::TooMany(max) => publisher::Error::TooMany(max),
         wit::publisher::PublishError::ChainTooDeep(max) => publisher::Error::ChainTooDeep(max),
-    })
+    }
+}
+
+pub(crate) fn publish(event: Draft) -> Result<String, publisher::Error> {
+    wit::publisher::publish(&draft(event)).map_err(publish_error)
+}
+
+pub(crate) fn enqueue(consumer: &str, event: Draft, priority: Priority) -> Result<String, publisher::Error> {
+    let priority = match priority {
+        Priority::Low => wit::jobs::Priority::Low,
+        Priority::Normal => wit::jobs::Priority::Normal,
+        Priority::High => wit::jobs::Priority::High,
+    };
+    wit::jobs::enqueue(consumer, &draft(event), priority).map_err(publish_error)
 }
 
 fn state_error(error: wit::state::StateError) -> state::Error {
@@ -92,6 +109,33 @@ pub(crate) fn http_send(request: http::Request) -> Result<http::Response, http::
             wit::http::HttpError::TooLarge(max) => http::Error::TooLarge(max),
             wit::http::HttpError::TooMany(max) => http::Error::TooMany(max),
         }),
+    }
+}
+
+/// What goes over the boundary waits for whole milliseconds.
+pub(crate) fn ask(query_type: &str, question: Raw, timeout: Duration) -> Result<Raw, queries::Error> {
+    use wit::queries::AskError;
+    match wit::queries::ask(query_type, &payload(question), millis(timeout)) {
+        Ok(answer) => Ok(raw(answer)),
+        Err(error) => Err(match error {
+            AskError::NotGranted(what) => queries::Error::NotGranted(what),
+            AskError::Invalid(why) => queries::Error::Invalid(why),
+            AskError::TooLarge(max) => queries::Error::TooLarge(max),
+            AskError::TooMany(max) => queries::Error::TooMany(max),
+            AskError::ChainTooDeep(max) => queries::Error::ChainTooDeep(max),
+            AskError::NoResponder => queries::Error::NoResponder,
+            AskError::TimedOut => queries::Error::TimedOut,
+            AskError::Refused(refused) => queries::Error::Refused(refusal(refused)),
+            AskError::Failed(why) => queries::Error::Failed(why),
+        }),
+    }
+}
+
+fn refusal(refusal: wit::types::Refusal) -> Refusal {
+    match refusal {
+        wit::types::Refusal::Invalid(why) => Refusal::Invalid(why),
+        wit::types::Refusal::NotFound(why) => Refusal::NotFound(why),
+        wit::types::Refusal::Unavailable(why) => Refusal::Unavailable(why),
     }
 }
 

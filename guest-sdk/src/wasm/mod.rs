@@ -6,7 +6,7 @@
 //! and a compensator.
 
 mod convert;
-pub(crate) use convert::millis;
+pub(crate) use convert::{millis, payload, raw};
 pub mod glue;
 
 /// Imports, and the types that all interfaces share.

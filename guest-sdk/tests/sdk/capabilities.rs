@@ -31,6 +31,46 @@ fn published_events_are_seen_whole() {
 }
 
 #[test]
+fn jobs_are_seen_apart_from_what_is_published() {
+    let test = Test::new(|event: Event<Value>| {
+        publish("user.welcomed", ())?;
+        let first = enqueue("mailer", "mail.requested", json!({ "to": "a@example.com" }))?;
+        Enqueue::new("index", "index.requested", 7)
+            .priority(Priority::High)
+            .not_before(event.timestamp.plus(Duration::from_secs(60)))
+            .send()?;
+        Enqueue::event("mailer", Publish::new("mail.requested", ()).key("k"))
+            .delay(Duration::from_secs(5))
+            .priority(Priority::Low)
+            .send()?;
+        done_with(first)
+    });
+    let attempt = test.event("user.created", json!({})).run();
+    assert_eq!(attempt.published().len(), 1);
+    let [mail, index, late] = attempt.enqueued() else { panic!("{attempt:?}") };
+    assert_eq!((mail.to.as_str(), mail.priority), ("mailer", Priority::Normal));
+    assert_eq!(mail.event.data, json!({ "to": "a@example.com" }));
+    assert_eq!(attempt.output(), Some(mail.event.id.clone()));
+    assert_eq!((index.to.as_str(), index.priority, &index.event.data), ("index", Priority::High, &json!(7)));
+    assert_eq!(index.event.not_before.unwrap().to_string(), "2026-01-01T00:01:00Z");
+    assert_eq!((late.event.key.as_deref(), late.priority), (Some("k"), Priority::Low));
+    assert!(late.event.not_before.is_some());
+}
+
+#[test]
+fn jobs_without_a_grant_are_refused_as_the_host_does() {
+    let test = Test::new(|event: Event<String>| {
+        enqueue(event.data, "mail.requested", ())?;
+        done()
+    });
+    let test = test.grant_jobs("mailer");
+    assert_eq!(test.event("go", "mailer").run().enqueued().len(), 1);
+    let refused = test.event("go", "index").run();
+    assert_eq!(refused.reason(), "publish is not granted: index");
+    assert!(refused.enqueued().is_empty(), "nothing leaves an attempt that is not done");
+}
+
+#[test]
 fn publishing_without_a_grant_is_refused_as_the_host_does() {
     let publish_all = |event: Event<Vec<String>>| {
         for event_type in event.data {
@@ -250,4 +290,72 @@ fn a_panic_in_a_handler_leaves_no_harness_behind() {
     let run = std::panic::AssertUnwindSafe(|| test.event("go", ()).run());
     assert!(std::panic::catch_unwind(run).is_err());
     assert!(std::panic::catch_unwind(|| config::get("x")).is_err(), "the harness is gone");
+}
+
+fn look_up(event: Event<Value>) -> Outcome {
+    let say =
+        |found: Result<Value, queries::Error>| found.map_or_else(|error| error.to_string(), |value| value.to_string());
+    done_with(say(queries::ask(event.data.as_str().unwrap_or_default(), &json!({ "sku": "tea" }))))
+}
+
+#[test]
+fn each_way_to_have_no_answer_is_told_apart() {
+    let test = Test::new(look_up)
+        .grant_queries("stock.*")
+        .responder("stock.check", |question: &Question| answer(json!({ "asked": question.data.bytes.len() })))
+        .responder("stock.invalid", |_: &Question| -> Answer { Err(Refusal::Invalid("no such sku".into())) })
+        .responder("stock.gone", |_: &Question| -> Answer { Err(Refusal::NotFound("none".into())) })
+        .responder("stock.later", |_: &Question| -> Answer { Err(Refusal::Unavailable("counting".into())) })
+        .responder("stock.slow", |_: &Question| Err::<Raw, _>(queries::Error::TimedOut))
+        .responder("stock.broken", |_: &Question| Err::<Raw, _>(queries::Error::Failed("trapped: oops".into())));
+    for (query_type, said) in [
+        ("stock.check", r#"{"asked":13}"#),
+        ("stock.none", "nobody answers questions of this type"),
+        ("stock.invalid", "the question was refused as invalid: no such sku"),
+        ("stock.gone", "nothing was found: none"),
+        ("stock.later", "the question cannot be answered now: counting"),
+        ("stock.slow", "there was no answer in time"),
+        ("stock.broken", "the responder failed: trapped: oops"),
+        ("price.check", "asking is not granted: price.check"),
+    ] {
+        let attempt = test.event("order.created", query_type).run();
+        assert_eq!(attempt.output::<String>().as_deref(), Some(said), "{query_type}");
+        let answered = !matches!(query_type, "stock.none" | "price.check");
+        assert_eq!(attempt.questions().len(), usize::from(answered), "{query_type}");
+    }
+    let many = Test::new(|_: Event<Value>| {
+        let asked = (0..40).map(|_| queries::ask::<_, u32>("stock.check", "tea")).take_while(Result::is_ok).count();
+        done_with(asked)
+    });
+    let attempt = many.responder("stock.check", |_: &Question| answer(1)).event("order.created", ()).run();
+    assert_eq!(attempt.output::<usize>(), Some(32));
+}
+
+#[test]
+fn a_responder_reads_and_leaves_nothing_behind() {
+    let test = Test::of_responder(|question: Question<Value>| -> Answer {
+        match question.data.as_str() {
+            Some("read") => answer(state::get::<u32>("tea")?),
+            Some("write") => answer(state::set("tea", 9).unwrap_err().to_string()),
+            Some("publish") => answer(publish("a.b", ()).unwrap_err().to_string()),
+            Some("fail") => Ok(state::get::<String>("tea").map(|_| Raw::default())?),
+            _ => Err(Refusal::NotFound("what?".into())),
+        }
+    })
+    .state("tea", 7);
+    assert_eq!(test.ask("stock.check", "read"), answer(7));
+    assert!(
+        test.ask("stock.check", "write")
+            .is_ok_and(|raw| String::from_utf8_lossy(&raw.bytes).contains("writes nothing"))
+    );
+    assert!(
+        test.ask("stock.check", "publish")
+            .is_ok_and(|raw| String::from_utf8_lossy(&raw.bytes).contains("publishes nothing"))
+    );
+    assert_eq!(test.ask("stock.check", "other"), Err(Refusal::NotFound("what?".into())));
+    assert!(matches!(test.ask("stock.check", "fail"), Err(Refusal::Unavailable(_))), "`?` means not now");
+    let typed = Test::of_responder(|question: Question<u32>| answer(question.data));
+    assert!(
+        matches!(typed.ask("stock.check", "x"), Err(Refusal::Invalid(why)) if why.starts_with("data of stock.check does not fit"))
+    );
 }

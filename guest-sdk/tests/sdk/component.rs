@@ -87,7 +87,7 @@ fn a_component_imports_what_it_calls_and_nothing_else() {
                 let key = secrets::reveal(\"key\")?;
                 http::get(config::get(\"url\").unwrap_or_default()).header(\"key\", key).send()?;
                 publish(\"a.b\", ())?;
-                done()
+                done_with(queries::ask::<_, u32>(\"stock.check\", &1)?)
             }",
         ),
         (
@@ -97,6 +97,7 @@ fn a_component_imports_what_it_calls_and_nothing_else() {
             #[compensator]
             fn release(_: Event<Value>, _: Option<u32>) -> Outcome { done() }",
         ),
+        ("undo", "#[compensator]\nfn release(_: Event<Value>, _: Option<u32>) -> Outcome { done() }"),
         (
             "batch",
             "#[batch_consumer]\nfn index(events: Vec<Event<Value>>) -> Vec<Outcome> { events.iter().map(|_| done()).collect() }",
@@ -106,8 +107,13 @@ fn a_component_imports_what_it_calls_and_nothing_else() {
     for (name, imports, exports) in [
         ("nothing", &["types"][..], &["handler"][..]),
         ("publishes", &["publisher", "types"], &["handler"]),
-        ("everything", &["attempt", "config", "http", "log", "publisher", "secrets", "state", "types"], &["handler"]),
+        (
+            "everything",
+            &["attempt", "config", "http", "log", "publisher", "queries", "secrets", "state", "types"],
+            &["handler"],
+        ),
         ("step", &["types"], &["compensator", "handler"]),
+        ("undo", &["types"], &["compensator"]),
         ("batch", &["types"], &["batch-handler"]),
         ("answers", &["types"], &["responder"]),
     ] {

@@ -141,6 +141,35 @@ fn a_pipeline_step_sees_what_earlier_steps_left() {
 }
 
 #[test]
+fn a_compensator_is_given_what_the_step_left() {
+    let test = Test::of_compensator(|event: Event<Value>, paid: Option<u64>| {
+        let Some(run) = &event.run else { return reject("no run") };
+        if event.is_last_attempt() {
+            return retry("no more");
+        }
+        publish("payment.refunded", json!([run.id, run.step, paid, event.output_of::<u32>("reserve")]))?;
+        done_with("which nobody sees")
+    });
+    let given = || {
+        let outputs = vec![("reserve".to_owned(), Some(Raw::json(&7).unwrap()))];
+        test.event("order.created", json!({})).step("fulfil", "pay", outputs)
+    };
+    let undone = given().output(12).run();
+    assert_eq!(undone.outcome(), &done(), "an undoing has no output");
+    assert_eq!(undone.published()[0].data, json!(["1/fulfil", "pay", 12, 7]));
+    assert_eq!(given().run_id("17/fulfil").run().published()[0].data, json!(["17/fulfil", "pay", null, 7]));
+    assert_eq!(given().output(12).attempt(3).run().outcome(), &retry("no more"));
+    let unfit = given().output("twelve").run();
+    assert!(unfit.reason().starts_with("output of the step does not fit: invalid type: string"), "{unfit:?}");
+}
+
+#[test]
+#[should_panic(expected = "make the test with `Test::of_compensator`")]
+fn an_output_for_what_is_no_compensator_fails_its_test() {
+    drop(Test::new(|_: Event<Value>| done()).event("order.created", ()).output(1).run());
+}
+
+#[test]
 fn a_batch_rejects_what_does_not_fit_and_keeps_the_order() {
     // The events are made by running them through a handler that keeps them.
     let kept = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));

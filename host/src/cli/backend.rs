@@ -9,9 +9,11 @@ use super::client::{Ask, Client, encode, with_query};
 use super::error::Error;
 use super::link::store_error;
 use super::locate::{self, Found};
-use crate::model::query::{DeadLetterQuery, EventQuery, OutcomeQuery, StateQuery};
+use crate::model::pipeline::run::RunId;
+use crate::model::query::{DeadLetterQuery, EventQuery, OutcomeQuery, QuestionQuery, RunQuery, StateQuery};
 use crate::model::record::{
-    ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord, StatsRecord,
+    ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, QueryRecord, RunDetail, RunRecord,
+    StateRecord, StatsRecord,
 };
 use crate::model::{ConsumerName, DeliveryId};
 use crate::store::Reader;
@@ -51,6 +53,14 @@ struct Outcomes {
 #[serde(rename_all = "camelCase")]
 struct DeadLetters {
     dead_letters: Vec<DeadLetterRecord>,
+}
+#[derive(Deserialize)]
+struct Queries {
+    queries: Vec<QueryRecord>,
+}
+#[derive(Deserialize)]
+struct Runs {
+    runs: Vec<RunRecord>,
 }
 #[derive(Deserialize)]
 struct Consumers {
@@ -116,6 +126,13 @@ impl Backend {
         }
     }
 
+    pub(super) fn queries(&self, query: &QuestionQuery) -> Result<Vec<QueryRecord>, Error> {
+        match self {
+            Self::Host(host) => Ok(host.json::<Queries>(Ask::get(&with_query("/queries", query)))?.queries),
+            Self::File(file) => file.queries(query).map_err(unread),
+        }
+    }
+
     pub(super) fn dead_letters(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterRecord>, Error> {
         match self {
             Self::Host(host) => dead_letters(host, query),
@@ -130,6 +147,20 @@ impl Backend {
                 let found = file.dead_letter(id).map_err(unread)?;
                 Ok(found.map(|(dead_letter, outcomes, event)| DeadStory { dead_letter, outcomes, event }))
             }
+        }
+    }
+
+    pub(super) fn runs(&self, query: &RunQuery) -> Result<Vec<RunRecord>, Error> {
+        match self {
+            Self::Host(host) => Ok(host.json::<Runs>(Ask::get(&with_query("/runs", query)))?.runs),
+            Self::File(file) => file.runs(query).map_err(unread),
+        }
+    }
+
+    pub(super) fn run(&self, run: &RunId) -> Result<Option<RunDetail>, Error> {
+        match self {
+            Self::Host(host) => Ok(host.find(Ask::get(&format!("/runs/{run}")))?),
+            Self::File(file) => file.run_detail(run).map_err(unread),
         }
     }
 

@@ -98,6 +98,11 @@ pub(super) struct Problem {
     /// What is wrong, each at its place in what was sent.
     errors: Vec<Fault>,
     pub(super) diagnostics: Vec<serde_json::Value>,
+    /// What came of a question: its id, the word for it, who was asked and what they said.
+    pub(super) query: Option<String>,
+    pub(super) outcome: Option<String>,
+    pub(super) responder: Option<String>,
+    pub(super) reason: Option<String>,
     /// Seconds after which to try again, from `Retry-After`.
     #[serde(skip_deserializing)]
     pub(super) retry_after: Option<u64>,
@@ -129,6 +134,10 @@ impl Problem {
         match self.status {
             _ if self.kind.ends_with(":log-failed") => Kind::Log,
             _ if self.kind.ends_with(":schema-violation") => Kind::Usage,
+            _ if self.kind.ends_with(":query-invalid") => Kind::Invalid,
+            _ if self.kind.ends_with(":query-not-found") => Kind::NotFound,
+            _ if self.kind.ends_with(":query-unavailable") => Kind::Unavailable,
+            _ if self.kind.ends_with(":query-failed") => Kind::Failed,
             404 | 409 | 412 | 422 => Kind::State,
             408 | 504 => Kind::Timeout,
             401 | 403 | 429 => Kind::Environment,
@@ -139,6 +148,20 @@ impl Problem {
 
     fn default_hint(&self) -> Option<&'static str> {
         match self.status {
+            _ if self.kind.ends_with(":no-responder") => {
+                Some("Look with `tidegate check` who answers what; a consumer says so with `answers`.")
+            }
+            _ if self.kind.ends_with(":query-timed-out") => {
+                Some("Wait longer with `--timeout`; `tidegate queries` shows how long answers take.")
+            }
+            _ if self.kind.ends_with(":query-invalid") => Some("Correct what is asked: `--data`."),
+            _ if self.kind.ends_with(":query-not-found") => Some("Ask for something else; this one is an answer, too."),
+            _ if self.kind.ends_with(":query-unavailable") => {
+                Some("Try again after a moment; `tidegate consumers` shows who is paused.")
+            }
+            _ if self.kind.ends_with(":query-failed") => {
+                Some("See what it logged with `tidegate queries --outcome failed --json`.")
+            }
             401 => Some("Set TIDEGATE_TOKEN to one of the tokens in the manifest's `server.tokens`."),
             403 => Some("Use a token whose `scopes` allow this; the manifest lists them under `server.tokens`."),
             404 if self.kind.is_empty() || self.kind == "about:blank" => {
@@ -298,13 +321,27 @@ impl Client {
         self.runtime.block_on(interruptible(&mut stop, wait))
     }
 
+    /// The whole answer with its head, for what takes long: ends with Ctrl-C.
+    pub(super) fn whole_patiently(&self, ask: Ask<'_>) -> Result<(hyper::HeaderMap, Bytes), Error> {
+        let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+        self.runtime.block_on(interruptible(&mut stop, self.whole(ask)))
+    }
+
     async fn answer(&self, ask: Ask<'_>) -> Result<Bytes, Error> {
+        self.whole(ask).await.map(|(_, body)| body)
+    }
+
+    async fn whole(&self, ask: Ask<'_>) -> Result<(hyper::HeaderMap, Bytes), Error> {
         let limit = ask.limit;
         let whole = async {
             let response = self.send(ask).await?;
             let (head, body) = response.into_parts();
             let body = self.read(body).await?;
-            if head.status.is_success() { Ok(body) } else { Err(problem(head.status, &head.headers, &body)) }
+            if head.status.is_success() {
+                Ok((head.headers, body))
+            } else {
+                Err(problem(head.status, &head.headers, &body))
+            }
         };
         let answer = tokio::time::timeout(limit, whole)
             .await

@@ -37,7 +37,7 @@ struct Look {
 enum Verb {
     /// Attempt nothing more of a consumer's until it is resumed, also over restarts and reloads.
     ///
-    /// Attempts in hand finish. Events go on being accepted and wait for it.
+    /// Attempts in hand finish. Events go on being accepted and wait for it; those for an ephemeral consumer are lost, and counted.
     Pause(Change),
     /// Let a paused consumer go on where it stopped.
     Resume(Change),
@@ -143,7 +143,7 @@ fn table(consumers: &[ConsumerRecord], now: Timestamp) -> Table {
 
 /// What keeps it from working, the weightiest first; else `active`.
 fn status(consumer: &ConsumerRecord) -> String {
-    if consumer.status != "active" {
+    if consumer.status == "removed" {
         return consumer.status.clone();
     }
     if consumer.paused {
@@ -165,13 +165,26 @@ fn one(name: &ConsumerName, reading: &Reading, context: &mut Context) -> Result<
         Backend::Host(host) => host.find(Ask::get(&format!("/consumers/{name}")))?,
         Backend::File(file) => file.consumer(name).map_err(unread)?,
     };
-    let detail = detail.ok_or_else(|| {
-        Error::state(format!("there is no consumer {name}")).hint("List them with `tidegate consumers`.")
-    })?;
+    let detail = detail.ok_or_else(|| missing(name))?;
     if reading.json {
         return context.out.json(&detail);
     }
     draw(&detail, context.now(), &mut context.out)
+}
+
+fn missing(name: &ConsumerName) -> Error {
+    Error::state(format!("there is no consumer {name}")).hint("List them with `tidegate consumers`.")
+}
+
+/// Asks for a change of one consumer.
+fn ask<T: serde::de::DeserializeOwned>(
+    host: &Client,
+    name: &ConsumerName,
+    verb: &str,
+    body: Bytes,
+) -> Result<T, Error> {
+    let path = format!("/consumers/{name}/{verb}");
+    host.find(Ask::post(&path, JSON, body))?.ok_or_else(|| missing(name))
 }
 
 fn draw(detail: &ConsumerDetail, now: Timestamp, out: &mut Output) -> Result<(), Error> {
@@ -187,7 +200,7 @@ fn draw(detail: &ConsumerDetail, now: Timestamp, out: &mut Output) -> Result<(),
     rows.push(("blocked", text::number(c.blocked)));
     rows.extend(c.oldest_waiting_since.map(|at| ("oldest", text::age(now.since(at)))));
     rows.push(("succeeded", text::number(c.succeeded)));
-    rows.push(("failed", format!("{} attempts", text::number(c.failed_attempts))));
+    rows.push(("failed", text::count(c.failed_attempts, "attempt")));
     rows.push(("dead letters", text::number(c.dead_letters)));
     if c.ephemeral_lost > 0 {
         rows.push(("lost", text::deliveries(c.ephemeral_lost)));
@@ -227,8 +240,7 @@ struct Paused {
 fn change(args: &Change, paused: bool, context: &mut Context) -> Result<(), Error> {
     let host = locate::host(context, &args.reach)?;
     let verb = if paused { "pause" } else { "resume" };
-    let path = format!("/consumers/{}/{verb}", args.name);
-    let answer: Paused = host.json(Ask::post(&path, JSON, Bytes::new()))?;
+    let answer: Paused = ask(&host, &args.name, verb, Bytes::new())?;
     if args.json {
         return context.out.json(&answer);
     }
@@ -257,8 +269,7 @@ fn release(args: &Release, context: &mut Context) -> Result<(), Error> {
         agree(&host, args, context)?;
     }
     let body = Bytes::from(json!({ "keys": args.keys, "all": args.keys.is_empty() }).to_string());
-    let path = format!("/consumers/{}/release", args.name);
-    let released: Released = host.json(Ask::post(&path, JSON, body))?;
+    let released: Released = ask(&host, &args.name, "release", body)?;
     if args.json {
         return context.out.json(&released);
     }
@@ -271,7 +282,7 @@ fn release(args: &Release, context: &mut Context) -> Result<(), Error> {
 
 fn agree(host: &Client, args: &Release, context: &mut Context) -> Result<(), Error> {
     let detail: Option<ConsumerDetail> = host.find(Ask::get(&format!("/consumers/{}", args.name)))?;
-    let held = detail.map_or(0, |detail| detail.consumer.held_keys);
+    let held = detail.ok_or_else(|| missing(&args.name))?.consumer.held_keys;
     if held == 0 {
         return Err(Error::state(format!("no key of {} is held", args.name)));
     }
@@ -281,7 +292,7 @@ fn agree(host: &Client, args: &Release, context: &mut Context) -> Result<(), Err
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{Fake, ok};
+    use super::super::fake::{Fake, ok, reply};
     use super::super::tests::{tidegate, with_input};
     use super::*;
 
@@ -331,6 +342,8 @@ mod tests {
         assert_eq!(with(|c| (c.breaker, c.held_keys) = ("probing".into(), 2)), "breaker probing, 2 keys held");
         assert_eq!(with(|c| (c.paused, c.held_keys) = (true, 1)), "paused");
         assert_eq!(with(|c| (c.paused, c.status) = (true, "removed".into())), "removed");
+        assert_eq!(with(|c| c.status = "ephemeral".into()), "ephemeral");
+        assert_eq!(with(|c| (c.paused, c.status) = (true, "ephemeral".into())), "paused");
     }
 
     fn host() -> Fake {
@@ -350,8 +363,22 @@ mod tests {
             "POST /consumers/mail/pause" => ok(r#"{"consumer":"mail","paused":true,"changed":true}"#),
             "POST /consumers/mail/resume" => ok(r#"{"consumer":"mail","paused":false,"changed":false}"#),
             "POST /consumers/mail/release" => ok(r#"{"consumer":"mail","keys":["a","b"]}"#),
+            line if line.contains("/consumers/nobody") => {
+                let detail = "There is no such consumer: it is not in the database. GET /consumers lists them.";
+                reply(404, &json!({ "type": "urn:tidegate:problem:not-found", "detail": detail }).to_string())
+            }
             line => panic!("{line}"),
         })
+    }
+
+    #[test]
+    fn nobody_is_told_to_look_at_the_command_and_not_at_the_path() {
+        for arguments in [&["pause", "nobody"][..], &["resume", "nobody"], &["release", "nobody", "k"], &["nobody"]] {
+            let (code, _, err) = tidegate(Some(&host()), &[&["consumers"], arguments].concat());
+            assert_eq!(code, 4, "{err}");
+            assert!(err.contains("there is no consumer nobody") && err.contains("`tidegate consumers`"), "{err}");
+            assert!(!err.contains("GET"), "{err}");
+        }
     }
 
     #[test]

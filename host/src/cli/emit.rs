@@ -1,5 +1,6 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -7,18 +8,22 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use super::Context;
-use super::args::Reach;
+use super::args::{Reach, duration};
 use super::backend;
 use super::client::{self, Ask, Client};
 use super::error::Error;
 use super::locate;
 use super::stream;
 use super::text;
+use crate::model::job::RETRY_ATTEMPTS_MAX;
 use crate::model::limit::EVENT_BYTES;
-use crate::model::{Seq, Timestamp, TypePattern, route};
+use crate::model::retry::{Backoff, RetryPolicy};
+use crate::model::{ConsumerName, Job, Priority, Seq, Timestamp, TypePattern, route};
 
 /// Where an event comes from if nobody says.
 const SOURCE: &str = "/cli";
+/// The type of a job that is given none.
+const JOB_TYPE: &str = "job.requested";
 /// Data larger than this, in bytes, is read by no host.
 const DATA_BYTES_MAX: u64 = 256 * EVENT_BYTES as u64;
 
@@ -26,19 +31,24 @@ const DATA_BYTES_MAX: u64 = 256 * EVENT_BYTES as u64;
 ///
 /// One: `tidegate emit order.created '{"orderId": "A-17"}'`. Many, one JSON object a line:
 /// `tidegate emit --ndjson < orders.ndjson`.
+///
+/// A job, for one consumer alone: `tidegate emit --to mailer '{"orderId": "A-17"}'`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Type of the event: dotted, past tense, such as order.created.
-    #[arg(value_name = "TYPE", required_unless_present = "ndjson", value_parser = event_type)]
+    /// Type of the event: dotted, past tense, such as order.created. A job may be without; then it is job.requested.
+    #[arg(value_name = "TYPE", required_unless_present_any = ["ndjson", "to"], value_parser = event_type)]
     event_type: Option<String>,
     /// The payload, in JSON.
     #[arg(value_name = "DATA", conflicts_with = "file")]
     data: Option<String>,
+    /// The payload, for whoever expects a name before it.
+    #[arg(long = "data", value_name = "DATA", hide = true, conflicts_with_all = ["data", "file", "ndjson"])]
+    named: Option<String>,
     /// Read the payload, or with --ndjson the events, from a file; `-` is standard input.
     #[arg(short, long, value_name = "PATH")]
     file: Option<PathBuf>,
     /// Read events, one JSON object a line, from standard input or --file. TYPE is for those that name none.
-    #[arg(long, conflicts_with_all = ["data", "id", "subject", "correlation", "key", "data_version", "not_before", "attributes"])]
+    #[arg(long, conflicts_with_all = ["data", "id", "subject", "correlation", "key", "data_version", "not_before", "delay", "attributes", "to"])]
     ndjson: bool,
     /// Id, unique within the source. The same id again is accepted once.
     #[arg(long)]
@@ -61,6 +71,11 @@ pub(super) struct Args {
     /// Deliver no earlier.
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
     not_before: Option<Timestamp>,
+    /// Deliver no earlier than so long from now.
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "not_before")]
+    delay: Option<Duration>,
+    #[command(flatten)]
+    job: JobArgs,
     /// Another attribute; the value is JSON, or else text. Can be repeated.
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     attributes: Vec<(String, Value)>,
@@ -69,6 +84,55 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     reach: Reach,
+}
+
+/// What makes an event a job.
+#[derive(clap::Args, Debug)]
+struct JobArgs {
+    /// Make it a job: deliver it to this consumer, whatever that subscribes to, and to no other.
+    #[arg(long, value_name = "CONSUMER", value_parser = ConsumerName::new)]
+    to: Option<ConsumerName>,
+    /// Whether the job goes before others of its consumer, or behind them.
+    #[arg(long, value_name = "PRIORITY", requires = "to", default_value = "normal", value_parser = ["low", "normal", "high"])]
+    priority: String,
+    /// How often the job is attempted in all, instead of what the consumer says. The other --retry- options are then as in a
+    /// manifest that does not say.
+    #[arg(long, value_name = "N", requires = "to", value_parser = clap::value_parser!(u32).range(1..=i64::from(RETRY_ATTEMPTS_MAX)))]
+    retry_attempts: Option<u32>,
+    /// How the delay between attempts grows.
+    #[arg(long, value_name = "HOW", requires = "to", value_parser = ["exponential", "linear", "fixed"])]
+    retry_backoff: Option<String>,
+    /// The delay after the first attempt.
+    #[arg(long, value_name = "DURATION", requires = "to", value_parser = duration)]
+    retry_initial: Option<Duration>,
+    /// No delay is longer.
+    #[arg(long, value_name = "DURATION", requires = "to", value_parser = duration)]
+    retry_max: Option<Duration>,
+}
+
+impl JobArgs {
+    fn job(&self) -> Option<Job> {
+        let priority = Priority::parse(&self.priority).unwrap_or_default();
+        Some(Job { to: self.to.clone()?, priority, retry: self.retry() })
+    }
+
+    fn retry(&self) -> Option<RetryPolicy> {
+        let Self { retry_attempts, retry_backoff, retry_initial, retry_max, .. } = self;
+        let own = retry_attempts.is_some() || retry_backoff.is_some() || retry_initial.is_some() || retry_max.is_some();
+        let usual = RetryPolicy::default();
+        let policy = RetryPolicy {
+            attempts: retry_attempts.unwrap_or(usual.attempts),
+            backoff: match retry_backoff.as_deref() {
+                Some("linear") => Backoff::Linear,
+                Some("fixed") => Backoff::Fixed,
+                _ => Backoff::Exponential,
+            },
+            initial: retry_initial.unwrap_or(usual.initial),
+            max: retry_max.unwrap_or(usual.max),
+            ..usual
+        };
+        own.then_some(policy)
+    }
 }
 
 /// An event as the host takes it. Its id is made here, so that it can be sent again when an answer was lost.
@@ -89,6 +153,8 @@ struct Draft<'a> {
     data_version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<Job>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     attributes: Map<String, Value>,
     /// As it was given, byte for byte.
@@ -113,7 +179,11 @@ pub(super) struct TakenEvent {
     pub(super) duplicate: bool,
 }
 
+/// What can only be data is left to [`named`].
 fn event_type(text: &str) -> Result<String, String> {
+    if text.starts_with(['{', '[', '"']) {
+        return Ok(text.to_owned());
+    }
     route::check_type(text)?;
     if route::is_host_type(text) {
         return Err("types that begin with 'tidegate' are the host's own".into());
@@ -129,13 +199,32 @@ fn attribute(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()))))
 }
 
+/// A job needs no type, so that what stands in its place may be the data.
+fn named(mut args: Args) -> Result<Args, Error> {
+    let data = args.event_type.take_if(|text| text.starts_with(['{', '[', '"']));
+    if let Some(data) = data {
+        if args.job.to.is_none() || args.data.is_some() || args.ndjson {
+            return Err(Error::usage(format!("'{}' is no type of an event", text::cut(&data, 40)))
+                .hint("Give the type before the payload: `tidegate emit order.created '{…}'`."));
+        }
+        args.data = Some(data);
+    }
+    if args.job.to.is_some() {
+        args.event_type.get_or_insert_with(|| JOB_TYPE.to_owned());
+    }
+    Ok(args)
+}
+
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Error> {
+    let args = named(args)?;
     if args.ndjson {
         return many(&args, context);
     }
-    let data = data(&args, context)?;
+    let given = args.data.as_ref().or(args.named.as_ref());
+    let data = payload(given.map(String::as_str), args.file.as_deref(), context)?;
     let host = locate::host(context, &args.reach)?;
-    let body = draft(&args, data.as_deref(), new_id(context)?)?;
+    let delayed = args.delay.map(|delay| context.now().plus(delay));
+    let body = draft(&args, delayed, data.as_deref(), new_id(context)?)?;
     let taken = sent(&host, &body, context)?;
     let event = taken.events.first().ok_or_else(|| {
         Error::environment("the host did not say what became of the event").hint("Look with `tidegate events`.")
@@ -148,7 +237,8 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Error> {
         return context.out.line(format!("duplicate: the event {id} was accepted before, as #{seq}"));
     }
     context.out.line(format!("accepted #{seq}  {id}"))?;
-    if context.out.is_terminal() && is_for_nobody(&host, args.event_type.as_deref().unwrap_or_default()) {
+    let seeks = args.job.to.is_none();
+    if seeks && context.out.is_terminal() && is_for_nobody(&host, args.event_type.as_deref().unwrap_or_default()) {
         context.out.tip(
             "No consumer subscribes to its type, so nothing comes of it: `tidegate consumers` shows who wants what.",
         );
@@ -181,7 +271,7 @@ fn sent(host: &Client, body: &Bytes, context: &mut Context) -> Result<Taken, Err
     }
 }
 
-fn draft(args: &Args, data: Option<&RawValue>, id: String) -> Result<Bytes, Error> {
+fn draft(args: &Args, delayed: Option<Timestamp>, data: Option<&RawValue>, id: String) -> Result<Bytes, Error> {
     let draft = Draft {
         id: args.id.clone().unwrap_or(id),
         event_type: args.event_type.as_deref().unwrap_or_default(),
@@ -190,7 +280,8 @@ fn draft(args: &Args, data: Option<&RawValue>, id: String) -> Result<Bytes, Erro
         correlation_id: args.correlation.as_deref(),
         key: args.key.as_deref(),
         data_version: args.data_version.as_deref(),
-        not_before: args.not_before,
+        not_before: args.not_before.or(delayed),
+        job: args.job.job(),
         attributes: args.attributes.iter().cloned().collect(),
         data,
     };
@@ -217,9 +308,13 @@ pub(super) fn new_id(context: &Context) -> Result<String, Error> {
 }
 
 /// The payload, from the argument or the file; checked to be JSON and otherwise left as it is.
-fn data(args: &Args, context: &mut Context) -> Result<Option<Box<RawValue>>, Error> {
-    let (text, from) = match (&args.data, &args.file) {
-        (Some(text), _) => (text.clone().into_bytes(), "DATA".to_owned()),
+pub(super) fn payload(
+    given: Option<&str>,
+    file: Option<&Path>,
+    context: &mut Context,
+) -> Result<Option<Box<RawValue>>, Error> {
+    let (text, from) = match (given, file) {
+        (Some(text), _) => (text.to_owned().into_bytes(), "DATA".to_owned()),
         (None, Some(path)) => (read(path, context)?, name_of(path)),
         (None, None) => return Ok(None),
     };
@@ -232,7 +327,7 @@ fn data(args: &Args, context: &mut Context) -> Result<Option<Box<RawValue>>, Err
         Err(e) => {
             let error = Error::usage(format!("{from} is not JSON: {e}"));
             Err(match to_raw_value(text.trim()) {
-                Ok(quoted) if args.data.is_some() && !text.trim_start().starts_with(['{', '[']) => {
+                Ok(quoted) if given.is_some() && !text.trim_start().starts_with(['{', '[']) => {
                     error.hint(format!("If it is meant as text, quote it for JSON: '{quoted}'."))
                 }
                 _ => error.hint("Check the quotes: in a shell, put the whole payload in single quotes."),

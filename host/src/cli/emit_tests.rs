@@ -51,6 +51,16 @@ fn an_event_is_sent_as_it_was_given() {
 }
 
 #[test]
+fn the_payload_may_have_a_name_before_it() {
+    let fake = Fake::start(taken(false));
+    let (code, _, err) = tidegate(Some(&fake), &["emit", "order.created", "--data", "{\"n\":1}", "--id", "a"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(fake.asked()[0].body.ends_with(r#""data":{"n":1}}"#), "{}", fake.asked()[0].body);
+    let (code, _, err) = tidegate(Some(&fake), &["emit", "order.created", "1", "--data", "2"]);
+    assert_eq!(code, 2, "{err}");
+}
+
+#[test]
 fn a_duplicate_is_told_apart() {
     let fake = Fake::start(taken(true));
     let (code, out, _) = tidegate(Some(&fake), &["emit", "order.created", "--id", "a"]);
@@ -121,4 +131,58 @@ fn a_type_that_nobody_wants_is_noticed() {
     let refusing = Fake::start(|_| reply(403, "{}"));
     let host = Client::new(client::Base::parse(&refusing.url).unwrap(), None).unwrap();
     assert!(!is_for_nobody(&host, "order.created"));
+}
+
+#[test]
+fn a_job_is_for_one_consumer_and_needs_no_type() {
+    let fake = Fake::start(taken(false));
+    let sent = |args: &[&str]| {
+        let args: Vec<&str> = ["emit", "--id", "a"].iter().chain(args).copied().collect();
+        assert_eq!(tidegate(Some(&fake), &args).0, 0, "{args:?}");
+        let body = fake.asked().last().unwrap().body.clone();
+        body.strip_prefix(r#"{"id":"a","#).unwrap().to_owned()
+    };
+    assert_eq!(
+        sent(&["--to", "mailer", "{\"n\": 1}"]),
+        r#""type":"job.requested","source":"/cli","job":{"to":"mailer","priority":"normal"},"data":{"n": 1}}"#
+    );
+    assert_eq!(
+        sent(&["mail.requested", "5", "--to", "mailer", "--priority", "high", "--retry-attempts", "7"]),
+        concat!(
+            r#""type":"mail.requested","source":"/cli","job":{"to":"mailer","priority":"high","retry":{"attempts":7,"#,
+            r#""backoff":"exponential","initialMs":1000,"factor":2.0,"maxMs":60000,"jitter":"full"}},"data":5}"#
+        )
+    );
+    assert_eq!(
+        sent(&["--to", "mailer", "--priority", "low", "--retry-backoff", "fixed", "--retry-initial", "250ms"]),
+        concat!(
+            r#""type":"job.requested","source":"/cli","job":{"to":"mailer","priority":"low","retry":{"attempts":3,"#,
+            r#""backoff":"fixed","initialMs":250,"factor":2.0,"maxMs":60000,"jitter":"full"}}}"#
+        )
+    );
+}
+
+#[test]
+fn a_delay_is_a_time_from_now() {
+    let fake = Fake::start(taken(false));
+    assert_eq!(tidegate(Some(&fake), &["emit", "a.b", "--delay", "2h"]).0, 0);
+    let body: Value = serde_json::from_str(&fake.asked()[0].body).unwrap();
+    assert_eq!(body["notBefore"], "2026-02-01T14:00:00.000Z");
+}
+
+#[test]
+fn what_only_a_job_can_have_is_refused_without_one() {
+    for args in [
+        &["emit", "a.b", "--priority", "high"][..],
+        &["emit", "a.b", "--retry-attempts", "2"],
+        &["emit", "a.b", "--to", "Mailer"],
+        &["emit", "a.b", "--to", "mailer", "--priority", "urgent"],
+        &["emit", "a.b", "--to", "mailer", "--retry-attempts", "0"],
+        &["emit", "a.b", "--delay", "1s", "--not-before", "2026-03-01T00:00:00Z"],
+        &["emit", "{\"n\": 1}"],
+        &["emit", "{\"n\": 1}", "{\"n\": 1}", "--to", "mailer"],
+    ] {
+        let (code, _, err) = tidegate(None, args);
+        assert_eq!(code, 2, "{args:?}: {err}");
+    }
 }

@@ -24,6 +24,14 @@ pub mod exit {
     pub const TIMEOUT: u8 = 6;
     /// The log is damaged, too new, or failed while it was being written.
     pub const LOG: u8 = 7;
+    /// A responder takes the question for invalid.
+    pub const INVALID: u8 = 8;
+    /// A responder has found nothing.
+    pub const NOT_FOUND: u8 = 9;
+    /// A question cannot be answered now.
+    pub const UNAVAILABLE: u8 = 10;
+    /// A responder failed.
+    pub const FAILED: u8 = 11;
     /// Ended by Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
 }
@@ -35,10 +43,14 @@ Exit codes:
     1  a bug in tidegate
     2  usage: the command line, or the data given to it
     3  manifest: the manifest or one of its components is wrong
-    4  state: nothing found, an id that is taken, a reload refused
+    4  state: nothing found, nobody who answers, an id that is taken, a reload refused
     5  environment: no host running, a port taken, a file unreadable, a token missing
     6  time: the time limit passed first
     7  log: damaged, of a newer version, or failed while being written
+    8  ask: the responder takes the question for invalid
+    9  ask: the responder has found nothing
+   10  ask: the question cannot be answered now
+   11  ask: the responder failed
   130  ended by Ctrl-C";
 
 /// Whose turn it is. Decides the exit code and nothing else does.
@@ -51,6 +63,10 @@ pub enum Kind {
     Environment,
     Timeout,
     Log,
+    Invalid,
+    NotFound,
+    Unavailable,
+    Failed,
     /// Ctrl-C: says nothing.
     Interrupted,
     /// Whoever read our output has read enough: not an error, and says nothing.
@@ -67,6 +83,10 @@ impl Kind {
             Self::Environment => exit::ENVIRONMENT,
             Self::Timeout => exit::TIMEOUT,
             Self::Log => exit::LOG,
+            Self::Invalid => exit::INVALID,
+            Self::NotFound => exit::NOT_FOUND,
+            Self::Unavailable => exit::UNAVAILABLE,
+            Self::Failed => exit::FAILED,
             Self::Interrupted => exit::INTERRUPTED,
             Self::OutputClosed => exit::OK,
         }
@@ -211,6 +231,10 @@ mod tests {
             (Kind::Environment, 5),
             (Kind::Timeout, 6),
             (Kind::Log, 7),
+            (Kind::Invalid, 8),
+            (Kind::NotFound, 9),
+            (Kind::Unavailable, 10),
+            (Kind::Failed, 11),
             (Kind::Interrupted, 130),
             (Kind::OutputClosed, 0),
         ] {

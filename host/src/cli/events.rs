@@ -89,7 +89,7 @@ fn table(events: &[EventRecord]) -> Table {
         vec![
             e.sequence.to_string(),
             text::time(e.accepted_at),
-            text::cut(&e.event_type, 40),
+            show::name(e),
             text::cut(&e.source, 30),
             e.subject.as_deref().map_or_else(|| "-".into(), |subject| text::cut(subject, 30)),
             text::cut(&e.id, 40),

@@ -2,6 +2,7 @@
 //! `locate` (which host or file), `backend` (what it answers) and `output` (the only place that prints).
 
 mod args;
+mod ask;
 mod backend;
 mod backup;
 mod check;
@@ -20,10 +21,12 @@ mod locate;
 mod new;
 mod outcomes;
 mod output;
+mod queries;
 mod reload;
 mod replay;
 mod restore;
 mod run;
+mod runs;
 mod scaffold;
 mod schema;
 mod show;
@@ -33,6 +36,7 @@ mod stats;
 mod stream;
 mod tail;
 mod text;
+mod timeline;
 mod verify;
 mod wait;
 
@@ -74,11 +78,14 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Emit(emit::Args),
+    Ask(ask::Args),
     Wait(wait::Args),
     Events(events::Args),
     Event(event::Args),
     Outcomes(outcomes::Args),
+    Queries(queries::Args),
     Dead(dead::Args),
+    Runs(runs::Args),
     Consumers(consumers::Args),
     Stats(stats::Args),
     Tail(tail::Args),
@@ -204,11 +211,14 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Error> {
         Command::Run(args) => run::run(args, context),
         Command::Check(args) => check::run(&args, context),
         Command::Emit(args) => emit::run(args, context),
+        Command::Ask(args) => ask::run(&args, context),
         Command::Wait(args) => wait::run(&args, context),
         Command::Events(args) => events::run(&args, context),
         Command::Event(args) => event::run(&args, context),
         Command::Outcomes(args) => outcomes::run(&args, context),
+        Command::Queries(args) => queries::run(&args, context),
         Command::Dead(args) => dead::run(args, context),
+        Command::Runs(args) => runs::run(&args, context),
         Command::Consumers(args) => consumers::run(&args, context),
         Command::Stats(args) => stats::run(&args, context),
         Command::Tail(args) => tail::run(&args, context),

@@ -71,8 +71,7 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
 
 fn table(outcomes: &[OutcomeRecord]) -> Table {
     let row = |o: &OutcomeRecord| {
-        let origin = o.origin.as_deref().unwrap_or("round");
-        let round = if o.round > 0 { format!(" ({origin} {})", o.round) } else { String::new() };
+        let round = text::origin(o.origin.as_deref(), o.round);
         vec![
             o.sequence.to_string(),
             text::time(o.started_at),

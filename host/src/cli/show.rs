@@ -3,8 +3,9 @@
 use super::error::Error;
 use super::output::{Colour, Output};
 use super::text;
-use crate::model::record::{DeliveryNode, EventRecord, EventTree, OutcomeRecord};
-use crate::model::{ConsumerName, DeliveryId, TypePattern};
+use crate::model::pipeline::run::Status;
+use crate::model::record::{DeliveryNode, EventRecord, EventTree, OutcomeRecord, RunNode};
+use crate::model::{ConsumerName, DeliveryId, Job, TypePattern};
 
 /// Reads an event type with `*` and `**`.
 pub(super) fn pattern(text: &str) -> Result<String, String> {
@@ -64,6 +65,7 @@ fn state(word: &str, out: &Output) -> String {
 enum Branch<'a> {
     Event(&'a EventTree),
     Delivery(&'a DeliveryNode),
+    Run(&'a RunNode),
     Attempt(&'a OutcomeRecord),
     /// A line that has nothing under it.
     Note(String),
@@ -79,6 +81,7 @@ pub(super) fn tree(tree: &EventTree, out: &Output) -> Vec<String> {
         let (line, children) = match branch {
             Branch::Event(tree) => (event_line(&tree.event, out), children_of_event(tree)),
             Branch::Delivery(node) => (delivery_line(node, out), children_of_delivery(node)),
+            Branch::Run(node) => (run_line(node, out), children_of_run(node)),
             Branch::Attempt(outcome) => (attempt(outcome, out), Vec::new()),
             Branch::Note(line) => (line, Vec::new()),
         };
@@ -96,10 +99,41 @@ fn push<'a>(stack: &mut Vec<(String, bool, Branch<'a>)>, prefix: &str, children:
 
 fn children_of_event(tree: &EventTree) -> Vec<Branch<'_>> {
     let mut children: Vec<_> = tree.deliveries.iter().map(Branch::Delivery).collect();
+    children.extend(tree.runs.iter().map(Branch::Run));
     children.extend(tree.events.iter().map(Branch::Event));
     if children.is_empty() {
-        children.push(Branch::Note("no consumer subscribes to it".into()));
+        let why =
+            if tree.event.job.is_some() { "its delivery is past retention" } else { "no consumer subscribes to it" };
+        children.push(Branch::Note(why.into()));
     }
+    children
+}
+
+/// `run 17/fulfil  completed  1.24 s  2 done, 1 skipped`.
+fn run_line(node: &RunNode, out: &Output) -> String {
+    let run = &node.run;
+    let status = out.paint(run_colour(run.status), run.status.as_str());
+    let steps: Vec<String> = run.step_counts.iter().map(|(state, n)| format!("{n} {}", text::escape(state))).collect();
+    let took = run.duration_ms.map_or_else(|| "not over yet".to_owned(), text::millis);
+    let mut line = format!("run {}  {status}  {took}  {}", text::escape(&run.id), steps.join(", "));
+    if let Some(failure) = &run.failure {
+        line.push_str("  ");
+        line.push_str(&text::escape(failure));
+    }
+    line
+}
+
+pub(super) fn run_colour(status: Status) -> Colour {
+    match status {
+        Status::Completed => Colour::Good,
+        Status::Running | Status::Compensating => Colour::Wait,
+        _ => Colour::Bad,
+    }
+}
+
+fn children_of_run(node: &RunNode) -> Vec<Branch<'_>> {
+    let mut children: Vec<_> = node.deliveries.iter().map(Branch::Delivery).collect();
+    children.extend(node.events.iter().map(Branch::Event));
     children
 }
 
@@ -112,16 +146,38 @@ fn children_of_delivery(node: &DeliveryNode) -> Vec<Branch<'_>> {
     children
 }
 
+/// An event's type, and for whom it is if it is a job.
+pub(super) fn name(event: &EventRecord) -> String {
+    let event_type = text::cut(&event.event_type, 40);
+    event.job.as_ref().map_or(event_type.clone(), |job| format!("{event_type} → {}", job.to))
+}
+
+/// For whom a job is, how it is to be started, and how it is retried if it says so itself.
+fn job(job: &Job) -> String {
+    let mut shown = format!("for {}, priority {}", job.to, job.priority.as_str());
+    if let Some(retry) = &job.retry {
+        let (initial, max) = (text::age_exact(retry.initial), text::age_exact(retry.max));
+        let attempts = text::count(u64::from(retry.attempts), "attempt");
+        shown.push_str(&format!(", {attempts} of its own, {initial} to {max} apart"));
+    }
+    shown
+}
+
 fn event_line(event: &EventRecord, out: &Output) -> String {
-    let name = out.paint(Colour::Strong, &text::escape(&event.event_type));
+    let name = out.paint(Colour::Strong, &text::escape(&name(event)));
     let rest = format!("#{}  {}  {}", event.sequence, text::time(event.accepted_at), text::escape(&event.id));
     format!("{name}  {}", out.paint(Colour::Faint, &rest))
 }
 
 fn delivery_line(node: &DeliveryNode, out: &Output) -> String {
-    let origin = node.outcomes.iter().find_map(|outcome| outcome.origin.as_deref()).unwrap_or("round");
-    let round = if node.round > 0 { format!(" ({} {})", text::escape(origin), node.round) } else { String::new() };
-    format!("{}{round}  {}", node.consumer, state(&node.state, out))
+    let name = match &node.step {
+        Some(step) => format!("{} {}  {}", if node.undo { "undo" } else { "step" }, text::escape(step), node.consumer),
+        None => {
+            let origin = node.outcomes.iter().find_map(|outcome| outcome.origin.as_deref());
+            format!("{}{}", node.consumer, text::origin(origin, node.round))
+        }
+    };
+    format!("{name}  {}", state(&node.state, out))
 }
 
 /// What is known of an event, name and value a line.
@@ -137,6 +193,7 @@ pub(super) fn details(event: &EventRecord, out: &mut Output) -> Result<(), Error
     rows.extend(optional("causation", &event.causation_id));
     rows.extend(optional("traceparent", &event.traceparent));
     rows.extend(event.not_before.map(|at| ("not before", text::time(at))));
+    rows.extend(event.job.as_ref().map(|of| ("job", job(of))));
     for (name, value) in rows {
         out.line(format!("{name:<12}  {}", text::escape(&value)))?;
     }

@@ -1,5 +1,6 @@
 use super::super::output::tests::captured;
 use super::*;
+use crate::model::record::RunRecord;
 use crate::model::{Generation, LogLine, Outcome, Timestamp};
 
 pub(crate) fn event(sequence: u64, event_type: &str) -> EventRecord {
@@ -37,19 +38,47 @@ pub(crate) fn outcome(sequence: u64, consumer: &str, attempt: u32, outcome: Outc
     }
 }
 
+fn bare(seq: u64, event_type: &str) -> EventTree {
+    EventTree { event: event(seq, event_type), deliveries: Vec::new(), runs: Vec::new(), events: Vec::new() }
+}
+
+fn node(consumer: &str, state: &str, outcomes: Vec<OutcomeRecord>, events: Vec<EventTree>) -> DeliveryNode {
+    let consumer = ConsumerName::new(consumer).unwrap();
+    DeliveryNode { consumer, round: 0, step: None, undo: false, state: state.into(), outcomes, events }
+}
+
+/// One step was done and undone, another has failed.
+fn compensated() -> RunNode {
+    let run = RunRecord {
+        id: "12/fulfil".into(),
+        pipeline: ConsumerName::new("fulfil").unwrap(),
+        key: None,
+        status: Status::Compensated,
+        sequence: 12,
+        event_id: "id-12".into(),
+        event_type: "order.created".into(),
+        began_at: Timestamp(0),
+        ended_at: Some(Timestamp(0)),
+        duration_ms: Some(40.0),
+        definition: "00".into(),
+        step_counts: [("failed".to_owned(), 1), ("undone".to_owned(), 1)].into(),
+        failure: Some("step 'pay' has failed: \u{1b}[2J".into()),
+    };
+    let did = |consumer, undo| DeliveryNode {
+        step: Some("reserve".into()),
+        undo,
+        round: 1,
+        ..node(consumer, "succeeded", vec![outcome(12, consumer, 1, Outcome::Done)], vec![])
+    };
+    let deliveries = vec![did("stock", false), did("release", true)];
+    RunNode { run, deliveries, events: vec![bare(15, "tidegate.run.compensated")] }
+}
+
 #[test]
 fn a_tree_shows_what_caused_what() {
     let mut retry = outcome(12, "send-confirmation", 1, Outcome::Retry);
     retry.reason = Some("mail server\nsays 503".into());
-    let leaf = EventTree { event: event(13, "order.confirmed"), deliveries: Vec::new(), events: Vec::new() };
-    let alarm = EventTree { event: event(14, "tidegate.dead-lettered"), deliveries: Vec::new(), events: Vec::new() };
-    let node = |consumer: &str, state: &str, outcomes, events| DeliveryNode {
-        consumer: ConsumerName::new(consumer).unwrap(),
-        round: 0,
-        state: state.into(),
-        outcomes,
-        events,
-    };
+    let (leaf, alarm) = (bare(13, "order.confirmed"), bare(14, "tidegate.dead-lettered"));
     let whole = EventTree {
         event: event(12, "order.created"),
         deliveries: vec![
@@ -62,6 +91,7 @@ fn a_tree_shows_what_caused_what() {
             node("fraud-check", "dead", vec![outcome(12, "fraud-check", 1, Outcome::Reject)], vec![]),
             node("slow", "pending", vec![], vec![]),
         ],
+        runs: vec![compensated()],
         events: vec![alarm],
     };
     let (out, _, _) = captured(false);
@@ -78,6 +108,13 @@ order.created  #12  1970-01-01T00:00:12.000Z  id-12
 │  └─ attempt 1  reject  12 ms  21.8k fuel  1.00 MiB
 ├─ slow  pending
 │  └─ not attempted yet
+├─ run 12/fulfil  compensated  40 ms  1 failed, 1 undone  step 'pay' has failed: \\x1b[2J
+│  ├─ step reserve  stock  succeeded
+│  │  └─ attempt 1  done  12 ms  21.8k fuel  1.00 MiB
+│  ├─ undo reserve  release  succeeded
+│  │  └─ attempt 1  done  12 ms  21.8k fuel  1.00 MiB
+│  └─ tidegate.run.compensated  #15  1970-01-01T00:00:15.000Z  id-15
+│     └─ no consumer subscribes to it
 └─ tidegate.dead-lettered  #14  1970-01-01T00:00:14.000Z  id-14
    └─ no consumer subscribes to it"
     );

@@ -81,6 +81,27 @@ fn host(asked: &Asked) -> Reply {
             reply(408, r#"{"title":"x","detail":"d","unsettled":0,"through":99}"#)
         }
         ("GET", "/wait") => reply(408, r#"{"title":"x","detail":"d","unsettled":3,"through":12}"#),
+        ("POST", "/queries/stock.check") => ok(r#"{"inStock":7}"#),
+        ("POST", "/queries/stock.none") => {
+            reply(404, r#"{"type":"urn:tidegate:problem:no-responder","detail":"Nobody answers"}"#)
+        }
+        ("POST", "/queries/stock.slow") => reply(
+            504,
+            r#"{"type":"urn:tidegate:problem:query-timed-out","detail":"No answer in time","outcome":"timed-out"}"#,
+        ),
+        ("POST", "/queries/stock.odd") => {
+            reply(422, r#"{"type":"urn:tidegate:problem:query-invalid","detail":"It is invalid"}"#)
+        }
+        ("POST", "/queries/stock.gone") => {
+            reply(404, r#"{"type":"urn:tidegate:problem:query-not-found","detail":"It has found nothing"}"#)
+        }
+        ("POST", "/queries/stock.later") => {
+            reply(503, r#"{"type":"urn:tidegate:problem:query-unavailable","detail":"Not now"}"#)
+        }
+        ("POST", "/queries/stock.bad") => reply(
+            502,
+            r#"{"type":"urn:tidegate:problem:query-failed","detail":"It failed","outcome":"failed","reason":"trapped: x"}"#,
+        ),
         ("GET", "/stats") => reply(404, r#"{"type":"urn:tidegate:problem:not-found","detail":"empty"}"#),
         ("GET", "/state/fraud-check") => ok(r#"{"state":[]}"#),
         ("GET", "/stream") => ok(&format!(": hi\n\nevent: event\ndata: {}\n\n", EVENT.replace('\n', ""))),
@@ -125,6 +146,18 @@ fn commands_end_with_the_documented_codes() {
         (vec!["dead", "show", "12/other"], 4, "there is no dead letter 12/other"),
         (vec!["emit", "tidegate.mine"], 2, "the host's own"),
         (vec!["emit", "order.created", "{oops"], 2, "DATA is not JSON"),
+        (vec!["ask", "stock.check", "--data", r#"{"sku":"tea"}"#], 0, r#"{"inStock":7}"#),
+        (vec!["ask", "stock.check", "--json"], 0, r#""answer":{"inStock":7}"#),
+        (vec!["ask", "stock.none"], 4, "Nobody answers"),
+        (vec!["ask", "stock.slow"], 6, "No answer in time"),
+        (vec!["ask", "stock.odd"], 8, "It is invalid"),
+        (vec!["ask", "stock.gone"], 9, "It has found nothing"),
+        (vec!["ask", "stock.later"], 10, "Not now"),
+        (vec!["ask", "stock.bad"], 11, "It failed"),
+        (vec!["ask", "stock.bad", "--json"], 11, r#""outcome":"failed","reason":"trapped: x""#),
+        (vec!["ask", "stock check"], 2, "stock check"),
+        (vec!["ask", "stock.check", "--timeout", "6m"], 2, "5m at most"),
+        (vec!["ask", "stock.check", "--data", "{oops"], 2, "DATA is not JSON"),
         (vec!["explain", "TG999999"], 2, "there is no code"),
         (vec!["tail"], 5, "ended the stream"),
         (vec!["run", "-m", "/nowhere/tidegate.yaml"], 3, "/nowhere/tidegate.yaml"),
@@ -292,6 +325,7 @@ fn without_a_host_the_database_file_answers() {
             causation_id: None,
             traceparent: None,
             not_before: None,
+            job: None,
             attributes: serde_json::Map::new(),
             payload: Some(Payload { content_type: "application/json".into(), data: r#"{"n": 1.0}"#.into() }),
             depth: 0,

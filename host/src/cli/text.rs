@@ -211,6 +211,16 @@ impl Table {
     }
 }
 
+/// What made a delivery, behind its consumer's name: nothing for a subscription's. Redrives and replays are numbered.
+pub(super) fn origin(origin: Option<&str>, round: u32) -> String {
+    match origin {
+        Some("job") => " (job)".to_owned(),
+        _ if round == 0 => String::new(),
+        Some(origin @ ("step" | "compensation")) => format!(" ({origin})"),
+        origin => format!(" ({} {round})", escape(origin.unwrap_or("round"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,12 +12,14 @@ use super::settle::{Claim, Instead, settlement};
 use crate::clock::Clock;
 use crate::log::{EventLog, Hold, Settled, Settlement};
 use crate::model::delivery::Input;
+use crate::model::pipeline::errand::{RunChange, Signal, StepErrand};
+use crate::model::pipeline::run::RunId;
 use crate::model::record::OutcomeRecord;
 use crate::model::spec::Mode;
 use crate::model::{Event, Outcome, Report, Usage};
 use crate::planted::{self, Bug};
 use crate::random::Random;
-use crate::sandbox::Call;
+use crate::sandbox::{Call, RunCall, Undo};
 use crate::telemetry::Metrics;
 
 /// Told of what has become durable. Must return at once.
@@ -90,7 +92,7 @@ fn unprepared(claim: &Claim, error: &crate::log::Error) -> bool {
 }
 
 /// Settles what an attempt came to.
-pub(super) async fn make_durable(tools: &Tools, mut claim: Claim, report: Report) -> Left {
+pub(super) async fn make_durable(tools: &Tools, claim: Claim, report: Report) -> Left {
     let over_quota =
         Report { usage: report.usage, ..Report::bare(Outcome::OverLimit, OVER_QUOTA.to_owned(), report.started_at) };
     match settle(tools, &claim, report).await {
@@ -98,19 +100,36 @@ pub(super) async fn make_durable(tools: &Tools, mut claim: Claim, report: Report
             Some((settlement, _)) => left(&settlement),
             None => Left::Unsettled,
         },
+        Some((settlement, Settled::Duplicate)) if settlement.run.is_some() => {
+            match begun(tools, &claim, &settlement).await {
+                Some(run) => instead(tools, claim, Instead::Begun(run)).await,
+                None => Left::Unsettled,
+            }
+        }
         // Another one was faster, for which this one does not wait: a redrive of long ago, or another window.
         Some((_, Settled::Duplicate)) => {
             let mark = claim.mark.clone().unwrap_or_default();
             let Ok(Some(of)) = tools.log.marked(claim.id.consumer.clone(), mark).await else { return Left::Unsettled };
-            claim.instead = Some(Instead::Duplicate(of.clone()));
-            let report = Instead::Duplicate(of).report(tools.clock.now());
-            settle(tools, &claim, report).await.map_or(Left::Unsettled, |(settlement, _)| left(&settlement))
+            instead(tools, claim, Instead::Duplicate(of)).await
         }
         // Fenced: the outcome stands in the log already, which is all that was wanted.
         Some((settlement, Settled::Committed | Settled::Fenced)) => left(&settlement),
         Some((_, Settled::Conflict)) => given_back(tools, &claim),
         None => Left::Unsettled,
     }
+}
+
+/// Settles that no call's result counts, but this.
+async fn instead(tools: &Tools, claim: Claim, instead: Instead) -> Left {
+    let report = instead.report(tools.clock.now());
+    let claim = Claim { instead: Some(instead), ..claim };
+    settle(tools, &claim, report).await.map_or(Left::Unsettled, |(settlement, _)| left(&settlement))
+}
+
+/// The run that has the key with which a settlement would have begun one.
+async fn begun(tools: &Tools, claim: &Claim, settlement: &Settlement) -> Option<RunId> {
+    let Some(RunChange::Signal(Signal { begins: Some(begins), .. })) = &settlement.run else { return None };
+    tools.log.run_of(claim.id.consumer.clone(), begins.key.clone()).await.ok().flatten()
 }
 
 /// How a settlement that stands leaves its delivery.
@@ -145,11 +164,25 @@ pub(super) fn called(tools: &Tools, claim: &Claim) -> Call {
     Call {
         event: claim.event.clone(),
         round: claim.id.round,
+        call: claim.delivery.calls.saturating_add(1),
         attempt: claim.delivery.attempts.saturating_add(1),
-        attempts_max: claim.consumer.spec.retry.attempts,
-        replayed: claim.id.round > 0,
+        attempts_max: claim.retry().attempts,
+        replayed: claim.id.round > 0 && claim.errand.is_none(),
         ephemeral: claim.consumer.spec.delivery.mode == Mode::Ephemeral,
         seed: tools.random.draw(),
+        limits: claim.errand.as_ref().map(|errand| errand.limits).unwrap_or_default(),
+        run: claim.step().map(|step| Arc::new(run_call(step))),
+    }
+}
+
+/// A step as its handler sees it.
+fn run_call(step: &StepErrand) -> RunCall {
+    RunCall {
+        id: step.run.to_string(),
+        pipeline: step.run.pipeline.clone(),
+        step: step.name.clone(),
+        outputs: step.outputs.clone(),
+        undo: step.undo.as_ref().map(|undo| Undo { output: undo.output.clone() }),
     }
 }
 
@@ -204,7 +237,7 @@ pub fn shown(claim: &Claim, settlement: &Settlement) -> OutcomeRecord {
         event_type: claim.event.envelope.event_type.clone(),
         consumer: claim.id.consumer.clone(),
         round: claim.id.round,
-        origin: (claim.id.round == 0).then(|| "subscription".to_owned()),
+        origin: origin(claim).map(str::to_owned),
         call: record.call,
         attempt: record.attempt,
         outcome: record.outcome,
@@ -223,6 +256,17 @@ pub fn shown(claim: &Claim, settlement: &Settlement) -> OutcomeRecord {
     }
 }
 
+/// What made the delivery, as far as that is known here.
+fn origin(claim: &Claim) -> Option<&'static str> {
+    match claim.step() {
+        Some(step) if step.undo.is_some() => Some("compensation"),
+        Some(_) => Some("step"),
+        None if claim.id.round > 0 => None,
+        None if claim.event.envelope.job.is_some() => Some("job"),
+        None => Some("subscription"),
+    }
+}
+
 /// Whole microseconds, as the log keeps them.
 fn milliseconds(duration: Duration) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "microseconds of an attempt fit a double exactly")]
@@ -232,7 +276,7 @@ fn milliseconds(duration: Duration) -> f64 {
 
 pub(super) fn given_back(tools: &Tools, claim: &Claim) -> Left {
     tools.metrics.conflict(&claim.id.consumer);
-    match claim.delivery.step(Input::GiveBack, &claim.consumer.spec.retry, tools.clock.now(), 0) {
+    match claim.delivery.step(Input::GiveBack, claim.retry(), tools.clock.now(), 0) {
         Ok(delivery) => Left::Conflict(delivery),
         Err(_) => Left::Unsettled,
     }

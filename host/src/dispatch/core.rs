@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::{Lane, Left, Ready, Standing, WaitKey};
+use super::bell::Bell;
+use super::lane::{Fetched, Flow, Lane, Left, Ready, Standing, WaitKey};
 use super::pace::{Pace, slots_for_slow};
 use super::settle::Claim;
 use super::stream::Streams;
 use crate::log::{Activated, Commit, Recovery, Settled, Waiting};
 use crate::model::breaker::Change;
 use crate::model::delivery::Input;
+use crate::model::keys::KeyRules;
 use crate::model::spec::Mode;
-use crate::model::{ConsumerName, DeliveryId, Event, Generation, Moment, Seq, Timestamp};
+use crate::model::{ConsumerName, ConsumerSpec, DeliveryId, Event, Generation, Moment, Priority, Seq, Timestamp};
 use crate::planted::{self, Bug};
 use crate::registry::{Consumer, Snapshot};
 
@@ -33,10 +35,15 @@ pub enum Wake {
     /// The deployment that the next activation makes live; none if there will be no activation after all.
     Prepared(Option<Snapshot>),
     Recovered(ConsumerName, Recovery),
+    /// All that the log has of a consumer is keyed by these rules.
+    Rekeyed(ConsumerName, KeyRules),
     /// None where reading failed; it is asked for again.
     Page(ConsumerName, Option<Vec<Arc<Event>>>),
-    Loaded(ConsumerName, Option<Vec<Waiting>>),
-    Fetched(DeliveryId, Option<Arc<Event>>),
+    Loaded(ConsumerName, Priority, Option<Vec<Waiting>>),
+    /// None where reading failed.
+    Fetched(DeliveryId, Option<Fetched>),
+    /// Runs were told that their time has come; when there is more to do. None where that failed.
+    Rang(Option<Option<Timestamp>>),
     /// They have their rows.
     Parked(ConsumerName, Vec<DeliveryId>),
     /// Of a line, so many of its parked deliveries as were asked for, or all; none where reading failed.
@@ -44,7 +51,7 @@ pub enum Wake {
         consumer: ConsumerName,
         key: String,
         limit: usize,
-        page: Option<Vec<(Waiting, Arc<Event>)>>,
+        page: Option<Vec<(Waiting, Fetched)>>,
     },
     /// A call and its settlements are over. With what the call of the handler took.
     Ended {
@@ -71,9 +78,14 @@ pub enum Action {
     /// Calls an ephemeral consumer.
     Stream(Box<Claim>, Pace),
     Recover(ConsumerName),
+    /// Find anew the keys of all that the log has of a consumer.
+    Rekey(Arc<ConsumerSpec>),
     Read(ConsumerName, Seq),
-    Load(ConsumerName, Option<WaitKey>),
-    Fetch(DeliveryId),
+    Load(ConsumerName, Priority, Option<WaitKey>),
+    /// The event of a delivery; and what it is for, if so.
+    Fetch(DeliveryId, bool),
+    /// Tell runs that their time has come.
+    Ring,
     Park(ConsumerName, Vec<Waiting>),
     /// So many of the parked deliveries of a line.
     Unpark(ConsumerName, String, usize),
@@ -85,11 +97,27 @@ pub enum Action {
 }
 
 /// A consumer whose recovery is under way.
+#[derive(Default)]
 struct Joining {
     /// As it was deployed, from which sequence on: the recovery may have been read before or after any of it.
     deployed: Vec<(Seq, Option<Consumer>)>,
     /// What became durable meanwhile, which the recovery may have been read too early to know.
     missed: Vec<Commit>,
+    /// How it flowed before its keys are found anew; whether that is under way, and the rules by which it was done last.
+    flow: Option<Flow>,
+    rekeying: bool,
+    rekeyed: Option<KeyRules>,
+}
+
+impl Joining {
+    fn of(from: Seq, consumer: Option<Consumer>) -> Self {
+        Self { deployed: vec![(from, consumer)], ..Self::default() }
+    }
+
+    /// As it is deployed now.
+    fn consumer(&self) -> Option<&Consumer> {
+        self.deployed.last().and_then(|(_, consumer)| consumer.as_ref())
+    }
 }
 
 pub struct Core {
@@ -112,6 +140,7 @@ pub struct Core {
     draining: bool,
     /// When positions were last told for the sake of time.
     advanced_at: Timestamp,
+    bell: Bell,
 }
 
 impl Core {
@@ -131,6 +160,7 @@ impl Core {
             served: None,
             draining: false,
             advanced_at: Timestamp(0),
+            bell: Bell::default(),
         }
     }
 
@@ -141,9 +171,13 @@ impl Core {
             self.note(wake, now, &mut actions);
         }
         if !self.draining {
+            self.turn_over(&mut actions);
             self.fill(now, &mut actions);
             self.start(now, &mut actions);
             self.stream(&mut actions);
+            if self.bell.rings(now) {
+                actions.push(Action::Ring);
+            }
         }
         self.advance(ADVANCE_STEP, &mut actions);
         actions
@@ -153,7 +187,13 @@ impl Core {
         match wake {
             Wake::Commit(commit) => self.committed(commit, now, actions),
             Wake::Prepared(snapshot) => self.prepared = snapshot,
-            Wake::Recovered(name, recovery) => self.recovered(name, recovery, now),
+            Wake::Recovered(name, recovery) => self.recovered(name, recovery, now, actions),
+            Wake::Rekeyed(name, rules) => {
+                if let Some(joining) = self.joining.get_mut(&name) {
+                    (joining.rekeying, joining.rekeyed) = (false, Some(rules));
+                    actions.push(Action::Recover(name));
+                }
+            }
             Wake::Page(name, events) => {
                 let head = self.head;
                 self.with(&name, |lane| match events {
@@ -161,11 +201,12 @@ impl Core {
                     None => lane.page_failed(),
                 });
             }
-            Wake::Loaded(name, page) => self.with(&name, |lane| match page {
-                Some(page) => lane.loaded(page, PAGE_WAITING),
-                None => lane.load_failed(),
+            Wake::Loaded(name, priority, page) => self.with(&name, |lane| match page {
+                Some(page) => lane.loaded(priority, page, PAGE_WAITING),
+                None => lane.load_failed(priority),
             }),
-            Wake::Fetched(id, event) => self.with(&id.consumer.clone(), |lane| lane.fetched(&id, event, now)),
+            Wake::Fetched(id, fetched) => self.with(&id.consumer.clone(), |lane| lane.fetched(&id, fetched, now)),
+            Wake::Rang(next) => self.bell.rang(next, now),
             Wake::Parked(name, ids) => self.with(&name, |lane| lane.parked(&ids, now)),
             Wake::Unparked { consumer, key, limit, page } => {
                 self.with(&consumer, |lane| lane.unparked(&key, page, limit, now));
@@ -207,11 +248,24 @@ impl Core {
                     self.tell(&name, Commit::Redriven(vec![waiting]), now);
                 }
             }
-            Commit::Paused(ref name, _) | Commit::Released(ref name, _) => {
+            Commit::Withdrawn(waiting) => {
+                for waiting in waiting {
+                    let name = waiting.id.consumer.clone();
+                    self.tell(&name, Commit::Withdrawn(vec![waiting]), now);
+                }
+            }
+            Commit::Timer(at) => self.bell.set(at),
+            Commit::Paused(ref name, paused) => {
+                let name = name.clone();
+                let lost = self.streams.pause(&name, paused);
+                lose(&name, lost, actions);
+                self.tell(&name, commit, now);
+            }
+            Commit::Released(ref name, _) => {
                 let name = name.clone();
                 self.tell(&name, commit, now);
             }
-            Commit::Activated(activated) => self.activated(activated, now, actions),
+            Commit::Activated(activated) => self.activated(activated, actions),
             // The attempt that is settled reports by itself; but what follows in the log may concern what it did.
             Commit::Settled(id, Settled::Committed) => self.with(&id.consumer.clone(), |lane| lane.committed(id)),
             Commit::Settled(..) => {}
@@ -227,7 +281,7 @@ impl Core {
         }
     }
 
-    fn activated(&mut self, activated: Activated, now: Moment, actions: &mut Vec<Action>) {
+    fn activated(&mut self, activated: Activated, actions: &mut Vec<Action>) {
         let Some(snapshot) = self.prepared.take() else { return };
         self.generation = activated.generation;
         let slots = usize::try_from(snapshot.deployment.ceilings.attempts).unwrap_or(usize::MAX);
@@ -235,31 +289,56 @@ impl Core {
             snapshot.consumers.values().partition(|consumer| consumer.spec.delivery.mode == Mode::Ephemeral);
         let lost = self.streams.deploy(streams, slots);
         actions.extend(lost.into_iter().map(|(name, lost)| Action::Lost(name, lost)));
+        actions.extend(self.streams.unknown().cloned().map(Action::Recover));
         self.slots = slots.saturating_sub(self.streams.slots()).max(1);
         let durable: BTreeMap<_, _> =
             durable.into_iter().map(|consumer| (consumer.spec.name.clone(), consumer)).collect();
         for (name, lane) in &mut self.lanes {
-            lane.deploy(activated.from, durable.get(name).copied().cloned(), now);
+            lane.deploy(activated.from, durable.get(name).copied().cloned());
         }
         for (name, joining) in &mut self.joining {
             joining.deployed.push((activated.from, durable.get(name).copied().cloned()));
         }
         for (name, consumer) in durable {
             if !self.lanes.contains_key(&name) && !self.joining.contains_key(&name) {
-                let deployed = vec![(activated.from, Some(consumer.clone()))];
-                let joining = Joining { deployed, missed: Vec::new() };
-                self.joining.insert(name.clone(), joining);
+                self.joining.insert(name.clone(), Joining::of(activated.from, Some(consumer.clone())));
                 actions.push(Action::Recover(name));
             }
         }
     }
 
-    fn recovered(&mut self, name: ConsumerName, recovery: Recovery, now: Moment) {
-        let Some(Joining { deployed, missed }) = self.joining.remove(&name) else { return };
+    fn recovered(&mut self, name: ConsumerName, mut recovery: Recovery, now: Moment, actions: &mut Vec<Action>) {
+        let lost = self.streams.recovered(&name, recovery.paused);
+        lose(&name, lost, actions);
+        let Some(joining) = self.joining.get_mut(&name).filter(|joining| !joining.rekeying) else { return };
+        if let Some(consumer) = joining.consumer() {
+            let rules = Some(KeyRules::of(&consumer.spec.delivery));
+            if joining.rekeyed == rules {
+                recovery.keyed_by = rules;
+            } else if recovery.keyed_by != rules {
+                actions.push(Action::Rekey(consumer.spec.clone()));
+                joining.rekeying = true;
+                return;
+            }
+        }
+        let Some(joining) = self.joining.remove(&name) else { return };
         let mut lane = Lane::new(name.clone(), recovery);
-        deployed.into_iter().for_each(|(from, consumer)| lane.deploy(from, consumer, now));
-        missed.into_iter().for_each(|commit| told(&mut lane, commit, now));
+        joining.deployed.into_iter().for_each(|(from, consumer)| lane.deploy(from, consumer));
+        if let Some(flow) = joining.flow {
+            lane.flow_on(flow);
+        }
+        joining.missed.into_iter().for_each(|commit| told(&mut lane, commit, now));
         self.lanes.insert(name, lane);
+    }
+
+    /// Lanes of consumers whose keys a reload has changed, once nothing of theirs is under way, begin anew on what the log has.
+    fn turn_over(&mut self, actions: &mut Vec<Action>) {
+        let from = self.head + 1;
+        for (name, lane) in self.lanes.extract_if(.., |_, lane| lane.is_turning() && lane.has_come_to_rest()) {
+            let joining = Joining::of(from, lane.consumer().cloned());
+            self.joining.insert(name.clone(), Joining { flow: Some(lane.into_flow()), ..joining });
+            actions.push(Action::Recover(name));
+        }
     }
 
     fn ended(
@@ -293,10 +372,9 @@ impl Core {
             if let Some(after) = lane.wants_page(head) {
                 actions.push(Action::Read(name.clone(), after));
             }
-            if let Some(after) = lane.wants_waiting() {
-                actions.push(Action::Load(name.clone(), after));
-            }
-            actions.extend(lane.fall_due(now).into_iter().map(Action::Fetch));
+            let waiting = lane.wants_waiting().into_iter();
+            actions.extend(waiting.map(|(priority, after)| Action::Load(name.clone(), priority, after)));
+            actions.extend(lane.fall_due(now).into_iter().map(|(id, errand)| Action::Fetch(id, errand)));
             let parked = lane.wants_parked(now);
             if !parked.is_empty() {
                 actions.push(Action::Park(name.clone(), parked));
@@ -308,7 +386,8 @@ impl Core {
 
     /// Starts attempts, one lane after the other, while there are slots.
     fn start(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let mut order: Vec<ConsumerName> = self.lanes.keys().cloned().collect();
+        let ready = self.lanes.iter().filter(|(_, lane)| lane.has_ready());
+        let mut order: Vec<ConsumerName> = ready.map(|(name, _)| name.clone()).collect();
         if let Some(served) = &self.served {
             let first = order.partition_point(|name| name <= served);
             order.rotate_left(first);
@@ -365,7 +444,7 @@ impl Core {
 
     fn advance(&mut self, step: u64, actions: &mut Vec<Action>) {
         let moved: Vec<_> =
-            self.lanes.iter_mut().filter_map(|(name, lane)| Some((name.clone(), lane.advanced(step)?))).collect();
+            self.lanes.iter_mut().filter_map(|(name, lane)| lane.advanced(step).map(|to| (name.clone(), to))).collect();
         if !moved.is_empty() {
             actions.push(Action::Advance(moved));
         }
@@ -373,7 +452,11 @@ impl Core {
 
     /// How long from now until something is to be done that nobody will tell of.
     pub fn next_wake(&mut self, now: Moment) -> Option<Duration> {
-        if self.draining { None } else { self.lanes.values_mut().filter_map(|lane| lane.next_wake(now)).min() }
+        if self.draining {
+            return None;
+        }
+        let bell = self.bell.next(now);
+        self.lanes.values_mut().filter_map(|lane| lane.next_wake(now)).chain(bell).min()
     }
 
     /// Whether no deployed consumer has anything left to do about events up to `through`.
@@ -397,7 +480,14 @@ impl Core {
     /// How each consumer stands.
     pub fn standings(&self) -> impl Iterator<Item = (&ConsumerName, Standing)> {
         let lanes = self.lanes.iter().map(|(name, lane)| (name, lane.standing()));
-        lanes.chain(self.streams.standings())
+        let anew = self.joining.iter().filter_map(|(name, joining)| Some((name, joining.flow.as_ref()?.standing())));
+        lanes.chain(anew).chain(self.streams.standings())
+    }
+}
+
+fn lose(name: &ConsumerName, lost: u64, actions: &mut Vec<Action>) {
+    if lost > 0 {
+        actions.push(Action::Lost(name.clone(), lost));
     }
 }
 
@@ -405,6 +495,7 @@ impl Core {
 fn told(lane: &mut Lane, commit: Commit, now: Moment) {
     match commit {
         Commit::Redriven(waiting) => waiting.into_iter().for_each(|waiting| lane.wait(waiting)),
+        Commit::Withdrawn(waiting) => lane.withdraw(waiting, now),
         Commit::Paused(_, paused) => lane.pause(paused),
         Commit::Released(_, keys) => lane.released(&keys, now),
         _ => {}
@@ -426,6 +517,7 @@ fn claim(lane: &Lane, ready: &Ready, consumer: &Consumer, generation: Generation
         frees: lane.frees(ready),
         careful: lane.is_careful(ready),
         instead: ready.instead.clone(),
+        errand: ready.errand.clone(),
     }
 }
 

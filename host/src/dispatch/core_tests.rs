@@ -8,7 +8,8 @@ use crate::dispatch::scripted;
 use crate::dispatch::settle::settlement;
 use crate::log::Hold;
 use crate::model::delivery::KeyStanding;
-use crate::model::spec::{Ceilings, Deployment, Retention, ServerSpec};
+use crate::model::keys::{Place, place};
+use crate::model::spec::{Ceilings, Deployment, Retention, ServerSpec, SubscriptionSpec};
 use crate::model::{Delivery, Outcome, Report, State};
 
 const START: Moment = Moment { wall: Timestamp(0), monotonic: Duration::ZERO };
@@ -23,6 +24,7 @@ fn deployment(attempts: u32) -> Deployment {
         ceilings: Ceilings { attempts, ..Ceilings::default() },
         events: BTreeMap::new(),
         consumers: BTreeMap::new(),
+        pipelines: BTreeMap::new(),
         schedules: BTreeMap::new(),
     }
 }
@@ -44,7 +46,8 @@ impl Row {
     }
 
     fn waiting(&self, id: &DeliveryId) -> Waiting {
-        Waiting { id: id.clone(), delivery: self.delivery, key: self.key.clone(), blocked: self.blocked }
+        let (key, blocked, priority) = (self.key.clone(), self.blocked, Priority::Normal);
+        Waiting { id: id.clone(), delivery: self.delivery, key, blocked, errand: false, priority }
     }
 }
 
@@ -55,6 +58,7 @@ struct Disk {
     rows: BTreeMap<DeliveryId, Row>,
     settled: BTreeSet<DeliveryId>,
     held: BTreeSet<String>,
+    keyed_by: KeyRules,
     /// Final outcomes in the order in which they came.
     order: Vec<(DeliveryId, Outcome)>,
 }
@@ -69,6 +73,7 @@ struct World {
     position: Seq,
     crashes: Vec<(DeliveryId, u32)>,
     careful_to: Seq,
+    paused: bool,
     running: Vec<Claim>,
     batches: Vec<usize>,
     streamed: Vec<Claim>,
@@ -77,6 +82,7 @@ struct World {
     /// How often each delivery was attempted.
     attempts: BTreeMap<DeliveryId, u32>,
     positions: BTreeMap<ConsumerName, Seq>,
+    timelines: BTreeMap<ConsumerName, Vec<(Seq, Vec<SubscriptionSpec>)>>,
 }
 
 impl World {
@@ -94,6 +100,7 @@ impl World {
             disk,
             crashes: vec![],
             careful_to: 0,
+            paused: false,
             running: vec![],
             batches: vec![],
             streamed: vec![],
@@ -101,6 +108,7 @@ impl World {
             changes: vec![],
             attempts: BTreeMap::new(),
             positions: BTreeMap::new(),
+            timelines: BTreeMap::new(),
         }
     }
 
@@ -119,10 +127,14 @@ impl World {
 
     fn deploy(&mut self, consumers: Vec<Consumer>, attempts: u32) {
         self.generation += 1;
-        let consumers = consumers.into_iter().map(|c| (c.spec.name.clone(), c)).collect();
+        let consumers: BTreeMap<_, _> = consumers.into_iter().map(|c| (c.spec.name.clone(), c)).collect();
         let deployment = Arc::new(deployment(attempts));
         let generation = Generation(self.generation);
         let from = if self.generation == 1 { self.position } else { self.disk.events.len() as Seq } + 1;
+        for (name, consumer) in &consumers {
+            let held = (from, consumer.spec.subscriptions.clone());
+            self.timelines.entry(name.clone()).or_default().push(held);
+        }
         let catalogue = Arc::new(crate::registry::catalogue::Catalogue::new(&deployment));
         let consumers = Arc::new(consumers);
         self.wake(Wake::Prepared(Some(Snapshot { generation, deployment, consumers, catalogue })));
@@ -202,26 +214,29 @@ impl World {
                 return None;
             }
             Action::Recover(name) => Wake::Recovered(name.clone(), self.recovery(&name)),
+            Action::Rekey(spec) => self.rekey(&spec),
             Action::Read(name, after) => {
                 let page = self.disk.events.iter().skip(after as usize).take(PAGE_EVENTS).cloned().collect();
                 Wake::Page(name, Some(page))
             }
-            Action::Load(name, after) => {
-                let rows = self.disk.rows.iter().filter(|(id, row)| id.consumer == name && !row.blocked);
+            Action::Load(name, priority, after) => {
+                let rows = self.disk.rows.iter().filter(|_| priority == Priority::Normal);
+                let rows = rows.filter(|(id, row)| id.consumer == name && !row.blocked);
                 let mut due: Vec<_> = rows.map(|(id, row)| (row.due(), id.clone())).collect();
                 due.sort();
                 due.retain(|key| after.as_ref().is_none_or(|after| key > after));
                 due.truncate(PAGE_WAITING);
                 let page = due.iter().map(|(_, id)| self.disk.rows[id].waiting(id)).collect();
-                Wake::Loaded(name, Some(page))
+                Wake::Loaded(name, priority, Some(page))
             }
-            Action::Fetch(id) => {
+            Action::Ring => Wake::Rang(Some(None)),
+            Action::Fetch(id, _) => {
                 let event = self.disk.events[id.seq as usize - 1].clone();
-                Wake::Fetched(id, Some(event))
+                Wake::Fetched(id, Some(Fetched { event, errand: None }))
             }
             Action::Park(name, waiting) => {
                 let ids = waiting.iter().map(|waiting| waiting.id.clone()).collect();
-                for Waiting { id, delivery, key, blocked } in waiting {
+                for Waiting { id, delivery, key, blocked, .. } in waiting {
                     self.disk.rows.insert(id, Row { delivery, key, blocked });
                 }
                 Wake::Parked(name, ids)
@@ -231,7 +246,8 @@ impl World {
                     id.consumer == consumer && row.blocked && row.key.as_ref() == Some(&key)
                 };
                 let page = self.disk.rows.iter().filter(line).take(limit);
-                let page = page.map(|(id, row)| (row.waiting(id), self.disk.events[id.seq as usize - 1].clone()));
+                let event = |id: &DeliveryId| self.disk.events[id.seq as usize - 1].clone();
+                let page = page.map(|(id, row)| (row.waiting(id), Fetched { event: event(id), errand: None }));
                 Wake::Unparked { page: Some(page.collect()), consumer, key, limit }
             }
             Action::Advance(positions) => {
@@ -239,6 +255,18 @@ impl World {
                 return None;
             }
         })
+    }
+
+    fn rekey(&mut self, spec: &ConsumerSpec) -> Wake {
+        for (id, row) in self.disk.rows.iter_mut().filter(|(id, _)| id.consumer == spec.name) {
+            let event = &self.disk.events[id.seq as usize - 1];
+            let before = Place { key: row.key.take(), blocked: row.blocked, due_at: row.due() };
+            let called = (id.round, row.delivery.calls);
+            let Place { key, blocked, due_at } = place(&spec.delivery, event, called, &before);
+            (row.key, row.blocked, row.delivery.state) = (key, blocked, State::Pending { due_at });
+        }
+        self.disk.keyed_by = KeyRules::of(&spec.delivery);
+        Wake::Rekeyed(spec.name.clone(), self.disk.keyed_by.clone())
     }
 
     fn recovery(&self, name: &ConsumerName) -> Recovery {
@@ -260,9 +288,11 @@ impl World {
             settled: settled.into_iter().filter(|seq| *seq > self.position).collect(),
             keys: keys.into_values().collect(),
             held: self.disk.held.iter().cloned().collect(),
+            keyed_by: Some(self.disk.keyed_by.clone()),
             careful_to: self.careful_to,
+            paused: self.paused,
             crashes: self.crashes.clone(),
-            ..Recovery::default()
+            timeline: self.timelines.get(name).cloned().unwrap_or_default(),
         }
     }
 
@@ -340,6 +370,8 @@ impl World {
     }
 }
 
+#[path = "decision_tests.rs"]
+mod decisions;
 #[path = "promise_tests.rs"]
 mod promises;
 
@@ -351,355 +383,4 @@ fn greet(concurrency: u32) -> Consumer {
 
 fn named(name: &str, pattern: &str) -> Consumer {
     scripted::consumer(name, pattern, |_| Outcome::Done)
-}
-
-#[test]
-fn a_matching_event_is_attempted_once_and_others_are_not() {
-    let mut world = World::new();
-    world.deploy(vec![greet(4)], 8);
-    world.emit(&["order.created", "stock.counted", "order.paid"]);
-    assert_eq!(world.running(), ["1/greet", "3/greet"]);
-    world.end_all(Outcome::Done);
-    assert!(world.core.is_settled(3));
-    assert_eq!(world.attempts.values().sum::<u32>(), 2);
-}
-
-#[test]
-fn concurrency_and_slots_bound_what_runs() {
-    let mut world = World::new();
-    world.deploy(vec![greet(2), named("other", "order.*")], 4);
-    world.emit(&["order.created"; 10]);
-    assert_eq!(world.running.len(), 3, "of four slots, one is kept for the quick");
-    assert!(world.running.iter().filter(|c| c.id.consumer.as_str() == "greet").count() <= 2);
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), 20);
-}
-
-#[test]
-fn a_busy_lane_does_not_starve_another() {
-    let mut world = World::new();
-    world.deploy(vec![named("a", "order.*"), named("b", "order.*"), named("c", "order.*")], 1);
-    world.emit(&["order.created"; 30]);
-    let mut served = BTreeMap::<String, u32>::new();
-    for _ in 0..30 {
-        *served.entry(world.end(Outcome::Done).consumer.to_string()).or_default() += 1;
-    }
-    assert_eq!(served.values().copied().collect::<Vec<_>>(), [10, 10, 10]);
-}
-
-#[test]
-fn a_retry_waits_for_its_time_and_blocks_nobody() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    world.emit(&["order.created", "order.created"]);
-    world.end(Outcome::Retry);
-    assert_eq!(world.running(), ["2/greet"]);
-    world.end(Outcome::Done);
-    assert!(world.running.is_empty() && !world.core.is_settled(2));
-    let wait = world.core.next_wake(world.moment()).unwrap();
-    let due = world.now.plus(wait);
-    world.now = Timestamp(due.0 - 1);
-    world.wake(Wake::Tick);
-    assert!(world.running.is_empty(), "too early");
-    world.now = due;
-    world.wake(Wake::Tick);
-    assert_eq!(world.running(), ["1/greet"]);
-    world.end(Outcome::Done);
-    assert!(world.core.is_settled(2));
-}
-
-#[test]
-fn a_lane_that_falls_behind_reads_the_log_and_keeps_memory_bounded() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    let many = READY_MAX * 3;
-    for _ in 0..many / 256 {
-        world.emit(&["order.created"; 256]);
-    }
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), many);
-    assert!(world.attempts.values().all(|attempts| *attempts == 1));
-}
-
-#[test]
-fn more_waiting_deliveries_than_memory_holds_are_all_attempted() {
-    let mut world = World::new();
-    world.deploy(vec![greet(64)], 64);
-    let many = WAITING_MAX + 2_000;
-    for _ in 0..many / 100 {
-        world.emit(&["order.created"; 100]);
-        world.end_all(Outcome::Retry);
-        world.now = Timestamp(world.now.0 + 1);
-    }
-    assert_eq!(world.disk.rows.len(), many);
-    world.now = world.now.plus(Duration::from_secs(3_600));
-    world.wake(Wake::Tick);
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), many);
-    assert!(world.attempts.values().all(|attempts| *attempts == 2));
-}
-
-#[test]
-fn a_lost_race_runs_again_and_at_last_alone() {
-    let mut world = World::new();
-    world.deploy(vec![greet(4)], 8);
-    world.emit(&["order.created"; 4]);
-    let contender = world.running[0].id.clone();
-    for _ in 0..3 {
-        let at = world.running.iter().position(|claim| claim.id == contender).unwrap();
-        let claim = world.running.remove(at);
-        let given_back = claim.delivery.step(Input::GiveBack, &claim.consumer.spec.retry, world.now, 0).unwrap();
-        assert_eq!(given_back.attempts, 0, "a lost race costs no attempt");
-        let (consumer, took) = (claim.id.consumer.clone(), Duration::from_micros(1));
-        world.wake(Wake::Ended { consumer, left: vec![(claim.id, Left::Conflict(given_back))], took });
-    }
-    assert!(!world.running().contains(&contender.to_string()), "it waits until it can run alone");
-    world.emit(&["order.created"; 4]);
-    while !world.running().contains(&contender.to_string()) {
-        world.end(Outcome::Done);
-    }
-    assert_eq!(world.running(), [contender.to_string()]);
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), 8);
-}
-
-#[test]
-fn a_reload_routes_by_the_generation_that_was_live_and_attempts_keep_their_version() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    world.emit(&["order.created", "order.created"]);
-    let mut changed = named("greet", "stock.*");
-    changed.digest = crate::model::Digest::of(b"new");
-    world.deploy(vec![changed, named("late", "order.*")], 8);
-    world.emit(&["order.created", "stock.counted"]);
-    assert_ne!(world.running[0].consumer.digest, crate::model::Digest::of(b"new"), "in hand: the old version");
-    world.end_all(Outcome::Done);
-    let settled: Vec<_> = world.disk.settled.iter().map(ToString::to_string).collect();
-    assert_eq!(settled, ["1/greet", "2/greet", "3/late", "4/greet"]);
-}
-
-#[test]
-fn a_removed_consumer_keeps_its_work_and_goes_on_when_it_returns() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    world.emit(&["order.created"; 3]);
-    world.deploy(vec![], 8);
-    world.emit(&["order.created"]);
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), 1, "what was in hand is finished, no more is started");
-    world.deploy(vec![greet(1)], 8);
-    world.emit(&["order.created"]);
-    world.end_all(Outcome::Done);
-    let settled: Vec<_> = world.disk.settled.iter().map(|id| id.seq).collect();
-    assert_eq!(settled, [1, 2, 3, 5], "4 came while it was gone");
-}
-
-#[test]
-fn draining_starts_nothing_more() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    world.emit(&["order.created"; 3]);
-    world.wake(Wake::Drain);
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), 1);
-    assert_eq!(world.core.running(), 0);
-}
-
-#[test]
-fn the_cursor_never_passes_what_is_unsettled() {
-    let mut world = World::new();
-    world.deploy(vec![greet(4)], 8);
-    for _ in 0..30 {
-        world.emit(&["order.created"; 100]);
-    }
-    let held = world.running.remove(0);
-    world.end_all(Outcome::Done);
-    let name = held.id.consumer.clone();
-    assert_eq!(world.positions.get(&name).copied().unwrap_or(0), 0);
-    world.running.push(held);
-    world.end_all(Outcome::Done);
-    assert_eq!(world.positions[&name], 3_000);
-}
-
-#[test]
-fn the_hosts_own_chain_is_recorded_and_not_delivered_beyond_its_depth() {
-    let mut world = World::new();
-    world.deploy(vec![named("alert", "tidegate.**")], 8);
-    let deep = crate::model::Limits::default().chain_depth + 1;
-    let mut event = scripted::event(1, "tidegate.dead-lettered");
-    event.envelope.source = crate::model::event::HOST_SOURCE.into();
-    event.envelope.depth = deep;
-    world.disk.events.push(Arc::new(event.clone()));
-    world.wake(Wake::Commit(Commit::Events(vec![Arc::new(event)])));
-    assert!(world.running.is_empty());
-    world.emit(&["tidegate.dead-lettered"]);
-    assert_eq!(world.running(), ["2/alert"]);
-}
-
-/// The same, for an event that a guest was allowed to publish: whoever subscribed gets it.
-#[test]
-fn a_guests_event_is_delivered_however_deep_its_chain() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    let mut event = scripted::event(1, "order.created");
-    event.envelope.depth = crate::model::Limits::default().chain_depth + 1;
-    world.disk.events.push(Arc::new(event.clone()));
-    world.wake(Wake::Commit(Commit::Events(vec![Arc::new(event)])));
-    assert_eq!(world.running(), ["1/greet"]);
-}
-
-#[test]
-fn a_page_that_runs_ahead_of_the_commits_is_not_routed_by_the_old_generation() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    // The lane is full, so that it reads pages.
-    for _ in 0..READY_MAX / 256 + 1 {
-        world.emit(&["order.created"; 256]);
-    }
-    let known = world.disk.events.len();
-    // In the log, and not told yet: another generation, and an event for it.
-    let seq = known as Seq + 1;
-    world.disk.events.push(Arc::new(scripted::event(seq, "stock.counted")));
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), known);
-    let ahead = world.disk.events.pop().unwrap();
-    world.deploy(vec![named("greet", "stock.*")], 8);
-    world.disk.events.push(ahead.clone());
-    world.wake(Wake::Commit(Commit::Events(vec![ahead])));
-    assert_eq!(world.running(), [format!("{seq}/greet")]);
-}
-
-#[test]
-fn a_log_that_ends_in_a_gap_is_not_read_for_ever() {
-    let mut core = Core::new(9);
-    let deployed = |consumer: Consumer| BTreeMap::from([(consumer.spec.name.clone(), consumer)]);
-    let deployment = Arc::new(deployment(8));
-    let catalogue = Arc::new(crate::registry::catalogue::Catalogue::new(&deployment));
-    let consumers = Arc::new(deployed(greet(1)));
-    let snapshot = Snapshot { generation: Generation(1), deployment, consumers, catalogue };
-    let activated = Commit::Activated(Activated { generation: Generation(1), from: 10 });
-    core.handle([Wake::Prepared(Some(snapshot)), Wake::Commit(activated)], START);
-    let name = ConsumerName::new("greet").unwrap();
-    let recovery = Recovery { position: 4, ..Recovery::default() };
-    let actions = core.handle([Wake::Recovered(name.clone(), recovery)], START);
-    assert!(actions.iter().any(|action| matches!(action, Action::Read(_, 4))));
-    let actions = core.handle([Wake::Page(name.clone(), Some(vec![])), Wake::Loaded(name, Some(vec![]))], START);
-    assert!(!actions.iter().any(|action| matches!(action, Action::Read(..))), "there is nothing to read");
-    assert!(core.is_settled(9));
-}
-
-#[test]
-fn events_that_may_not_be_delivered_yet_are_never_forgotten_for_want_of_room() {
-    let mut world = World::new();
-    world.deploy(vec![greet(64)], 64);
-    let far = world.now.plus(Duration::from_secs(7_200));
-    let mut event = scripted::event(1, "order.created");
-    event.envelope.not_before = Some(far);
-    world.disk.events.push(Arc::new(event.clone()));
-    world.wake(Wake::Commit(Commit::Events(vec![Arc::new(event)])));
-    let many = WAITING_MAX + 200;
-    for _ in 0..many / 100 {
-        world.emit(&["order.created"; 100]);
-        world.end_all(Outcome::Retry);
-    }
-    world.now = world.now.plus(Duration::from_secs(3_600));
-    world.wake(Wake::Tick);
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), many, "all but the one that is not due");
-    world.now = far;
-    world.wake(Wake::Tick);
-    assert_eq!(world.running(), ["1/greet"]);
-    world.end_all(Outcome::Done);
-    assert!(world.core.is_settled(many as Seq + 1));
-}
-
-#[test]
-fn an_attempt_that_could_not_be_settled_runs_again_while_the_log_lives() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    world.emit(&["order.created"]);
-    let claim = world.running.remove(0);
-    let consumer = claim.id.consumer.clone();
-    world.wake(Wake::Ended { consumer, left: vec![(claim.id, Left::Unsettled)], took: Duration::ZERO });
-    assert!(world.running.is_empty(), "not at once: the log has trouble");
-    assert!(!world.core.is_settled(1));
-    world.pass();
-    assert_eq!(world.running(), ["1/greet"]);
-    assert_eq!(world.running[0].delivery.attempts, 0);
-    world.end_all(Outcome::Done);
-    assert!(world.core.is_settled(1));
-}
-
-#[test]
-fn an_activation_that_failed_leaves_nothing_unsettled() {
-    let mut world = World::new();
-    world.deploy(vec![greet(1)], 8);
-    let snapshot = Snapshot {
-        generation: Generation(2),
-        deployment: Arc::new(deployment(8)),
-        consumers: Arc::default(),
-        catalogue: Arc::new(crate::registry::catalogue::Catalogue::new(&deployment(8))),
-    };
-    world.wake(Wake::Prepared(Some(snapshot)));
-    assert!(!world.core.is_settled(0));
-    world.wake(Wake::Prepared(None));
-    assert!(world.core.is_settled(0));
-}
-
-#[test]
-fn slow_consumers_leave_slots_to_quick_ones() {
-    let mut world = World::new();
-    let spinners: Vec<_> = (0..8).map(|n| named(&format!("spin-{n}"), "order.*")).collect();
-    world.deploy(spinners.into_iter().chain([named("quick", "stock.*")]).collect(), 8);
-    // The quick one shows that it is quick.
-    world.emit(&["stock.counted"]);
-    world.end(Outcome::Done);
-    world.emit(&["order.created"; 20]);
-    assert_eq!(world.running.len(), 6, "a quarter of the slots stays free");
-    world.emit(&["stock.counted", "stock.counted", "stock.counted"]);
-    let quick = world.running.iter().filter(|claim| claim.id.consumer.as_str() == "quick").count();
-    assert_eq!(quick, 2, "and is there for the quick one");
-    world.end_all(Outcome::Done);
-    assert_eq!(world.disk.settled.len(), 1 + 8 * 20 + 3);
-}
-
-#[test]
-fn large_events_are_left_to_the_log_before_there_are_many() {
-    let mut lane = Lane::new(ConsumerName::new("greet").unwrap(), Recovery::default());
-    lane.deploy(1, Some(greet(1)), START);
-    let large = (1..=100).map(|seq| {
-        let mut event = scripted::event(seq, "order.created");
-        let data = bytes::Bytes::from(vec![b'1'; 1 << 20]);
-        event.envelope.payload = Some(crate::model::Payload { content_type: "application/json".into(), data });
-        Arc::new(event)
-    });
-    let events: Vec<_> = large.collect();
-    lane.offer(&events, START);
-    assert_eq!(lane.wants_page(100), None, "there is enough to do");
-    let mut claimed = 0;
-    let after = loop {
-        let ready = lane.claim(START, true).unwrap().remove(0);
-        claimed += 1;
-        let next = Delivery { state: State::Succeeded, ..ready.delivery };
-        lane.ended(vec![(ready.id, Left::Settled { next, outcome: Outcome::Done, hold: None })], START);
-        if let Some(after) = lane.wants_page(100) {
-            break after;
-        }
-    };
-    assert_eq!((after, claimed), (16, 9), "sixteen were taken; more is wanted when less than eight are left");
-}
-
-#[test]
-fn on_a_quiet_host_the_cursor_moves_with_time() {
-    let mut world = World::new();
-    world.now = Timestamp(0).plus(ADVANCE_EVERY);
-    world.deploy(vec![greet(1)], 8);
-    world.wake(Wake::Tick);
-    world.emit(&["order.created", "stock.counted"]);
-    world.end_all(Outcome::Done);
-    world.wake(Wake::Tick);
-    assert!(world.positions.is_empty(), "a hint is not written for each event");
-    world.now = world.now.plus(ADVANCE_EVERY);
-    world.wake(Wake::Tick);
-    assert_eq!(world.positions.values().copied().collect::<Vec<_>>(), [2]);
 }

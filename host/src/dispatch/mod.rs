@@ -3,6 +3,7 @@
 
 pub mod attempt;
 mod batch;
+mod bell;
 pub mod core;
 pub mod lane;
 pub mod pace;
@@ -23,14 +24,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::attempt::Tools;
 use self::core::{Action, Core, PAGE_EVENTS, PAGE_WAITING, Wake};
-use self::lane::{Left, Standing};
+use self::lane::{Fetched, Left, Standing};
 use self::pace::{Pace, Polite};
 use self::settle::{Claim, derived_id};
 use crate::clock::Clock;
-use crate::log::{Commit, EventLog, Waiting};
+use crate::log::{Commit, EventLog, Rekey, Waiting};
 use crate::model::breaker::Change;
 use crate::model::event::{BREAKER_CLOSED, BREAKER_OPENED};
-use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq};
+use crate::model::keys::KeyRules;
+use crate::model::{ConsumerName, DeliveryId, Envelope, Seq};
 use crate::registry::Snapshot;
 
 /// Wakes taken in at once.
@@ -220,16 +222,32 @@ impl Dispatcher {
                     }
                 })
             }),
+            Action::Rekey(consumer) => self.ask_log(move |log, clock| {
+                Box::pin(async move {
+                    let rules = KeyRules::of(&consumer.delivery);
+                    let mut after = None;
+                    loop {
+                        let step = Rekey { consumer: consumer.clone(), after };
+                        match logged(log.rekey(step).await, &clock).await {
+                            Some(None) => return Wake::Rekeyed(consumer.name.clone(), rules),
+                            Some(next) => after = next,
+                            None => {}
+                        }
+                    }
+                })
+            }),
             Action::Read(name, after) => self.ask_log(move |log, clock| {
                 Box::pin(async move { Wake::Page(name, logged(log.read(after, PAGE_EVENTS).await, &clock).await) })
             }),
-            Action::Load(name, after) => self.ask_log(move |log, clock| {
+            Action::Load(name, priority, after) => self.ask_log(move |log, clock| {
                 Box::pin(async move {
-                    let page = log.waiting(name.clone(), after, PAGE_WAITING).await;
-                    Wake::Loaded(name, logged(page, &clock).await)
+                    let page = log.waiting(name.clone(), priority, after, PAGE_WAITING).await;
+                    Wake::Loaded(name, priority, logged(page, &clock).await)
                 })
             }),
-            Action::Fetch(id) => self.fetch(id),
+            Action::Fetch(id, errand) => self.fetch(id, errand),
+            Action::Ring => self
+                .ask_log(move |log, clock| Box::pin(async move { Wake::Rang(logged(log.ring().await, &clock).await) })),
             Action::Park(name, waiting) => self.ask_log(move |log, clock| {
                 Box::pin(async move {
                     loop {
@@ -301,6 +319,7 @@ impl Dispatcher {
         let id =
             derived_id(&[event_type, consumer.as_str(), &now.0.to_string(), &self.tools.random.draw().to_string()]);
         let event = Envelope::of_host(event_type, id, now, &serde_json::json!({ "consumer": consumer }));
+        let event = Envelope { subject: Some(consumer.to_string()), ..event };
         let (log, consumer) = (self.tools.log.clone(), consumer.clone());
         tokio::spawn(async move {
             if let Err(error) = log.append(vec![event]).await {
@@ -309,12 +328,11 @@ impl Dispatcher {
         });
     }
 
-    fn fetch(&self, id: DeliveryId) {
+    fn fetch(&self, id: DeliveryId, errand: bool) {
         self.ask_log(move |log, clock| {
             Box::pin(async move {
-                let events = logged(log.read(id.seq.saturating_sub(1), 1).await, &clock).await;
-                let event = events.and_then(|events| events.into_iter().find(|event| event.seq == id.seq));
-                Wake::Fetched(id, event)
+                let found = fetched(&log, &id, errand).await;
+                Wake::Fetched(id, logged(found, &clock).await.flatten())
             })
         });
     }
@@ -364,16 +382,23 @@ async fn unparked(
     consumer: &ConsumerName,
     key: &str,
     limit: usize,
-) -> Result<Vec<(Waiting, Arc<Event>)>, crate::log::Error> {
+) -> Result<Vec<(Waiting, Fetched)>, crate::log::Error> {
     let rows = log.blocked(consumer.clone(), key.to_owned(), limit).await?;
     let mut page = Vec::with_capacity(rows.len());
     for waiting in rows {
-        let events = log.read(waiting.id.seq.saturating_sub(1), 1).await?;
-        if let Some(event) = events.into_iter().find(|event| event.seq == waiting.id.seq) {
-            page.push((waiting, event));
+        if let Some(found) = fetched(log, &waiting.id, waiting.errand).await? {
+            page.push((waiting, found));
         }
     }
     Ok(page)
+}
+
+/// A delivery's event, and what it is for if it is for more; none if the log does not have the event.
+async fn fetched(log: &Arc<dyn EventLog>, id: &DeliveryId, errand: bool) -> Result<Option<Fetched>, crate::log::Error> {
+    let events = log.read(id.seq.saturating_sub(1), 1).await?;
+    let Some(event) = events.into_iter().find(|event| event.seq == id.seq) else { return Ok(None) };
+    let errand = if errand { log.errand(id.clone()).await?.map(Arc::new) } else { None };
+    Ok(Some(Fetched { event, errand }))
 }
 
 /// What the log answered; or nothing, after a pause, and the core asks again.

@@ -1,10 +1,10 @@
 //! Order, idempotency, rates, breakers, batches, time, pauses and crash loops, as the dispatcher decides them.
 
 use super::*;
-use crate::model::Expression;
 use crate::model::breaker::BreakerPolicy;
 use crate::model::flow::Rate;
 use crate::model::spec::{BatchSpec, DeliverySpec, IdempotencySpec, KeySpec, OnDead, OrderSpec, ShareSpec};
+use crate::model::{Envelope, Expression};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -260,6 +260,21 @@ fn an_open_breaker_waits_probes_and_closes_without_charging_anybody() {
 }
 
 #[test]
+fn a_consumer_is_not_told_of_its_own_breaker() {
+    let mut world = World::new();
+    world.deploy(vec![named("one", "tidegate.**"), named("other", "tidegate.**")], 64);
+    let mut event = scripted::event(1, crate::model::event::BREAKER_OPENED);
+    event.envelope.source = crate::model::event::HOST_SOURCE.into();
+    event.envelope.subject = Some("one".into());
+    world.append(vec![event.clone()]);
+    assert_eq!(world.running(), ["1/other"]);
+    // Whoever says the same of itself from outside is no host.
+    event = Event { seq: 2, envelope: Envelope { source: "/shop".into(), ..event.envelope }, ..event };
+    world.append(vec![event]);
+    assert_eq!(world.running(), ["1/other", "2/one", "2/other"]);
+}
+
+#[test]
 fn a_batch_is_full_or_has_waited_long_enough() {
     let mut world = world(with(|spec| spec.batch = Some(BatchSpec { size: 3, wait: SECOND })));
     world.emit_keyed(&["a", "b"]);
@@ -399,17 +414,93 @@ fn an_ephemeral_consumer_gets_what_it_can_take_and_loses_the_rest() {
 }
 
 #[test]
-fn an_order_that_a_reload_asks_for_holds_for_what_is_ready_already() {
+fn a_paused_ephemeral_consumer_is_not_called_and_what_comes_meanwhile_is_lost() {
+    let mut consumer = with(|spec| spec.mode = Mode::Ephemeral);
+    Arc::make_mut(&mut consumer.spec).limits.concurrency = 1;
+    let mut world = World::new();
+    world.deploy(vec![consumer.clone()], 16);
+    let name = consumer.spec.name.clone();
+    world.emit(&["order.created"; 3]);
+    world.wake(Wake::Commit(Commit::Paused(name.clone(), true)));
+    world.emit(&["order.created"; 2]);
+    world.wake(Wake::Streamed { consumer: name.clone(), took: Duration::from_micros(1) });
+    assert_eq!((world.streamed.len(), world.lost), (1, 4), "what was in hand finishes");
+    // It outlives a start.
+    let mut world = World::on(world.disk);
+    world.paused = true;
+    world.deploy(vec![consumer], 16);
+    world.emit(&["order.created"]);
+    assert_eq!((world.streamed.len(), world.lost), (0, 1));
+    world.wake(Wake::Commit(Commit::Paused(name, false)));
+    world.emit(&["order.created"]);
+    assert_eq!((world.streamed.len(), world.lost), (1, 1));
+}
+
+#[test]
+fn an_order_that_a_reload_asks_for_holds_for_what_was_there_already() {
     let mut world = world(greet(1));
     world.emit_keyed(&["a", "a", "b", "a"]);
     assert_eq!(world.running_seqs(), [1]);
     world.deploy(vec![ordered(OnDead::Continue)], 64);
-    assert_eq!(world.running_seqs(), [1, 2, 3], "one is in hand since before, and knows no key");
-    end_of(&mut world, 2, Outcome::Retry);
-    world.end_all(Outcome::Done);
-    assert!(!world.finished().contains(&4), "it stands behind the second");
+    assert_eq!(world.running_seqs(), [1], "what is in hand knows no key: first it ends");
+    assert!(!world.core.is_settled(4));
+    world.end(Outcome::Retry);
+    assert_eq!(world.running_seqs(), [3], "the first one keeps its key while it waits");
+    world.end(Outcome::Done);
+    assert!(world.running.is_empty());
     world.pass();
+    assert_eq!(world.running_seqs(), [1]);
     world.end_all(Outcome::Done);
-    assert_eq!(world.finished(), [1, 3, 2, 4]);
-    assert!(world.core.is_settled(4));
+    assert_eq!(world.finished(), [3, 1, 2, 4]);
+    assert!(world.core.is_settled(4) && world.disk.rows.is_empty());
+}
+
+#[test]
+fn what_waits_for_retries_stands_in_one_line_once_a_reload_says_so() {
+    let mut world = world(ordered(OnDead::Continue));
+    world.emit_keyed(&["a", "a", "b", "c"]);
+    end_of(&mut world, 3, Outcome::Retry);
+    end_of(&mut world, 1, Outcome::Retry);
+    world.emit_keyed(&["b"]);
+    world.deploy(vec![with(|spec| spec.order = Some(OrderSpec { by: KeySpec::One, on_dead: OnDead::Continue }))], 64);
+    assert_eq!(world.running_seqs(), [4], "the last one in hand");
+    world.end(Outcome::Done);
+    assert!(world.running.is_empty(), "the first in the line waits for its retry, and all others behind it");
+    while !world.core.is_settled(5) {
+        world.pass();
+        assert!(world.running.len() <= 1);
+        world.end_all(Outcome::Done);
+    }
+    assert_eq!(world.finished(), [4, 1, 2, 3, 5]);
+}
+
+#[test]
+fn a_reload_that_takes_the_order_away_frees_what_waited_for_it() {
+    let mut world = world(ordered(OnDead::Continue));
+    world.emit_keyed(&["a", "a", "a"]);
+    world.end(Outcome::Retry);
+    world.deploy(vec![greet(16)], 64);
+    assert_eq!(world.running_seqs(), [2, 3]);
+    world.end_all(Outcome::Done);
+    world.pass();
+    assert_eq!(world.running_seqs(), [1]);
+    world.end_all(Outcome::Done);
+    assert!(world.core.is_settled(3) && world.disk.rows.is_empty());
+}
+
+#[test]
+fn a_reload_of_keys_is_no_way_around_a_rate_or_a_breaker() {
+    let policy = BreakerPolicy { failures: 1, window: SECOND * 60, recovery: SECOND * 30 };
+    let flow = |spec: &mut DeliverySpec| spec.breaker = Some(policy);
+    let mut world = world(with(flow));
+    world.emit_keyed(&["a", "b"]);
+    world.end_all(Outcome::Trapped);
+    assert_eq!(world.changes, [Change::Opened]);
+    world.deploy(
+        vec![with(|spec| (flow(spec), spec.order = ordered(OnDead::Continue).spec.delivery.order.clone()).1)],
+        64,
+    );
+    world.now = world.now.plus(SECOND * 29);
+    world.wake(Wake::Tick);
+    assert!(world.running.is_empty(), "it is open still");
 }

@@ -11,13 +11,17 @@ use crate::model::{
     TypePattern,
 };
 use crate::registry::Consumer;
-use crate::sandbox::{Call, Invoke};
+use crate::sandbox::{Call, Exports, Invoke};
 
 type Script = dyn Fn(&Call) -> Report + Send + Sync;
 
 pub(crate) struct Scripted(Box<Script>);
 
 impl Invoke for Scripted {
+    fn exports(&self) -> Exports {
+        Exports::ALL
+    }
+
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(async move { (self.0)(&call) })
     }
@@ -37,6 +41,7 @@ pub(crate) fn spec(name: &str, pattern: &str) -> ConsumerSpec {
             version: None,
             condition: None,
         }],
+        answers: Vec::new(),
         delivery: DeliverySpec::default(),
         limits: Limits::default(),
         retry: crate::model::retry::RetryPolicy::default(),
@@ -77,6 +82,7 @@ pub(crate) fn envelope(id: &str, event_type: &str) -> Envelope {
         causation_id: None,
         traceparent: None,
         not_before: None,
+        job: None,
         attributes: serde_json::Map::new(),
         payload: Some(Payload { content_type: "application/json".into(), data: Bytes::from_static(b"{}") }),
         depth: 0,

@@ -1,11 +1,16 @@
 //! What an attempt causes, as one value. Pure: the log makes it durable.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sha2::Digest as _;
 
 use crate::log::{AttemptRecord, Hold, Mark, Settlement};
-use crate::model::delivery::{DeathCause, Illegal, Input};
+use crate::model::delivery::{self, DeathCause, Illegal};
 use crate::model::event::{DEAD_LETTERED, HOST_SOURCE};
+use crate::model::pipeline::errand::{Errand, RunChange, Signal, StepErrand};
+use crate::model::pipeline::run::{Input, RunId};
+use crate::model::retry::RetryPolicy;
 use crate::model::spec::OnDead;
 use crate::model::{
     Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Report, State, StateChanges,
@@ -20,7 +25,7 @@ pub struct Claim {
     pub id: DeliveryId,
     /// Leased.
     pub delivery: Delivery,
-    pub event: std::sync::Arc<Event>,
+    pub event: Arc<Event>,
     pub consumer: Consumer,
     pub generation: Generation,
     /// It has a row in the log.
@@ -35,6 +40,21 @@ pub struct Claim {
     pub careful: bool,
     /// What becomes of it without a call.
     pub instead: Option<Instead>,
+    /// What it is for, if it is for more than its event.
+    pub errand: Option<Arc<Errand>>,
+}
+
+impl Claim {
+    /// How often and how far apart it is attempted.
+    pub fn retry(&self) -> &RetryPolicy {
+        let own = self.errand.as_ref().and_then(|errand| errand.retry.as_ref());
+        own.unwrap_or(&self.consumer.spec.retry)
+    }
+
+    /// The step of a run that it is.
+    pub fn step(&self) -> Option<&StepErrand> {
+        self.errand.as_ref()?.step.as_ref()
+    }
 }
 
 /// What becomes of a delivery whose handler is not called.
@@ -48,6 +68,10 @@ pub enum Instead {
     Crashed,
     /// This delivery has settled its idempotency key.
     Duplicate(DeliveryId),
+    /// This run has the key that it was to begin one with.
+    Begun(RunId),
+    /// The run that it is a step of has given it up.
+    Withdrawn,
 }
 
 impl Instead {
@@ -61,6 +85,8 @@ impl Instead {
                 "the host died three times while it was in hand; redrive it once the cause is mended".into(),
             ),
             Self::Duplicate(of) => (Outcome::Duplicate, format!("delivery {of} with the same idempotency key is done")),
+            Self::Begun(run) => (Outcome::Duplicate, format!("run {run} has the same key")),
+            Self::Withdrawn => (Outcome::Withdrawn, "its run has given it up".into()),
         };
         Report::bare(outcome, reason, now)
     }
@@ -69,12 +95,14 @@ impl Instead {
 /// Everything that the attempt on `claim` caused, at `now`. `random` spreads a retry.
 pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) -> Result<Settlement, Illegal> {
     let spec = &claim.consumer.spec;
-    let input = Input::Ended { outcome: report.outcome, after: report.after };
-    let mut next = claim.delivery.step(input, &spec.retry, now, random)?;
+    let input = delivery::Input::Ended { outcome: report.outcome, after: report.after };
+    let mut next = claim.delivery.step(input, claim.retry(), now, random)?;
     if planted::is(Bug::InterruptedIsCharged) && report.outcome == Outcome::Interrupted {
         next.attempts += 1;
     }
-    let death = (next.state == State::Dead).then(|| DeathCause::of(report.outcome));
+    // A run deals with the steps that fail, so they are no dead letters.
+    let dies = next.state == State::Dead && claim.step().is_none();
+    let death = dies.then(|| DeathCause::of(report.outcome));
     let done = report.outcome == Outcome::Done;
 
     let keep = done || planted::is(Bug::EffectsOfFailures);
@@ -101,6 +129,7 @@ pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) ->
         generation: claim.generation,
         component: claim.consumer.digest,
     };
+    let run = run_change(claim, next, &record, report.signal);
     if let Some(cause) = death {
         events.push(dead_lettered(claim, &record, cause, now));
     }
@@ -118,14 +147,35 @@ pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) ->
         hold: hold(claim, next),
         mark: mark(claim, next, now),
         claimed: claim.careful,
+        errand: claim.errand.is_some(),
+        run,
     })
+}
+
+/// What a delivery that has come to an end means for its run; or what an event means for a pipeline's.
+fn run_change(claim: &Claim, next: Delivery, record: &AttemptRecord, signal: Option<Signal>) -> Option<RunChange> {
+    let Some(step) = claim.step() else {
+        return signal.filter(|_| record.outcome == Outcome::Done).map(RunChange::Signal);
+    };
+    let input = match next.state {
+        State::Succeeded => step.done(),
+        State::Cancelled => Input::Withdrawn { step: step.index },
+        State::Dead => {
+            let reason = record.reason.clone().unwrap_or_else(|| record.outcome.as_str().to_owned());
+            step.failed(reason)
+        }
+        _ => return None,
+    };
+    Some(RunChange::Step(step.run.clone(), input))
 }
 
 fn hold(claim: &Claim, next: Delivery) -> Option<Hold> {
     let key = claim.key.clone()?;
     let order = claim.consumer.spec.delivery.order.as_ref();
     match next.state {
-        State::Dead if order.is_some_and(|order| order.on_dead == OnDead::Hold) => Some(Hold::Begin(key)),
+        State::Dead if claim.step().is_none() && order.is_some_and(|order| order.on_dead == OnDead::Hold) => {
+            Some(Hold::Begin(key))
+        }
         State::Succeeded if claim.frees => Some(Hold::End(key)),
         _ => None,
     }
@@ -166,6 +216,7 @@ fn dead_lettered(claim: &Claim, record: &AttemptRecord, cause: DeathCause, now: 
         causation_id: Some(envelope.id.clone()),
         traceparent: envelope.traceparent.clone(),
         not_before: None,
+        job: None,
         attributes: serde_json::Map::new(),
         payload: Some(Payload { content_type: "application/json".into(), data: Bytes::from(data.to_string()) }),
         depth: envelope.depth.saturating_add(1),

@@ -24,6 +24,7 @@ fn claim(attempts: u32) -> Claim {
         frees: false,
         careful: false,
         instead: None,
+        errand: None,
     }
 }
 

@@ -23,19 +23,32 @@ struct Stream {
     bytes: usize,
     running: usize,
     meter: Meter,
+    /// Not known until the log was asked; nothing begins before that.
+    paused: Option<bool>,
 }
 
 impl Stream {
     fn new(consumer: Consumer) -> Self {
-        Self { consumer, queue: VecDeque::new(), bytes: 0, running: 0, meter: Meter::default() }
+        Self { consumer, queue: VecDeque::new(), bytes: 0, running: 0, meter: Meter::default(), paused: None }
+    }
+
+    /// A paused one is not called, and nothing is kept for it. Answers how many events that costs.
+    fn pause(&mut self, paused: bool) -> u64 {
+        self.paused = Some(paused);
+        if !paused {
+            return 0;
+        }
+        self.bytes = 0;
+        self.queue.drain(..).count() as u64
     }
 
     /// Answers how many of the events it has lost.
     fn offer(&mut self, events: &[Arc<Event>]) -> u64 {
         let mut lost = 0;
+        let paused = self.paused == Some(true);
         let wanted = |event: &&Arc<Event>| self.consumer.spec.subscriptions.iter().any(|s| s.matches(event));
         for event in events.iter().filter(wanted) {
-            if self.queue.len() < QUEUE_MAX && self.bytes < QUEUE_BYTES_MAX {
+            if !paused && self.queue.len() < QUEUE_MAX && self.bytes < QUEUE_BYTES_MAX {
                 self.bytes += event.envelope.data_len();
                 self.queue.push_back(event.clone());
             } else {
@@ -47,7 +60,7 @@ impl Stream {
 
     fn start(&mut self, generation: Generation) -> Option<(Claim, Pace)> {
         let concurrency = usize::try_from(self.consumer.spec.limits.concurrency).unwrap_or(usize::MAX);
-        if self.running >= concurrency {
+        if self.running >= concurrency || self.paused != Some(false) {
             return None;
         }
         let event = self.queue.pop_front()?;
@@ -66,6 +79,7 @@ impl Stream {
             frees: false,
             careful: false,
             instead: None,
+            errand: None,
         };
         Some((claim, self.meter.pace()))
     }
@@ -113,7 +127,8 @@ impl Streams {
     /// The calls to make now: one consumer after the other, while there are slots.
     pub fn start(&mut self, generation: Generation) -> Vec<(Claim, Pace)> {
         let mut started = Vec::new();
-        let mut order: Vec<ConsumerName> = self.streams.keys().cloned().collect();
+        let waiting = self.streams.iter().filter(|(_, stream)| !stream.queue.is_empty());
+        let mut order: Vec<ConsumerName> = waiting.map(|(name, _)| name.clone()).collect();
         if let Some(served) = &self.served {
             let first = order.partition_point(|name| name <= served);
             order.rotate_left(first);
@@ -132,6 +147,22 @@ impl Streams {
         started
     }
 
+    /// Those of which it is not known whether they are paused.
+    pub fn unknown(&self) -> impl Iterator<Item = &ConsumerName> {
+        self.streams.iter().filter(|(_, stream)| stream.paused.is_none()).map(|(name, _)| name)
+    }
+
+    /// What the log says about one that is new; what was told since is newer. Answers how many events are lost to it.
+    pub fn recovered(&mut self, name: &ConsumerName, paused: bool) -> u64 {
+        let stream = self.streams.get_mut(name).filter(|stream| stream.paused.is_none());
+        stream.map_or(0, |stream| stream.pause(paused))
+    }
+
+    /// Answers how many events are lost to it.
+    pub fn pause(&mut self, name: &ConsumerName, paused: bool) -> u64 {
+        self.streams.get_mut(name).map_or(0, |stream| stream.pause(paused))
+    }
+
     pub fn ended(&mut self, name: &ConsumerName, took: Duration) {
         self.running = self.running.saturating_sub(1);
         if let Some(stream) = self.streams.get_mut(name) {
@@ -146,8 +177,9 @@ impl Streams {
 
     pub fn standings(&self) -> impl Iterator<Item = (&ConsumerName, Standing)> {
         self.streams.iter().map(|(name, stream)| {
-            let standing = Standing { running: stream.running, ready: stream.queue.len(), ..Standing::default() };
-            (name, standing)
+            let (running, ready) = (stream.running, stream.queue.len());
+            let paused = stream.paused == Some(true);
+            (name, Standing { running, ready, paused, ..Standing::default() })
         })
     }
 }

@@ -16,10 +16,14 @@ use crate::log::{Activation, EventLog, Settlement};
 use crate::manifest::Diagnostics;
 use crate::model::delivery::DeathCause;
 use crate::model::event::RELOADED;
+use crate::model::pipeline::Definition;
+use crate::model::question::{Question, Reply};
 use crate::model::record::DeadLetterRecord;
 use crate::model::spec::{ConsumerSpec, Mode, StartFrom};
 use crate::model::{ConsumerName, Envelope, Event, Generation, Seq, Timestamp};
+use crate::query::{self, Desk};
 use crate::registry::Registry;
+use crate::registry::coordinator::OpenRuns;
 use crate::registry::load::Loaded;
 use crate::registry::reload::{self, Activate, NotReloaded, Reloaded};
 use crate::sandbox;
@@ -67,6 +71,9 @@ impl Activate for Activator {
             self.log.retain(loaded.deployment.retention);
             self.registry.replace(super::snapshot(&loaded, activated.generation));
             self.metrics.generation(activated.generation, loaded.consumers.keys());
+            let responders = loaded.consumers.iter().filter(|(_, consumer)| !consumer.spec.answers.is_empty());
+            self.metrics.responders(responders.map(|(name, _)| name));
+            self.metrics.pipelines(loaded.deployment.pipelines.keys());
             Ok(activated.generation)
         })
     }
@@ -76,6 +83,18 @@ impl Activate for Activator {
 fn begins(spec: &ConsumerSpec) -> Option<(ConsumerName, StartFrom)> {
     let from = spec.delivery.from;
     (from != StartFrom::End).then(|| (spec.name.clone(), from))
+}
+
+/// Runs that have not ended, for those who load pipelines.
+pub(super) struct Runs(pub(super) Reader);
+
+impl OpenRuns for Runs {
+    fn definitions(&self) -> Vec<Definition> {
+        self.0.open_definitions().unwrap_or_else(|error| {
+            tracing::error!(%error, "what open runs go by cannot be read; those of an earlier deployment may wait in vain");
+            Vec::new()
+        })
+    }
 }
 
 /// Committed state, for guests.
@@ -158,6 +177,7 @@ pub(super) struct HostControl {
     reload: reload::Handle,
     log: Arc<SqliteLog>,
     replays: dispatch::replay::Handle,
+    desk: Desk,
     stopping: AtomicBool,
 }
 
@@ -167,8 +187,9 @@ impl HostControl {
         reload: reload::Handle,
         log: Arc<SqliteLog>,
         replays: dispatch::replay::Handle,
+        desk: Desk,
     ) -> Self {
-        Self { dispatch, reload, log, replays, stopping: AtomicBool::new(false) }
+        Self { dispatch, reload, log, replays, desk, stopping: AtomicBool::new(false) }
     }
 
     pub(super) fn stop(&self) {
@@ -186,6 +207,10 @@ impl server::Control for HostControl {
 
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn ask(&self, question: Question) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+        Box::pin(self.desk.answer(question))
     }
 
     fn replay_begun(&self) {
@@ -257,6 +282,16 @@ pub(super) fn say_removed(reader: &Reader) {
             );
         }
     }
+}
+
+/// Which consumers are paused, as the log has it. Who cannot be looked up is taken to be awake.
+pub(super) fn paused(reader: Reader) -> query::Paused {
+    Arc::new(move |consumer| {
+        let paused = reader.is_paused(consumer);
+        paused
+            .inspect_err(|error| tracing::warn!(%error, %consumer, "whether it is paused is not known"))
+            .unwrap_or(false)
+    })
 }
 
 /// Tells the log, the metrics and the live stream what a reload came to.

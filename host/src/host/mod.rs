@@ -17,8 +17,11 @@ use crate::dispatch::replay::Replayer;
 use crate::dispatch::{self, Dispatcher};
 use crate::log::sqlite::{self, SqliteLog};
 use crate::manifest::{self, Compiled, Diagnostics};
+use crate::model::spec::Ceilings;
 use crate::model::{Generation, Seq};
+use crate::query::{self, Desk};
 use crate::random::Random;
+use crate::registry::coordinator::NoRuns;
 use crate::registry::load::{Loaded, Loader};
 use crate::registry::reload::{self, Reloader};
 use crate::registry::{Registry, Snapshot};
@@ -69,8 +72,10 @@ pub fn check(path: &Path) -> Result<Compiled, Error> {
     let runtime =
         runtime("tidegate-check", 1).build().map_err(|source| Error::Io { doing: "start a thread", source })?;
     runtime.block_on(async {
-        let sandbox = Arc::new(sandbox(&compiled, Arc::new(SystemClock::new()))?);
-        let loader = Loader { sandbox, state: Arc::new(sandbox::NoState) };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let sandbox = Arc::new(sandbox(&compiled, clock.clone())?);
+        let (state, asker) = (Arc::new(sandbox::NoState), Arc::new(sandbox::NoAnswers));
+        let loader = Loader { sandbox, state, asker, runs: Arc::new(NoRuns), clock };
         let loaded =
             loader.load(compiled.clone(), None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
         Ok(Compiled { warnings: loaded.warnings, ..compiled })
@@ -180,8 +185,15 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     // People's questions must not keep a guest waiting for its state.
     let (reader, state) = (store::Reader::open(&deployment.database)?, store::Reader::open(&deployment.database)?);
     let random = randomness()?;
-    let loader =
-        Loader { sandbox: Arc::new(sandbox(&compiled, clock.clone())?), state: Arc::new(control::Committed(state)) };
+    let asking = (log.clone(), clock.clone(), random.clone(), metrics.clone());
+    let desk = desk(asking, guests.clone(), &deployment.ceilings, state.clone());
+    let loader = Loader {
+        sandbox: Arc::new(sandbox(&compiled, clock.clone())?),
+        state: Arc::new(control::Committed(state)),
+        asker: Arc::new(desk.clone()),
+        runs: Arc::new(control::Runs(reader.clone())),
+        clock: clock.clone(),
+    };
     let loaded = loader.load(compiled, None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.render(false)));
 
@@ -201,6 +213,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
 
     let digest = loaded.digest;
     let registry = Arc::new(Registry::new(snapshot(&loaded, Generation(0))));
+    desk.serve(registry.clone());
     let activator = Arc::new(Activator::new(log.clone(), dispatch.clone(), registry.clone(), metrics.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(dispatcher.run(stopped.clone()));
@@ -222,7 +235,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     let (replayer, replays) = Replayer::new(log.clone(), registry.clone(), clock.clone(), metrics.clone());
     tasks.spawn(replayer.run(closed.clone()));
     tasks.spawn(schedules(&registry, log.clone(), clock.clone()).run(stopped));
-    let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone(), replays));
+    let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone(), replays, desk));
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
     log.announce(presence.url().to_owned());
     let parts = server::Parts {
@@ -239,6 +252,24 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;
     Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })
+}
+
+/// Where questions are asked. Who answers is known once something is live.
+fn desk(
+    (log, clock, random, metrics): (Arc<SqliteLog>, Arc<dyn Clock>, Arc<Random>, Arc<Metrics>),
+    guests: dispatch::Guests,
+    ceilings: &Ceilings,
+    reader: store::Reader,
+) -> Desk {
+    Desk::new(query::Options {
+        clock,
+        random,
+        metrics,
+        guests,
+        slots: usize::try_from(ceilings.answers_from_outside()).unwrap_or(1),
+        paused: control::paused(reader),
+        record: Arc::new(move |note| log.note_query(note)),
+    })
 }
 
 fn randomness() -> Result<Arc<Random>, Error> {

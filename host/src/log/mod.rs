@@ -11,9 +11,13 @@
 //! 3. `commits` tells, in the order of the log and without gaps, what has become durable: events, settlements, new
 //!    deliveries made by a redrive, and from which sequence on a generation is live. Whoever listens from the start knows everything.
 //! 4. A slot of a schedule fires once: its event and the note that it is over are one transaction ([`schedules`]).
-//! 5. After a restart `recover` gives back what is left to do: nothing settled is given back, nothing unsettled is missing.
+//! 5. What a settlement means for a run, and what follows from that, is one transaction with it ([`runs`]).
+//! 6. A job is an event with a delivery that waits: both are one transaction, and no subscription makes another delivery of it.
+//! 7. After a restart `recover` gives back what is left to do: nothing settled is given back, nothing unsettled is missing.
 
+mod jobs;
 pub mod memory;
+mod runs;
 pub mod schedules;
 pub mod sqlite;
 
@@ -25,11 +29,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::model::delivery::{DeathCause, KeyStanding};
+use crate::model::keys::KeyRules;
 use crate::model::outcome::{LogLine, StateChanges, StateWrite, Usage};
+use crate::model::pipeline::errand::{Errand, Order, RunChange};
+use crate::model::pipeline::run::{Refusal, RunId, Status};
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::{StartFrom, SubscriptionSpec};
 use crate::model::{
-    ConsumerName, Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Seq, Timestamp,
+    ConsumerName, ConsumerSpec, Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Priority,
+    Seq, Timestamp,
 };
 
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -54,6 +62,10 @@ pub trait EventLog: Send + Sync {
 
     /// Frees keys that dead letters hold: these, or all if there are none. Answers which.
     fn release(&self, consumer: ConsumerName, keys: Vec<String>) -> Pending<Vec<String>>;
+
+    /// Finds the keys of what waits for a consumer anew, in bounded steps; answers where the next one goes on, none when all
+    /// is done, which [`Recovery::keyed_by`] says from then on.
+    fn rekey(&self, step: Rekey) -> Pending<Option<(Seq, u32)>>;
 
     /// Makes a deployment the live one for events appended from now on.
     fn activate(&self, activation: Activation) -> Pending<Activated>;
@@ -84,16 +96,29 @@ pub trait EventLog: Send + Sync {
     /// What is left to do for a consumer.
     fn recover(&self, consumer: ConsumerName) -> Pending<Recovery>;
 
-    /// Up to `limit` waiting deliveries of a consumer, by due time and id, after the given one.
+    /// Up to `limit` waiting deliveries of a consumer that have this priority, by due time and id, after the given one.
     fn waiting(
         &self,
         consumer: ConsumerName,
+        priority: Priority,
         after: Option<(Timestamp, DeliveryId)>,
         limit: usize,
     ) -> Pending<Vec<Waiting>>;
 
     /// Up to `limit` deliveries of a consumer that wait for their key, by sequence and round.
     fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>>;
+
+    /// What a delivery is for, if it is for more than its event; none also if it is over.
+    fn errand(&self, delivery: DeliveryId) -> Pending<Option<Errand>>;
+
+    /// The run of a pipeline that has this key, open or ended.
+    fn run_of(&self, pipeline: ConsumerName, key: String) -> Pending<Option<RunId>>;
+
+    /// Carries out what a person wants of a run; answers how it stands then, or why not. None: there is no such run.
+    fn order_run(&self, run: RunId, order: Order) -> Pending<Option<Result<Status, Refusal>>>;
+
+    /// Tells the runs whose time has come; answers when there is more to do, if ever.
+    fn ring(&self) -> Pending<Option<Timestamp>>;
 
     /// The delivery that has settled this idempotency key of the consumer, if it is remembered.
     fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>>;
@@ -131,6 +156,10 @@ pub struct Settlement {
     pub mark: Option<Mark>,
     /// Its claim was noted first and is over.
     pub claimed: bool,
+    /// It has an [`Errand`].
+    pub errand: bool,
+    /// What it changes about runs.
+    pub run: Option<RunChange>,
 }
 
 /// What a settlement does to its ordering key.
@@ -207,7 +236,7 @@ pub enum Settled {
     Fenced,
     /// The writes would pass the consumer's quota. Nothing was changed.
     OverQuota,
-    /// Another delivery with its idempotency key is done. Nothing was changed.
+    /// Another delivery with its idempotency key is done, or a run has the key that this one was to begin. Nothing was changed.
     Duplicate,
 }
 
@@ -244,6 +273,15 @@ pub struct DeadSelection {
     pub limit: Option<usize>,
 }
 
+/// A step of finding keys anew. Waiting deliveries and what dead letters hold get the keys that the rules of this consumer give;
+/// what was settled under another `idempotency-key` is forgotten.
+#[derive(Clone, Debug)]
+pub struct Rekey {
+    pub consumer: Arc<ConsumerSpec>,
+    /// Where the last step came to, by sequence and round; none at the first one.
+    pub after: Option<(Seq, u32)>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadDecision {
     Redrive,
@@ -259,10 +297,13 @@ pub struct Waiting {
     pub key: Option<String>,
     /// It waits for its key, and not for its due time.
     pub blocked: bool,
+    /// It has an [`Errand`], which is to be read with its event.
+    pub errand: bool,
+    pub priority: Priority,
 }
 
 /// What is left to do for a consumer after a start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Recovery {
     /// Everything up to here is settled or waiting. For a consumer that is new, the end of the log.
     pub position: Seq,
@@ -275,12 +316,31 @@ pub struct Recovery {
     pub keys: Vec<KeyStanding>,
     /// Keys that dead letters hold.
     pub held: Vec<String>,
+    /// The rules by which all these keys were found; none if that is being changed.
+    pub keyed_by: Option<KeyRules>,
     pub paused: bool,
     /// The end of the log at a start after an unclean stop, otherwise 0. Deliveries of events up to here may have been in
     /// hand when the host died: their claims are noted before they are attempted.
     pub careful_to: Seq,
     /// Deliveries that have been in hand when the host died, as far as is known, and how often.
     pub crashes: Vec<(DeliveryId, u32)>,
+}
+
+impl Default for Recovery {
+    /// Of a consumer that nothing is known about.
+    fn default() -> Self {
+        Self {
+            position: 0,
+            settled: Vec::new(),
+            timeline: Vec::new(),
+            keys: Vec::new(),
+            held: Vec::new(),
+            keyed_by: Some(KeyRules::default()),
+            paused: false,
+            careful_to: 0,
+            crashes: Vec::new(),
+        }
+    }
 }
 
 /// Something that has become durable.
@@ -290,8 +350,12 @@ pub enum Commit {
     /// How a settlement was answered, in its place in the log: only [`Settled::Committed`] has changed anything. The
     /// events that it appended follow.
     Settled(DeliveryId, Settled),
-    /// New deliveries of events that were delivered before.
+    /// New deliveries that wait in the log: of events that were delivered before, of runs and of jobs.
     Redriven(Vec<Waiting>),
+    /// Deliveries that no handler is to be called for any more.
+    Withdrawn(Vec<Waiting>),
+    /// At this time, or before, [`EventLog::ring`] has something to do.
+    Timer(Timestamp),
     Paused(ConsumerName, bool),
     /// These keys of the consumer are free again.
     Released(ConsumerName, Vec<String>),

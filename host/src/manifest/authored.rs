@@ -10,6 +10,7 @@ use super::elements::consumer::{self, Consumer, Named};
 use super::elements::defaults::{self, Defaults};
 use super::elements::event::{self, EventType};
 use super::elements::host::{self, HostLimits, Retention};
+use super::elements::pipeline::{self, Pipeline};
 use super::elements::schedule::{self, Schedule};
 use super::elements::server::{self, Server};
 use super::reader::{At, Fields, Reader, Shape};
@@ -27,9 +28,10 @@ pub(super) const SHAPE: Shape = Shape {
         "defaults",
         "events",
         "consumers",
+        "pipelines",
         "schedules",
     ],
-    later: &["pipelines"],
+    later: &[],
 };
 
 /// A manifest: what a Tidegate host serves.
@@ -60,6 +62,9 @@ pub(super) struct Manifest {
     /// Who handles events, by name: `a-z`, `0-9`, `-` and `_`.
     #[schemars(with = "Option<OrNothing<BTreeMap<String, OrNothing<Consumer>>>>")]
     pub consumers: Vec<Named>,
+    /// Steps that an event begins, by name: `a-z`, `0-9`, `-` and `_`. No consumer has the same name.
+    #[schemars(with = "Option<OrNothing<BTreeMap<String, Pipeline>>>")]
+    pub pipelines: Vec<pipeline::Named>,
     /// Events at times of the clock, by name: `a-z`, `0-9`, `-` and `_`.
     #[schemars(with = "Option<OrNothing<BTreeMap<String, Schedule>>>")]
     pub schedules: Vec<(At<String>, Schedule)>,
@@ -112,6 +117,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Manifest {
         defaults: fields.get("defaults").and_then(|node| defaults::read(reader, node)),
         events: fields.get("events").map(|node| event::read_all(reader, node)).unwrap_or_default(),
         consumers: fields.get("consumers").map(|node| consumer::read_all(reader, node)).unwrap_or_default(),
+        pipelines: fields.get("pipelines").map(|node| pipeline::read_all(reader, node)).unwrap_or_default(),
         schedules: fields.get("schedules").map(|node| schedule::read_all(reader, node)).unwrap_or_default(),
     }
 }

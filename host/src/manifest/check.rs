@@ -1,6 +1,6 @@
 //! Values that are each right but do not go together, and the manifest against its drop folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::authored::Manifest;
@@ -8,6 +8,8 @@ use super::codes;
 use super::diagnostic::Diagnostic;
 use super::elements::consumer::{Consumer, Named};
 use super::elements::retry::Retry;
+use super::elements::size::Bytes;
+use super::flat::{Authored, flat};
 use super::folder::Found;
 use super::reader::{At, Quantity as _, Reader, nearest};
 use super::yaml::{Span, quoted};
@@ -35,6 +37,7 @@ pub(super) fn check<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Fo
         }
         super::check_delivery::check(reader, manifest, &named.consumer);
         check_host_limits(reader, manifest, &named.consumer);
+        check_memory(reader, manifest, named.consumer.memory.as_ref());
     }
     for joined in &consumers {
         let subscribed = subscribed(manifest, joined);
@@ -42,16 +45,19 @@ pub(super) fn check<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Fo
         if let Some(named) = joined.named {
             let published = named.consumer.grants.as_ref().map_or(&[] as &[_], |grants| &grants.value.publish);
             check_catalogue(reader, manifest, published);
-            check_cycle(reader, named, &subscribed, published);
             super::check_paths::check(reader, manifest, &named.consumer, &subscribed);
         }
     }
+    super::check_pipelines::check(reader, manifest, &consumers);
+    super::check_jobs::check(reader, manifest, &consumers);
+    super::check_cycles::check(reader, manifest, &consumers);
+    check_questions(reader, manifest);
     super::check_schedules::check(reader, manifest);
     consumers
 }
 
 /// What a consumer subscribes to, and where that is said.
-fn subscribed(manifest: &Manifest, joined: &Joined<'_>) -> Vec<At<TypePattern>> {
+pub(super) fn subscribed(manifest: &Manifest, joined: &Joined<'_>) -> Vec<At<TypePattern>> {
     let named = joined.named;
     match (named.and_then(|named| named.consumer.on.as_ref()), &joined.folder_type) {
         (Some(on), _) => on.value.iter().map(|subscription| subscription.pattern.clone()).collect(),
@@ -67,6 +73,7 @@ fn subscribed(manifest: &Manifest, joined: &Joined<'_>) -> Vec<At<TypePattern>> 
 fn join<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Found]) -> Vec<Joined<'m>> {
     let folder_span = manifest.folder.as_ref().map_or(0..0, |folder| folder.span.clone());
     let files = unique(reader, &folder_span, found);
+    let called = called(manifest);
     let mut consumers = Vec::new();
     for named in &manifest.consumers {
         let file = files.get(named.name.value.as_str()).copied();
@@ -74,11 +81,13 @@ fn join<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Found]) -> Vec
             let folder_type = file.map(|file| file.event_type.clone());
             consumers.push(Joined { name: named.name.value.clone(), named: Some(named), component, folder_type });
         }
-        if named.consumer.on.is_none() && file.is_none() && named.consumer.component.is_some() {
+        let silent = named.consumer.on.is_none() && named.consumer.answers.is_empty();
+        let idle = silent && file.is_none() && named.consumer.component.is_some();
+        if idle && !called.contains(&named.name.value) {
             let message = format!("nothing is ever delivered to `{}`", named.name.value);
             let warning = Diagnostic::warning(codes::NO_SUBSCRIPTION, message)
                 .at(&reader.source, named.name.span.clone(), "subscribes to nothing")
-                .help("say which events it gets: `on: order.created`");
+                .help("say which events it gets: `on: order.created`, or `on: []` if only jobs are meant for it");
             reader.push(warning);
         }
     }
@@ -90,6 +99,18 @@ fn join<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Found]) -> Vec
         }
     }
     consumers
+}
+
+/// Whom pipelines call, and whom others may give jobs to.
+fn called(manifest: &Manifest) -> BTreeSet<&ConsumerName> {
+    let steps = manifest.pipelines.iter().flat_map(|named| flat(&named.pipeline.steps.value));
+    let calls = steps.filter_map(|placed| match placed.step {
+        Authored::Call(step) => Some([&step.consumer, &step.compensate]),
+        Authored::Wait(_) => None,
+    });
+    let grants = manifest.consumers.iter().filter_map(|named| named.consumer.grants.as_ref());
+    let targets = grants.flat_map(|grants| &grants.value.jobs);
+    calls.flatten().flatten().chain(targets).map(|at| &at.value).collect()
 }
 
 /// The drop folder by name; two files of one name are reported.
@@ -147,7 +168,7 @@ fn same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// `initial` above `max` would be cut to it at once, which is not what was meant.
-fn check_retry(reader: &mut Reader, own: Option<&Retry>, defaults: Option<&Retry>) {
+pub(super) fn check_retry(reader: &mut Reader, own: Option<&Retry>, defaults: Option<&Retry>) {
     let Some(own) = own else { return };
     let initial = own.initial.as_ref().or_else(|| defaults?.initial.as_ref());
     let max = own.max.as_ref().or_else(|| defaults?.max.as_ref());
@@ -167,10 +188,6 @@ fn check_retry(reader: &mut Reader, own: Option<&Retry>, defaults: Option<&Retry
 fn check_host_limits(reader: &mut Reader, manifest: &Manifest, consumer: &Consumer) {
     let host = manifest.limits.as_ref();
     let usual = Ceilings::default();
-    let memory = host.and_then(|limits| limits.memory.as_ref()).map_or(usual.memory, |at| at.value.0);
-    if let Some(own) = consumer.memory.as_ref().filter(|own| own.value.0 > memory) {
-        too_much_memory(reader, own, memory);
-    }
     let attempts = host.and_then(|limits| limits.attempts.as_ref()).map_or(u64::from(usual.attempts), |at| at.value.0);
     if let Some(own) = consumer.concurrency.as_ref().filter(|own| own.value.0 > attempts) {
         let message = format!("at most {attempts} attempts run at once in the whole host");
@@ -178,6 +195,15 @@ fn check_host_limits(reader: &mut Reader, manifest: &Manifest, consumer: &Consum
             .at(&reader.source, own.span.clone(), "never reached")
             .help("raise `limits.attempts`, or lower this");
         reader.push(warning);
+    }
+}
+
+/// What one attempt may use, against what all may.
+pub(super) fn check_memory(reader: &mut Reader, manifest: &Manifest, own: Option<&At<Bytes>>) {
+    let host = manifest.limits.as_ref().and_then(|limits| limits.memory.as_ref());
+    let memory = host.map_or(Ceilings::default().memory, |at| at.value.0);
+    if let Some(own) = own.filter(|own| own.value.0 > memory) {
+        too_much_memory(reader, own, memory);
     }
 }
 
@@ -196,12 +222,9 @@ fn check_defaults_memory(reader: &mut Reader, manifest: &Manifest) {
     }
 }
 
-fn too_much_memory(reader: &mut Reader, own: &At<super::elements::size::Bytes>, memory: u64) {
-    let message = format!(
-        "an attempt may use {}, all attempts together only {}",
-        own.value.show(),
-        super::elements::size::Bytes(memory).show()
-    );
+fn too_much_memory(reader: &mut Reader, own: &At<Bytes>, memory: u64) {
+    let message =
+        format!("an attempt may use {}, all attempts together only {}", own.value.show(), Bytes(memory).show());
     reader.error(codes::CONTRADICTION, own.span.clone(), message, "", "raise `limits.memory`, or lower this");
 }
 
@@ -228,58 +251,22 @@ pub(super) fn check_catalogue(reader: &mut Reader, manifest: &Manifest, patterns
     }
 }
 
-/// A consumer that may publish what it subscribes to can feed itself; only `chain-depth` ends that.
-fn check_cycle(reader: &mut Reader, named: &Named, subscribed: &[At<TypePattern>], published: &[At<TypePattern>]) {
-    for publish in published {
-        let Some(on) = subscribed.iter().find(|on| overlap(on.value.as_str(), publish.value.as_str())) else {
+/// A question that nobody answers is probably misspelt.
+fn check_questions(reader: &mut Reader, manifest: &Manifest) {
+    let answered = || manifest.consumers.iter().flat_map(|named| &named.consumer.answers).map(|at| at.value.as_str());
+    let granted = manifest.consumers.iter().filter_map(|named| named.consumer.grants.as_ref());
+    for asked in granted.flat_map(|grants| &grants.value.queries) {
+        if answered().any(|query_type| asked.value.matches(query_type)) {
             continue;
+        }
+        let message = format!("no consumer answers {}", quoted(asked.value.as_str()));
+        let help = match nearest(asked.value.as_str(), answered()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "say who answers it: `answers: TYPE` at a consumer".to_owned(),
         };
-        let warning = Diagnostic::warning(codes::CYCLE, format!("`{}` may cause itself", named.name.value))
-            .at(&reader.source, publish.span.clone(), "may publish this …")
-            .at(&reader.source, on.span.clone(), "… and is called for it")
-            .help("such a chain ends only at `chain-depth`; subscribe to less, or publish another type");
+        let warning = Diagnostic::warning(codes::UNANSWERED, message)
+            .at(&reader.source, asked.span.clone(), "under nobody's `answers`")
+            .help(help);
         reader.push(warning);
-    }
-}
-
-/// Whether some event type could match both.
-fn overlap(one: &str, other: &str) -> bool {
-    match (TypePattern::new(one), TypePattern::new(other)) {
-        (Ok(a), Ok(b)) if a.is_exact() => b.matches(one),
-        (Ok(a), Ok(b)) if b.is_exact() => a.matches(other),
-        _ => segments_overlap(&mut one.split('.'), &mut other.split('.')),
-    }
-}
-
-fn segments_overlap<'s>(one: &mut impl Iterator<Item = &'s str>, other: &mut impl Iterator<Item = &'s str>) -> bool {
-    loop {
-        match (one.next(), other.next()) {
-            (Some("**"), _) | (_, Some("**")) | (None, None) => return true,
-            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
-            _ => return false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::overlap;
-
-    #[test]
-    fn patterns_overlap_where_one_type_could_match_both() {
-        for (one, other, expected) in [
-            ("order.created", "order.created", true),
-            ("order.created", "order.paid", false),
-            ("order.*", "order.created", true),
-            ("order.created", "order.**", true),
-            ("order.*", "*.created", true),
-            ("order.*", "invoice.**", false),
-            ("order.**", "order.line.*", true),
-            ("order.*", "order.line.*", false),
-            ("**", "a.b", true),
-        ] {
-            assert_eq!(overlap(one, other), expected, "{one} {other}");
-            assert_eq!(overlap(other, one), expected, "{other} {one}");
-        }
     }
 }

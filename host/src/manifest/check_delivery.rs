@@ -68,6 +68,7 @@ fn check_ephemeral(reader: &mut Reader, consumer: &Consumer) {
     let grants = consumer.grants.as_ref();
     let state = grants.filter(|grants| grants.value.state.is_some()).map(|grants| grants.span.clone());
     let publish = grants.filter(|grants| !grants.value.publish.is_empty()).map(|grants| grants.span.clone());
+    let jobs = grants.filter(|grants| !grants.value.jobs.is_empty()).map(|grants| grants.span.clone());
     for (key, place, why) in [
         ("from", span(&consumer.from), "it is given only what is accepted while it runs"),
         ("expires-after", span(&consumer.expires_after), "nothing waits"),
@@ -79,6 +80,7 @@ fn check_ephemeral(reader: &mut Reader, consumer: &Consumer) {
         ("breaker", span(&consumer.breaker), "nothing is held back"),
         ("grants.state", state, "what it writes could not be kept"),
         ("grants.publish", publish, "what it publishes could not be kept"),
+        ("grants.jobs", jobs, "its jobs could not be kept"),
     ] {
         let Some(place) = place else { continue };
         let message = format!("`{key}` has no meaning for an ephemeral consumer: {why}");

@@ -8,21 +8,44 @@ use super::diagnostic::Diagnostic;
 use super::elements::consumer::Consumer;
 use super::elements::event::{self, EventType};
 use super::elements::expression::inside;
+use super::elements::pipeline::Pipeline;
+use super::elements::step::Match;
+use super::elements::subscription::Subscription;
+use super::flat::{Authored, Placed};
 use super::reader::{At, Reader, nearest};
 use super::yaml::quoted;
-use crate::model::expression::{Path, Root, Step};
+use crate::model::expression::{Kind, Path, Root, Step};
 use crate::model::spec::KeySpec;
 use crate::model::{Expression, TypePattern};
 
 /// References followed from one schema to another.
 const REFERENCES_MAX: usize = 16;
 
+/// What an expression is there for, and what becomes of an event without what it looks at.
+struct Purpose {
+    /// It must give something, and not only be true or not.
+    needed: bool,
+    without: &'static str,
+    ask: &'static str,
+}
+
+const KEY: Purpose = Purpose {
+    needed: true,
+    without: "a delivery without its key is a dead letter",
+    ask: "has(data.a) ? data.a : event.id",
+};
+const WHERE: Purpose = Purpose { needed: false, without: "an event without it is not meant", ask: "" };
+const WHEN: Purpose = Purpose { needed: true, without: "without it the step fails", ask: "has(data.a) && data.a" };
+const AWAITED: Purpose = Purpose { needed: false, without: "an event without it ends no wait", ask: "" };
+const WAITING: Purpose =
+    Purpose { needed: true, without: "without it the step fails", ask: "has(data.a) ? data.a : event.id" };
+
 pub(super) fn check(reader: &mut Reader, manifest: &Manifest, consumer: &Consumer, subscribed: &[At<TypePattern>]) {
     let all: Vec<&(At<String>, EventType)> = manifest
         .events
         .iter()
         .filter(|(name, _)| subscribed.iter().any(|pattern| pattern.value.matches(&name.value)))
-        .filter(|(name, event)| understood(consumer, &name.value, event))
+        .filter(|(name, event)| consumer.on.as_ref().is_none_or(|on| understood(&on.value, &name.value, event)))
         .collect();
     let order = consumer.order_by.as_ref().and_then(|order| match &order.value {
         KeySpec::One => None,
@@ -30,36 +53,90 @@ pub(super) fn check(reader: &mut Reader, manifest: &Manifest, consumer: &Consume
     });
     let share = consumer.concurrency_per_key.as_ref().map(|share| share.value.key.clone());
     for key in [order, consumer.idempotency_key.clone(), share].into_iter().flatten() {
-        for (name, event) in &all {
-            check_expression(reader, &key, true, &name.value, event);
-        }
+        check_over(reader, &key, &KEY, &all);
     }
-    for subscription in consumer.on.iter().flat_map(|on| &on.value) {
+    check_conditions(reader, manifest, consumer.on.as_ref().map_or(&[], |on| &on.value));
+}
+
+/// The conditions, the key and the steps of a pipeline.
+pub(super) fn check_pipeline(reader: &mut Reader, manifest: &Manifest, pipeline: &Pipeline, steps: &[Placed<'_>]) {
+    let on = &pipeline.on.value;
+    check_conditions(reader, manifest, on);
+    let begins: Vec<_> = manifest.events.iter().filter(|(name, event)| understood(on, &name.value, event)).collect();
+    if let Some(key) = &pipeline.key {
+        check_over(reader, key, &KEY, &begins);
+    }
+    for placed in steps {
+        if let Some(when) = placed.step.when() {
+            check_over(reader, when, &WHEN, &begins);
+        }
+        let Authored::Wait(wait) = placed.step else { continue };
+        let (Some(pattern), Some(matching)) = (&wait.wait_for, &wait.matching) else { continue };
+        let awaited: Vec<_> = manifest.events.iter().filter(|(name, _)| pattern.value.matches(&name.value)).collect();
+        let Match { event, run } = &matching.value;
+        check_over(reader, event, &AWAITED, &awaited);
+        check_over(reader, run, &WAITING, &begins);
+        check_kinds(reader, matching, kind_in(&event.value, &awaited), kind_in(&run.value, &begins));
+    }
+}
+
+/// What is text on one side and a number on the other is probably not the same thing.
+fn check_kinds(reader: &mut Reader, matching: &At<Match>, event: Kind, run: Kind) {
+    if event.may_be(run) {
+        return;
+    }
+    let message = format!("`match` compares {} of the event with {} of the run", event.as_str(), run.as_str());
+    let help = "compare like with like: `string(…)` makes text of a number";
+    reader.error(codes::MATCH_APART, matching.span.clone(), message, "these have no value in common", help);
+}
+
+/// What an expression gives of these events; of a path, as their schemas say it.
+fn kind_in(expression: &Expression, events: &[&(At<String>, EventType)]) -> Kind {
+    let [path] = expression.paths() else { return expression.kind() };
+    if expression.kind() != Kind::Any || path.root != Root::Data || path.at != (0..expression.source().len()) {
+        return expression.kind();
+    }
+    let mut kinds = events.iter().map(|(_, event)| match &event.schema {
+        Some(schema) => kind_at(&schema.document, &path.steps),
+        None => Kind::Any,
+    });
+    let first = kinds.next().unwrap_or(Kind::Any);
+    if kinds.all(|kind| kind == first) { first } else { Kind::Any }
+}
+
+fn check_conditions(reader: &mut Reader, manifest: &Manifest, on: &[Subscription]) {
+    for subscription in on {
         let Some(condition) = &subscription.condition else { continue };
         let matches = |name: &str| subscription.pattern.value.matches(name);
-        for (name, event) in manifest.events.iter().filter(|(name, _)| matches(&name.value)) {
-            check_expression(reader, condition, false, &name.value, event);
-        }
+        let meant: Vec<_> = manifest.events.iter().filter(|(name, _)| matches(&name.value)).collect();
+        check_over(reader, condition, &WHERE, &meant);
     }
 }
 
-/// Whether the consumer is given events of the version that is declared.
-fn understood(consumer: &Consumer, name: &str, event: &EventType) -> bool {
+/// Whether events of the version that is declared are meant.
+fn understood(on: &[Subscription], name: &str, event: &EventType) -> bool {
     let declared = event.version.as_ref().map_or(event::VERSION, |version| version.value.as_str());
-    let Some(on) = &consumer.on else { return true };
-    let Ok(declared) = semver::Version::parse(declared) else { return true };
-    let wanted = |wanted: &At<semver::VersionReq>| wanted.value.matches(&declared);
-    on.value.iter().any(|one| one.pattern.value.matches(name) && one.version.as_ref().is_none_or(wanted))
+    let declared = semver::Version::parse(declared).ok();
+    let wanted =
+        |wanted: &At<semver::VersionReq>| declared.as_ref().is_none_or(|version| wanted.value.matches(version));
+    on.iter().any(|one| one.pattern.value.matches(name) && one.version.as_ref().is_none_or(wanted))
 }
 
-fn check_expression(reader: &mut Reader, expression: &At<Expression>, key: bool, name: &str, event: &EventType) {
-    let Some(schema) = &event.schema else { return };
-    let paths = expression.value.paths();
-    for path in paths.iter().filter(|path| path.root == Root::Data) {
-        let guarded = path.tested || paths.iter().any(|other| other.tested && other.steps == path.steps);
-        let presence = look(&schema.document, &path.steps);
-        if let Some(problem) = problem(reader, expression, path, presence, key, guarded, name) {
-            reader.push(problem);
+fn check_over(
+    reader: &mut Reader,
+    expression: &At<Expression>,
+    purpose: &Purpose,
+    events: &[&(At<String>, EventType)],
+) {
+    for (name, event) in events {
+        let Some(schema) = &event.schema else { continue };
+        let paths = expression.value.paths();
+        for path in paths.iter().filter(|path| path.root == Root::Data) {
+            let guarded = path.tested || paths.iter().any(|other| other.tested && other.steps == path.steps);
+            let presence = look(&schema.document, &path.steps);
+            if let Some(problem) = problem(reader, expression, path, presence, purpose, guarded, &name.value) {
+                reader.push(problem);
+            }
         }
     }
 }
@@ -69,14 +146,13 @@ fn problem(
     expression: &At<Expression>,
     path: &Path,
     presence: Presence,
-    key: bool,
+    purpose: &Purpose,
     guarded: bool,
     name: &str,
 ) -> Option<Diagnostic> {
     let text = expression.value.source();
     let span = inside(reader, &expression.span, text, &path.at).unwrap_or_else(|| expression.span.clone());
     let shown = shown(&path.steps);
-    let without = if key { "a delivery without its key is a dead letter" } else { "an event without it is not meant" };
     match presence {
         Presence::Never(help) => {
             let message = format!("`{shown}` cannot be in `{name}`");
@@ -85,12 +161,14 @@ fn problem(
         }
         Presence::Undeclared(help) if !guarded => {
             let message = format!("the schema of `{name}` does not declare `{shown}`");
-            Some(Diagnostic::warning(codes::PERHAPS_ABSENT, message).at(&reader.source, span, without).help(help))
+            let problem = Diagnostic::warning(codes::PERHAPS_ABSENT, message);
+            Some(problem.at(&reader.source, span, purpose.without).help(help))
         }
-        Presence::Optional if key && !guarded => {
+        Presence::Optional if purpose.needed && !guarded => {
             let message = format!("the schema of `{name}` does not require `{shown}`");
-            let help = "add it to `required` in the schema, or ask first: `has(data.a) ? data.a : event.id`";
-            Some(Diagnostic::warning(codes::PERHAPS_ABSENT, message).at(&reader.source, span, without).help(help))
+            let help = format!("add it to `required` in the schema, or ask first: `{}`", purpose.ask);
+            let problem = Diagnostic::warning(codes::PERHAPS_ABSENT, message);
+            Some(problem.at(&reader.source, span, purpose.without).help(help))
         }
         _ => None,
     }
@@ -114,6 +192,25 @@ enum Presence {
     Never(String),
     /// The schema says it in a way that is not followed here.
     Unknown,
+}
+
+/// What a schema says about the kind of what is at the end of a path.
+fn kind_at(document: &Value, steps: &[Step]) -> Kind {
+    let found = steps.iter().try_fold(document, |schema, step| {
+        let here = target(document, schema)?;
+        let next = match step {
+            Step::Member(name) => member(here, name),
+            Step::Item(index) => item(here, *index),
+        };
+        next.ok().map(|(next, _)| next)
+    });
+    let kind = found.and_then(|schema| target(document, schema)).and_then(|schema| schema.get("type"));
+    match kind.and_then(Value::as_str) {
+        Some("string") => Kind::Text,
+        Some("integer" | "number") => Kind::Number,
+        Some("boolean") => Kind::Bool,
+        _ => Kind::Any,
+    }
 }
 
 /// What a schema says about whether there is something at the end of a path.

@@ -52,6 +52,7 @@ codes! {
     BEGINNING = "TG220";
     CRON = "TG221";
     ZONE = "TG222";
+    NO_STEPS = "TG230";
     // Values together.
     OPEN_LISTEN = "TG301";
     CONTRADICTION = "TG302";
@@ -73,6 +74,18 @@ codes! {
     PERHAPS_ABSENT = "TG318";
     NEVER_FIRES = "TG319";
     SCHEDULE_DATA = "TG320";
+    JOB_TARGET = "TG321";
+    // Pipelines.
+    NAME_SHARED = "TG330";
+    STEPS = "TG331";
+    STEP_TWICE = "TG332";
+    UNKNOWN_CONSUMER = "TG333";
+    UNKNOWN_STEP = "TG334";
+    STEP_CONSUMER = "TG335";
+    WAIT_TOO_LONG = "TG336";
+    WAIT_BEGINS = "TG337";
+    MATCH_APART = "TG338";
+    UNANSWERED = "TG340";
     // Components.
     COMPONENT_MISSING = "TG401";
     COMPONENT_UNREADABLE = "TG402";
@@ -93,6 +106,8 @@ codes! {
     COMPONENT_COMPILER = "TG417";
     COMPONENT_UNSTABLE = "TG418";
     BATCH_MISMATCH = "TG419";
+    STEP_EXPORT = "TG430";
+    RESPONDER_MISMATCH = "TG440";
 }
 
 const PAGES: &str = include_str!("explain.md");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::diagnostic::Diagnostic;
 use super::yaml::quoted;
-use super::{Spans, codes};
+use super::{Demand, Role, Spans, codes};
 use crate::model::{ConsumerName, Digest};
 
 /// Says what is wrong with one consumer's component.
@@ -186,6 +186,32 @@ impl Subject<'_> {
         self.at_component(codes::BATCH_MISMATCH, message).help(help)
     }
 
+    /// At the key `answers`, and the component as well.
+    fn at_answers(&self, message: String) -> Diagnostic {
+        let places = self.spans.consumers.get(self.consumer);
+        match places.and_then(|places| Some((places, places.answers.clone()?))) {
+            Some((places, answers)) => Diagnostic::error(codes::RESPONDER_MISMATCH, message)
+                .at(&self.spans.source, answers, "answered by nothing")
+                .at(&self.spans.source, places.component.clone(), "exports no responder"),
+            None => self.at_component(codes::RESPONDER_MISMATCH, message),
+        }
+    }
+
+    /// The manifest says `answers`, and the component does not answer.
+    pub fn no_responder(&self) -> Diagnostic {
+        let message = format!("the component of `{}` answers no questions", self.consumer);
+        let help =
+            "remove `answers`, or export `tidegate:consumer/responder` as well, as `#[responder]` of the SDK does";
+        self.at_answers(message).help(help)
+    }
+
+    /// The component answers, and the manifest does not say what.
+    pub fn no_answers(&self) -> Diagnostic {
+        let message = format!("the component of `{}` answers questions, and it is not said which", self.consumer);
+        let help = format!("add `answers: stock.check` to `{}`, or build it without a responder", self.consumer);
+        self.at_component(codes::RESPONDER_MISMATCH, message).help(help)
+    }
+
     pub fn digest_mismatch(&self, found: Digest) -> Diagnostic {
         let message = format!("the component of `{}` is not the one that `sha256` names", self.consumer);
         let help = format!("{} has the digest {found}; write that if it is the file you mean", self.file());
@@ -196,6 +222,29 @@ impl Subject<'_> {
             }
             None => self.at_component(codes::DIGEST_MISMATCH, message).help(help),
         }
+    }
+}
+
+impl Demand {
+    /// The component of the consumer that a step names has no such export.
+    pub fn unmet(&self, spans: &Spans) -> Diagnostic {
+        let Self { step, consumer, .. } = self;
+        let (does, attribute) = match self.role {
+            Role::Step => ("do", "#[consumer]"),
+            Role::Compensation => ("undo", "#[compensator]"),
+        };
+        let export = self.role.export();
+        let message = format!("`{consumer}` cannot {does} step `{step}`: its component exports no {export}");
+        let help = format!(
+            "export `tidegate:consumer/{export}`, as `{attribute}` of the SDK does, or name a consumer whose component does"
+        );
+        let mut problem = Diagnostic::error(codes::STEP_EXPORT, message)
+            .at(&spans.source, self.span.clone(), "named here")
+            .help(help);
+        if let Some(places) = spans.consumers.get(consumer) {
+            problem = problem.at(&spans.source, places.component.clone(), "this component");
+        }
+        problem
     }
 }
 

@@ -5,21 +5,25 @@
 //! | text | the file as read, with a bound on its size | [`read`] |
 //! | tree | keys and values that know their place; variables expanded | `yaml.rs`, `expand.rs` |
 //! | authored | each value checked for itself; keys known | `authored.rs`, `elements/` |
-//! | checked | values checked together, with what the drop folder holds | `check.rs`, `folder.rs` |
-//! | resolved | defaults filled in, paths absolute | `resolve.rs` |
+//! | checked | values checked together, with what the drop folder holds | `check.rs`, `check_*.rs`, `folder.rs` |
+//! | resolved | defaults filled in, paths absolute, steps in one list | `resolve.rs`, `resolve_pipelines.rs` |
 //!
 //! No stage stops at the first problem: only a text that is no YAML at all hides what else is wrong.
 
 mod authored;
 mod check;
+mod check_cycles;
 mod check_delivery;
+mod check_jobs;
 mod check_paths;
+mod check_pipelines;
 mod check_schedules;
 pub mod codes;
 pub mod component;
 mod diagnostic;
 mod elements;
 mod expand;
+mod flat;
 mod folder;
 mod reader;
 // Only a test writes the document, and compares it.
@@ -27,6 +31,7 @@ mod reader;
 mod reference;
 pub mod regular;
 mod resolve;
+mod resolve_pipelines;
 mod schema;
 mod yaml;
 
@@ -83,11 +88,41 @@ pub struct Compiled {
     pub spans: Spans,
 }
 
-/// Where in the manifest each consumer is described.
+/// Where in the manifest each consumer is described, and called.
 #[derive(Clone, Debug)]
 pub struct Spans {
     pub source: Arc<Source>,
     pub consumers: BTreeMap<ConsumerName, ConsumerSpans>,
+    pub demands: Vec<Demand>,
+}
+
+/// What a step asks of a consumer's component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    pub pipeline: ConsumerName,
+    pub step: String,
+    pub consumer: ConsumerName,
+    pub role: Role,
+    /// Where the step names the consumer.
+    pub span: Range<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It exports `handler`.
+    Step,
+    /// It exports `compensator`.
+    Compensation,
+}
+
+impl Role {
+    /// What the component must export.
+    pub fn export(self) -> &'static str {
+        match self {
+            Self::Step => "handler",
+            Self::Compensation => "compensator",
+        }
+    }
 }
 
 /// Places, in bytes of the source.
@@ -99,6 +134,8 @@ pub struct ConsumerSpans {
     pub component: Range<usize>,
     pub sha256: Option<Range<usize>>,
     pub on: Option<Range<usize>>,
+    /// The first of `answers`.
+    pub answers: Option<Range<usize>>,
     /// The key `grants`.
     pub grants: Option<Range<usize>>,
 }
@@ -170,6 +207,7 @@ fn back(front: Front, found: &[Found]) -> Result<Compiled, Diagnostics> {
     let Front { mut reader, manifest } = front;
     let consumers = check::check(&mut reader, &manifest, found);
     let resolved = resolve::resolve(&reader, &manifest, consumers);
+    let demands = resolve_pipelines::demands(&manifest);
     let source = Arc::clone(&reader.source);
     let problems = reader.into_problems();
     if problems.has_errors() {
@@ -177,7 +215,7 @@ fn back(front: Front, found: &[Found]) -> Result<Compiled, Diagnostics> {
     }
     let (deployment, consumers) = resolved;
     let digest = resolve::digest(&deployment);
-    Ok(Compiled { deployment, digest, warnings: problems, spans: Spans { source, consumers } })
+    Ok(Compiled { deployment, digest, warnings: problems, spans: Spans { source, consumers, demands } })
 }
 
 /// Compiles a manifest, given what its drop folder holds. Reads the JSON Schemas that it names.

@@ -29,7 +29,7 @@ use crate::model::{ConsumerName, Deployment, Digest, Grants, Limits, TypePattern
 
 /// Where events are kept if the manifest does not say.
 const DATABASE: &str = "data/tidegate.db";
-const RETENTION: Duration = Duration::from_secs(30 * 86_400);
+pub(super) const RETENTION: Millis = Millis::days(30);
 const GRACE: Duration = Duration::from_secs(20);
 /// How long an idempotency key is remembered.
 const WINDOW: Duration = Duration::from_secs(7 * 86_400);
@@ -58,13 +58,14 @@ pub(super) fn resolve(reader: &Reader, manifest: &Manifest, joined: Vec<Joined<'
         ceilings: ceilings(manifest),
         events: manifest.events.iter().map(|(name, event)| (name.value.clone(), event_of(event))).collect(),
         consumers,
+        pipelines: super::resolve_pipelines::resolve(manifest),
         schedules: manifest.schedules.iter().map(|(name, one)| (name.value.clone(), schedule(manifest, one))).collect(),
     };
     (deployment, spans)
 }
 
 fn of_folder(span: super::yaml::Span) -> ConsumerSpans {
-    ConsumerSpans { entry: span.clone(), component: span, sha256: None, on: None, grants: None }
+    ConsumerSpans { entry: span.clone(), component: span, sha256: None, on: None, answers: None, grants: None }
 }
 
 fn of_entry(named: &Named) -> ConsumerSpans {
@@ -73,6 +74,7 @@ fn of_entry(named: &Named) -> ConsumerSpans {
         component: named.component_span.clone(),
         sha256: named.consumer.sha256.as_ref().map(|digest| digest.span.clone()),
         on: named.consumer.on.as_ref().map(|on| on.span.clone()),
+        answers: named.consumer.answers.first().map(|answers| answers.span.clone()),
         grants: named.grants_span.clone(),
     }
 }
@@ -94,7 +96,7 @@ fn server_of(manifest: &Manifest) -> ServerSpec {
 
 fn retention(manifest: &Manifest) -> Retention {
     let retention = manifest.retention.clone().unwrap_or_default();
-    let or_usual = |at: Option<At<Millis>>| at.map_or(RETENTION, |at| at.value.duration());
+    let or_usual = |at: Option<At<Millis>>| at.map_or(RETENTION, |at| at.value).duration();
     Retention { events: or_usual(retention.events), outcomes: or_usual(retention.outcomes) }
 }
 
@@ -126,7 +128,7 @@ fn consumer(defaults: &Defaults, joined: Joined<'_>) -> ConsumerSpec {
     let own_retry = authored.retry.clone().map(|at| at.value).unwrap_or_default();
     let retry = retry(&own_retry, &defaults.retry.clone().unwrap_or_default());
     let delivery = delivery(&authored, defaults);
-    let Consumer { sha256, on, grants, .. } = authored;
+    let Consumer { sha256, on, answers, grants, .. } = authored;
     let subscriptions = match (on, joined.folder_type) {
         (Some(on), _) => on.value.into_iter().map(subscription).collect(),
         (None, Some(event_type)) => {
@@ -140,6 +142,7 @@ fn consumer(defaults: &Defaults, joined: Joined<'_>) -> ConsumerSpec {
         component: joined.component,
         digest: sha256.map(|digest| digest.value),
         subscriptions,
+        answers: answers.into_iter().map(|at| at.value).collect(),
         delivery,
         limits,
         retry,
@@ -147,7 +150,7 @@ fn consumer(defaults: &Defaults, joined: Joined<'_>) -> ConsumerSpec {
     }
 }
 
-fn subscription(authored: super::elements::subscription::Subscription) -> SubscriptionSpec {
+pub(super) fn subscription(authored: super::elements::subscription::Subscription) -> SubscriptionSpec {
     SubscriptionSpec {
         pattern: authored.pattern.value,
         version: authored.version.map(|version| version.value),
@@ -226,7 +229,7 @@ fn schedule(manifest: &Manifest, authored: &Schedule) -> ScheduleSpec {
 }
 
 /// Key by key: a consumer that only sets `attempts` keeps the rest of the defaults.
-fn retry(own: &Retry, defaults: &Retry) -> RetryPolicy {
+pub(super) fn retry(own: &Retry, defaults: &Retry) -> RetryPolicy {
     let usual = RetryPolicy::default();
     RetryPolicy {
         attempts: first(&own.attempts, &defaults.attempts).map_or(usual.attempts, |count| count.small()),
@@ -245,6 +248,8 @@ fn first<T: Copy>(own: &Option<At<T>>, default: &Option<At<T>>) -> Option<T> {
 fn grants_of(grants: AuthoredGrants) -> Grants {
     Grants {
         publish: grants.publish.into_iter().map(|publish| publish.value).collect(),
+        jobs: grants.jobs.into_iter().map(|target| target.value).collect(),
+        queries: grants.queries.into_iter().map(|query| query.value).collect(),
         http: grants.http.into_iter().map(|origin| origin.value).collect(),
         state: grants.state.map(|state| state.value),
         config: grants.config.map(|config| config.into_iter().map(|(key, text)| (key, text.0)).collect()),

@@ -1,5 +1,8 @@
 //! The compiler as a whole: what it says about each fixture of `tests/diagnostics`, and what holds for any manifest.
 
+mod any;
+mod schema;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -8,6 +11,7 @@ use super::elements::SHAPES;
 use super::*;
 use crate::model::breaker::BreakerPolicy;
 use crate::model::flow::Rate;
+use crate::model::pipeline::{Definition, OnFailure};
 use crate::model::spec::{BatchSpec, DeliverySpec, Mode, OnDead, StartFrom};
 use crate::model::{Timestamp, TypePattern};
 
@@ -142,8 +146,13 @@ fn problems_of_components_are_told_at_their_place() {
         mail.no_batch_handler(),
         mail.no_batches(),
         subject(&audit).both_handlers(),
+        mail.no_responder(),
+        subject(&of("shelves")).no_responder(),
+        subject(&audit).no_answers(),
         mail.digest_mismatch(Digest::of(b"")),
         subject(&audit).digest_mismatch(Digest::of(b"")),
+        compiled.spans.demands[0].unmet(&compiled.spans),
+        compiled.spans.demands[1].unmet(&compiled.spans),
     ]);
     assert!(problems.iter().all(|problem| problem.position().is_some()));
     snapshot("components", &drawn(&problems));
@@ -167,6 +176,29 @@ fn each_code_has_a_page_and_a_fixture() {
     assert_eq!(pages, codes().len(), "a page without a code");
     assert_eq!(explain("tg101"), explain("TG101"));
     assert_eq!(explain("TG999"), None);
+}
+
+/// A number at `KEY` of a manifest may be what lies between the two in the middle, these included.
+fn ends_hold(place: &str, key: &str, [below, min, max, above]: &[&str; 4]) {
+    let with = |value: &str| format!("tidegate: 1\n{}", place.replace("KEY", &format!("{key}: {value}")));
+    for value in [min, max] {
+        assert_eq!(errors(&with(value)), [] as [&str; 0], "{key}: {value}");
+    }
+    for value in [below, above, "-1", "1e18", "99999999999999999999999999999999999999999"] {
+        let text = with(value);
+        let problems = compiled(&text).unwrap_err();
+        let problem = problems.iter().next().unwrap();
+        assert!(
+            [codes::OUT_OF_RANGE, codes::DURATION, codes::SIZE, codes::COUNT].contains(&problem.code),
+            "{key}: {value}: {problem}"
+        );
+        // Whatever is wrong, the message or its help says what would be right.
+        let said = format!("{} {}", problem.message, problem.help.as_deref().unwrap_or_default());
+        assert!(said.contains(" to "), "{key}: {value}: {said}");
+    }
+    for value in [below, above] {
+        assert_eq!(errors(&with(value)), [codes::OUT_OF_RANGE], "{key}: {value}");
+    }
 }
 
 #[test]
@@ -209,25 +241,29 @@ fn numbers_are_taken_up_to_their_ends_and_not_beyond() {
         (&of("timeout: 1ms, KEY"), "expires-after", ["0s", "1ms", "3650d", "3651d"]),
         (&of("idempotency-key: data.a, KEY"), "idempotency-window", ["999ms", "1s", "3650d", "3651d"]),
     ] {
-        let with = |value: &str| format!("tidegate: 1\n{}", place.replace("KEY", &format!("{key}: {value}")));
-        for value in [min, max] {
-            assert_eq!(errors(&with(value)), [] as [&str; 0], "{key}: {value}");
-        }
-        for value in [below, above, "-1", "1e18", "99999999999999999999999999999999999999999"] {
-            let text = with(value);
-            let problems = compiled(&text).unwrap_err();
-            let problem = problems.iter().next().unwrap();
-            assert!(
-                [codes::OUT_OF_RANGE, codes::DURATION, codes::SIZE, codes::COUNT].contains(&problem.code),
-                "{key}: {value}: {problem}"
-            );
-            // Whatever is wrong, the message or its help says what would be right.
-            let said = format!("{} {}", problem.message, problem.help.as_deref().unwrap_or_default());
-            assert!(said.contains(" to "), "{key}: {value}: {said}");
-        }
-        for value in [below, above] {
-            assert_eq!(errors(&with(value)), [codes::OUT_OF_RANGE], "{key}: {value}");
-        }
+        ends_hold(place, key, &[below, min, max, above]);
+    }
+}
+
+#[test]
+fn numbers_of_pipelines_are_taken_up_to_their_ends_and_not_beyond() {
+    let step = "pipelines: { p: { on: x.y, steps: [{ name: s, consumer: a, KEY }] } }\nconsumers: { a: { component: a.wasm } }\nlimits: { memory: 8GiB }";
+    for (place, key, ends) in [
+        (
+            "pipelines: { p: { on: x.y, KEY, steps: [{ name: s, consumer: a }] } }\nconsumers: { a: { component: a.wasm } }",
+            "timeout",
+            ["0s", "1ms", "3650d", "3651d"],
+        ),
+        (
+            "pipelines: { p: { on: x.y, steps: [{ name: s, wait-for: x.z, match: data.a, KEY }] } }\nretention: { events: 3650d }",
+            "timeout",
+            ["0s", "1ms", "3650d", "3651d"],
+        ),
+        (step, "timeout", ["0s", "1ms", "1d", "2d"]),
+        (step, "fuel", ["999", "1_000", "1_000_000_000_000_000", "1_000_000_000_000_001"]),
+        (step, "memory", ["65535B", "64KiB", "4GiB", "5GiB"]),
+    ] {
+        ends_hold(place, key, &ends);
     }
 }
 
@@ -281,6 +317,49 @@ fn how_deliveries_come_is_resolved() {
 }
 
 #[test]
+fn pipelines_are_lists_in_which_each_step_says_what_it_comes_after() {
+    let deployment = load(&fixtures().join("maximal.yaml"), &env).unwrap().deployment;
+    let pipeline = &deployment.pipelines[&ConsumerName::new("fulfil-order").unwrap()];
+    assert_eq!((pipeline.subscriptions.len(), pipeline.key.as_ref().unwrap().source()), (2, "event.subject"));
+    let definition = &pipeline.definition;
+    assert_eq!(definition.timeout, Some(Duration::from_secs(2 * 86_400)));
+    assert_eq!(definition.on_failure, OnFailure::Continue);
+    let steps: Vec<_> = definition.steps.iter().map(|step| (step.name.as_str(), step.after.as_slice())).collect();
+    let expected: [(&str, &[usize]); 5] =
+        [("reserve", &[]), ("pay", &[0]), ("told", &[0]), ("confirmed", &[2]), ("settled", &[1, 3])];
+    assert_eq!(steps, expected);
+
+    let reserve = definition.steps[0].work.call().unwrap();
+    assert_eq!(reserve.compensate.as_ref().map(ConsumerName::as_str), Some("reserve"));
+    let retry = reserve.retry.unwrap();
+    // The step's own, then the defaults'.
+    assert_eq!((retry.attempts, retry.max, retry.initial.as_secs()), (9, Duration::from_secs(120), 1));
+    let limits = (reserve.limits.timeout, reserve.limits.fuel, reserve.limits.memory);
+    assert_eq!(limits, (Some(Duration::from_secs(3)), Some(9_000), Some(1 << 20)));
+    assert_eq!(definition.steps[1].work.call().unwrap().retry, None, "the consumer's own");
+    let wait = definition.steps[3].work.wait().unwrap();
+    assert_eq!(
+        (wait.event.source(), wait.run.source(), wait.timeout.as_secs()),
+        ("event.subject", "event.subject", 86_400)
+    );
+    let wait = definition.steps[4].work.wait().unwrap();
+    assert_eq!((wait.event.source(), wait.run.source()), ("data.payment", "steps.pay.payment"));
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), *definition);
+}
+
+#[test]
+fn a_step_that_tries_again_keeps_what_its_consumer_says() {
+    let text = "tidegate: 1\ndefaults: { retry: { attempts: 7, max: 9s } }\n\
+        consumers: { a: { component: a.wasm, retry: { initial: 2s, max: 8s } } }\n\
+        pipelines: { p: { on: x.y, steps: [{ name: s, consumer: a, retry: { initial: 3s } }] } }\n";
+    let deployment = compiled(text).unwrap().deployment;
+    let pipeline = &deployment.pipelines[&ConsumerName::new("p").unwrap()];
+    let retry = pipeline.definition.steps[0].work.call().unwrap().retry.unwrap();
+    assert_eq!((retry.attempts, retry.initial.as_secs(), retry.max.as_secs()), (7, 3, 8));
+    assert_eq!((pipeline.definition.on_failure, pipeline.definition.timeout), (OnFailure::Compensate, None));
+}
+
+#[test]
 fn without_a_word_there_is_no_breaker_and_no_order() {
     let text = "tidegate: 1\nconsumers: { a: { component: a.wasm, on: x.y } }";
     let plain = compiled(text).unwrap().deployment;
@@ -321,6 +400,9 @@ fn the_digest_covers_how_deliveries_come() {
         ("cron: \"0 3 * * MON-FRI\"", "cron: \"0 4 * * MON-FRI\""),
         ("zone: Europe/Berlin", "zone: Europe/Paris"),
         ("data.weight > 100", "data.weight > 101"),
+        ("on-failure: continue", "on-failure: stop"),
+        ("run: steps.pay.payment", "run: steps.pay.id"),
+        ("fuel: 9_000", "fuel: 9_001"),
         ("failures: 5", "failures: 6"),
     ] {
         assert_ne!(first, digest(&maximal().replace(old, new)), "{old}");
@@ -431,213 +513,4 @@ fn a_flood_of_problems_is_cut_but_never_taken_for_none() {
     let warnings: String = (0..300).map(|n| format!("  a{n}: {{ component: a.wasm }}\n")).collect();
     let problems = compiled(&format!("tidegate: 1\nconsumers:\n{warnings}limits: {{ attempts: 0 }}\n")).unwrap_err();
     assert!(problems.has_errors());
-}
-
-// The schema.
-
-/// A tree as JSON, with the types of YAML.
-fn json(node: &yaml::Node) -> serde_json::Value {
-    use super::yaml::{Kind, Value};
-    match &node.value {
-        Value::Map(entries) => entries.iter().map(|entry| (entry.key.text.clone(), json(&entry.value))).collect(),
-        Value::List(items) => items.iter().map(json).collect(),
-        Value::Scalar(scalar) => match scalar.kind {
-            Kind::Null => serde_json::Value::Null,
-            Kind::Bool(value) => value.into(),
-            Kind::Number => serde_json::from_str(&scalar.text).unwrap_or_else(|_| scalar.text.clone().into()),
-            Kind::Text | Kind::Broken => scalar.text.clone().into(),
-        },
-    }
-}
-
-fn tree(text: &str) -> serde_json::Value {
-    json(&yaml::parse(text).ok().unwrap())
-}
-
-#[test]
-fn the_schema_is_one_and_takes_what_the_compiler_takes() {
-    let schema = schema();
-    jsonschema::draft202012::meta::validate(&schema).unwrap();
-    let validator = jsonschema::draft202012::new(&schema).unwrap();
-    for text in ["tidegate: 1\n", maximal().as_str()] {
-        let instance = tree(text);
-        let problems: Vec<String> =
-            validator.iter_errors(&instance).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert!(problems.is_empty(), "{problems:#?}");
-    }
-    for name in ["unknown-key", "wrong-types", "missing-keys", "not-served", "wrong-unit", "language", "choices"] {
-        let text = std::fs::read_to_string(fixtures().join(format!("{name}.yaml"))).unwrap();
-        assert!(!validator.is_valid(&tree(&text)), "{name}");
-    }
-    let mut unknown = tree(&maximal());
-    unknown.as_object_mut().unwrap().insert("pipeline".to_owned(), 1.into());
-    assert!(!validator.is_valid(&unknown));
-}
-
-#[test]
-fn the_examples_are_taken_by_both() {
-    let validator = jsonschema::draft202012::new(&schema()).unwrap();
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    let mut seen = 0;
-    for entry in std::fs::read_dir(examples).unwrap() {
-        let path = entry.unwrap().path().join("tidegate.yaml");
-        if !path.is_file() {
-            continue;
-        }
-        let source = read(&path).unwrap();
-        let compiled = compile(&source, &env, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-        assert!(compiled.warnings.is_empty(), "{}", compiled.warnings);
-        validator.validate(&tree(&source.text)).unwrap();
-        seen += 1;
-    }
-    assert!(seen > 0);
-}
-
-#[test]
-fn readers_and_schema_know_the_same_keys() {
-    let schema = schema();
-    let mut all = maximal();
-    all.push(' ');
-    for (name, shape) in SHAPES {
-        let definition = if *name == "Manifest" { &schema } else { &schema["$defs"][name] };
-        let mut keys: Vec<&str> = definition["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-        let mut known = shape.keys.to_vec();
-        keys.sort_unstable();
-        known.sort_unstable();
-        assert_eq!(keys, known, "{name}");
-        assert_eq!(definition["additionalProperties"], false, "{name}");
-        for key in shape.keys {
-            assert!(all.contains(&format!("{key}:")), "the maximal manifest lacks `{key}`");
-            assert!(!shape.later.contains(key), "{name}: `{key}` is served");
-            let description = &definition["properties"][key]["description"];
-            assert!(*key == "tidegate" || description.is_string(), "{name}: `{key}` has no description");
-        }
-    }
-    for (name, key, range) in elements::bounds::table() {
-        let description = schema["$defs"][name]["properties"][key]["description"].as_str().unwrap();
-        assert!(description.contains(&range), "{name} {key}");
-    }
-}
-
-/// The tree with the value of its n-th entry exchanged for one that fits nowhere; the key, and whether there was one.
-fn spoil(node: &mut yaml::Node, n: &mut usize) -> Option<String> {
-    use super::yaml::Value;
-    match &mut node.value {
-        Value::Map(entries) => entries.iter_mut().find_map(|entry| {
-            if *n == 0 {
-                let inner = yaml::Node { span: 0..0, value: Value::List(Vec::new()) };
-                let list = yaml::Node { span: 0..0, value: Value::List(vec![inner]) };
-                entry.value.value = Value::List(vec![list]);
-                return Some(entry.key.text.clone());
-            }
-            *n -= 1;
-            spoil(&mut entry.value, n)
-        }),
-        Value::List(items) => items.iter_mut().find_map(|item| spoil(item, n)),
-        Value::Scalar(_) => None,
-    }
-}
-
-/// Whether reading the maximal manifest finds problems, with the value of its n-th entry spoilt.
-fn refused(text: &str, n: Option<usize>) -> Option<(String, bool)> {
-    let source = Arc::new(Source { path: fixtures().join("maximal.yaml"), text: text.to_owned() });
-    let mut reader = reader::Reader::new(source, fixtures());
-    let mut tree = yaml::parse(text).ok().unwrap();
-    expand::expand(&mut reader, &mut tree, &env);
-    let key = n.map_or(Some(String::new()), |mut n| spoil(&mut tree, &mut n))?;
-    authored::read(&mut reader, &tree);
-    Some((key, reader.into_problems().has_errors()))
-}
-
-#[test]
-fn no_key_is_passed_over() {
-    let text = maximal();
-    assert_eq!(refused(&text, None), Some((String::new(), false)));
-    let mut entries = 0;
-    while let Some((key, refused)) = refused(&text, Some(entries)) {
-        // What a schedule emits may be any JSON.
-        assert!(refused || ["data", "kind"].contains(&key.as_str()), "nobody reads `{key}` (entry {entries})");
-        entries += 1;
-    }
-    assert!(entries > 80, "only {entries} entries");
-}
-
-#[test]
-fn the_reference_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/manifest.md");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, reference::reference()).unwrap();
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == reference::reference(), "run: UPDATE_DOCS=1 cargo test -p tidegate --lib reference");
-}
-
-// Any text at all.
-
-#[derive(Clone, Debug)]
-enum Edit {
-    Delete(usize, usize),
-    Insert(usize, String),
-    Copy(usize, usize, usize),
-}
-
-fn edit() -> impl Strategy<Value = Edit> {
-    let at = 0..4_000_usize;
-    let bits = [
-        "\n", " ", "  ", ":", ": ", "- ", "\t", "\"", "'", "{", "}", "[", "]", ",", "#", "&a ", "*a", "!t ", "|", ">-",
-        "%", "${", "}", "$${", "~", "0", "-1", "1e400", ".nan", "null", "é", "\u{202e}", "\u{0}", "\u{85}", "<<: ",
-        "? ", "---\n", "...",
-    ];
-    prop_oneof![
-        (at.clone(), 1..40_usize).prop_map(|(at, length)| Edit::Delete(at, length)),
-        (at.clone(), prop::sample::select(bits.to_vec())).prop_map(|(at, bit)| Edit::Insert(at, bit.to_owned())),
-        (at.clone(), 1..80_usize, at).prop_map(|(from, length, to)| Edit::Copy(from, length, to)),
-    ]
-}
-
-fn edited(text: &str, edits: &[Edit]) -> String {
-    let mut chars: Vec<char> = text.chars().collect();
-    for edit in edits {
-        let length = chars.len();
-        let end = |at: usize, more: usize| (at + more).min(length);
-        match edit {
-            Edit::Delete(at, more) if *at < length => drop(chars.drain(*at..end(*at, *more))),
-            Edit::Insert(at, bit) => {
-                let at = end(*at, 0);
-                chars.splice(at..at, bit.chars());
-            }
-            Edit::Copy(from, more, to) if *from < length => {
-                let piece = chars[*from..end(*from, *more)].to_vec();
-                let to = end(*to, 0);
-                chars.splice(to..to, piece);
-            }
-            _ => {}
-        }
-    }
-    chars.into_iter().collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_text_panics_and_each_problem_has_a_place(edits in prop::collection::vec(edit(), 1..6)) {
-        let text = edited(&maximal(), &edits);
-        let lines = text.split('\n').count();
-        if let Err(problems) = compiled(&text) {
-            prop_assert!(problems.has_errors());
-            let turned = problems.render(false).contains('\u{202e}');
-            prop_assert!(!turned);
-            for problem in &problems {
-                let (line, column) = problem.position().unwrap();
-                prop_assert!((1..=lines).contains(&line) && column >= 1, "{problem}");
-            }
-        }
-    }
-
-    #[test]
-    fn no_noise_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let Ok(source) = decode(Path::new("t.yaml"), bytes) else { return Ok(()) };
-        drop(compile(&source, &env, &[]));
-    }
 }

@@ -130,6 +130,7 @@ impl Delivery {
             // The handler was not called: nothing is charged.
             Outcome::Duplicate => Self { state: State::Succeeded, calls, ..self },
             Outcome::Expired | Outcome::Crashed => Self { state: State::Dead, calls, ..self },
+            Outcome::Withdrawn => Self { state: State::Cancelled, calls, ..self },
             Outcome::Done => Self { state: State::Succeeded, attempts: charged, calls },
             Outcome::Reject | Outcome::Refused => Self { state: State::Dead, attempts: charged, calls },
             Outcome::Defer => {

@@ -89,7 +89,15 @@ proptest::proptest! {
             if delivery.state.is_final() { break; }
             delivery = delivery.step(Input::Claim, &policy, NOW, 0).unwrap();
             delivery = delivery.step(Input::Ended { outcome, after: None }, &policy, NOW, 0).unwrap();
-            let free = matches!(outcome, Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed);
+            let free = matches!(
+                outcome,
+                Outcome::Defer
+                    | Outcome::Interrupted
+                    | Outcome::Duplicate
+                    | Outcome::Expired
+                    | Outcome::Crashed
+                    | Outcome::Withdrawn
+            );
             charged += u32::from(!free);
             proptest::prop_assert_eq!(delivery.attempts, charged);
             proptest::prop_assert!(charged < attempts_max || delivery.state.is_final());

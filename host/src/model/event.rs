@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{Seq, Timestamp};
+use super::{ConsumerName, Job, Seq, Timestamp};
 
 /// Bytes and the media type that says what they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,13 @@ pub struct Payload {
     pub content_type: String,
     /// Exactly as they came, never re-serialised.
     pub data: Bytes,
+}
+
+impl Payload {
+    /// No bytes, of no media type.
+    pub fn nothing() -> Self {
+        Self { content_type: String::new(), data: Bytes::new() }
+    }
 }
 
 /// An event as its producer made it, complete, before it has a place in the log. The attributes are those of
@@ -35,6 +42,8 @@ pub struct Envelope {
     pub traceparent: Option<String>,
     /// Deliver no earlier.
     pub not_before: Option<Timestamp>,
+    /// It is for one consumer, and for no subscription.
+    pub job: Option<Job>,
     /// Attributes that are not ours, types included, in the order received.
     pub attributes: Map<String, Value>,
     /// None: the event carries no data (which is not the same as a JSON null).
@@ -59,6 +68,7 @@ impl Envelope {
             causation_id: None,
             traceparent: None,
             not_before: None,
+            job: None,
             attributes: Map::new(),
             payload: Some(Payload { content_type: "application/json".into(), data }),
             depth: 0,
@@ -73,6 +83,13 @@ impl Envelope {
             && self.key == other.key
             && self.data_version == other.data_version
             && self.payload == other.payload
+            && self.job == other.job
+    }
+
+    /// Whether it tells of this consumer's own breaker. It is not delivered to that consumer: to fail at it would cause the next one.
+    pub fn is_of_breaker(&self, consumer: &ConsumerName) -> bool {
+        let tells = matches!(self.event_type.as_str(), BREAKER_OPENED | BREAKER_CLOSED) && self.source == HOST_SOURCE;
+        tells && self.subject.as_deref() == Some(consumer.as_str())
     }
 
     /// The payload's size in bytes.
@@ -113,6 +130,10 @@ pub const SCHEDULE_SOURCE_PREFIX: &str = "/tidegate/schedules/";
 pub const DEAD_LETTERED: &str = "tidegate.dead-lettered";
 /// The event that a new generation causes.
 pub const RELOADED: &str = "tidegate.reloaded";
-/// The events of a breaker that opens and closes.
+/// The events of a breaker that opens and closes; their subject is the consumer's name.
 pub const BREAKER_OPENED: &str = "tidegate.breaker.opened";
 pub const BREAKER_CLOSED: &str = "tidegate.breaker.closed";
+/// The events of runs: `tidegate.run.started`, and so on.
+pub const RUN_PREFIX: &str = "tidegate.run.";
+/// What came of a question whose asker wanted it in the log.
+pub const QUERY_ANSWERED: &str = "tidegate.query.answered";

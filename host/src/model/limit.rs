@@ -33,6 +33,16 @@ pub const HOST_CALLS_MAX: u32 = 10_000;
 /// Outbound requests of one attempt; bytes of one request and of one response.
 pub const HTTP_REQUESTS_MAX: u32 = 32;
 pub const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
+/// A question's and an answer's payload, in bytes.
+pub const QUESTION_BYTES_MAX: usize = 256 << 10;
+pub const ANSWER_PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Questions that one attempt may ask.
+pub const QUESTIONS_MAX: u32 = 32;
+/// How deep questions may cause one another, whatever `chain-depth` says: each level has a slot to itself.
+pub const QUESTION_DEPTH_MAX: u32 = 8;
+/// How long a question from outside waits for its answer unless it says otherwise, and at most, in milliseconds.
+pub const QUESTION_MS: u64 = 5_000;
+pub const QUESTION_MS_MAX: u64 = 300_000;
 
 /// A guest's *defer* waits at least this long, so that it cannot spin, in milliseconds.
 pub const DEFER_MS_MIN: u64 = 100;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::pipeline::errand::Signal;
 use super::{Envelope, Payload, Timestamp};
 
 /// The table of outcomes. The first four are the guest's word, the rest the host's.
@@ -32,10 +33,12 @@ pub enum Outcome {
     Expired,
     /// Not run: it was in hand each time that the host died.
     Crashed,
+    /// Not run: the run that it is a step of has given it up.
+    Withdrawn,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Done,
         Self::Retry,
         Self::Defer,
@@ -50,6 +53,7 @@ impl Outcome {
         Self::Duplicate,
         Self::Expired,
         Self::Crashed,
+        Self::Withdrawn,
     ];
 
     /// The word used in SQL, metrics, JSON and prose.
@@ -69,6 +73,7 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Expired => "expired",
             Self::Crashed => "crashed",
+            Self::Withdrawn => "withdrawn",
         }
     }
 
@@ -140,6 +145,8 @@ pub struct Report {
     /// timestamps are set at settlement.
     pub published: Vec<Envelope>,
     pub state: StateChanges,
+    /// What the event means for runs, if it was delivered to a pipeline.
+    pub signal: Option<Signal>,
     pub logs: Vec<LogLine>,
     /// Log lines beyond the limit, counted and not kept.
     pub logs_dropped: u64,
@@ -157,6 +164,7 @@ impl Report {
             output: None,
             published: Vec::new(),
             state: StateChanges::default(),
+            signal: None,
             logs: Vec::new(),
             logs_dropped: 0,
             started_at,

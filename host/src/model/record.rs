@@ -1,6 +1,7 @@
 //! What is read back: the rows that commands, HTTP and the database's views show. These are public: the JSON field
 //! names are part of the product, and are the same in every place.
 
+mod runs;
 #[cfg(test)]
 #[path = "record_tests.rs"]
 mod tests;
@@ -10,7 +11,9 @@ use serde_json::{Map, Value};
 
 use super::outcome::LogLine;
 use super::replay::{RateText, Replay};
-use super::{ConsumerName, Generation, Outcome, Seq, Timestamp};
+use super::{ConsumerName, Generation, Job, Outcome, QueryOutcome, Seq, Timestamp};
+
+pub use runs::{JournalRecord, RunDetail, RunRecord, StepRecord, WaitRecord, WorkRecord};
 
 /// An event as it is shown. `data` is the payload if it is JSON, `dataText` if it is other text, `dataBase64` otherwise.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct EventRecord {
     pub traceparent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+    /// To whom it is addressed, if it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
     pub depth: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
@@ -72,9 +78,10 @@ pub struct OutcomeRecord {
     pub event_id: String,
     pub event_type: String,
     pub consumer: ConsumerName,
-    /// 0, or the number of the redrive or replay.
+    /// 0 for a subscription's; of others they are numbered from 1.
     pub round: u32,
-    /// What made the delivery: `subscription`, `redrive` or `replay`. Unknown in the live stream unless it is the first.
+    /// What made the delivery: `subscription`, `job`, `redrive`, `replay`; or `step`, `compensation` of a run. Unknown in the live
+    /// stream if it was a redrive or a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
     /// Call of the handler, from 1, counted over retries and deferrals of this delivery.
@@ -267,6 +274,56 @@ pub struct BackupRecord {
     pub content: Option<ContentRecord>,
 }
 
+/// A question and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryRecord {
+    /// Counted up as questions are taken down.
+    pub number: u64,
+    pub id: String,
+    #[serde(rename = "type")]
+    pub query_type: String,
+    pub asked_at: Timestamp,
+    /// Who was called; none if nobody was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub responder: Option<ConsumerName>,
+    /// `client` (HTTP or a command), `delivery`, or `query` (a responder that was answering another one).
+    pub asked_by: String,
+    /// The consumer that asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerName>,
+    /// The delivery that it was handling, and in which call of its handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<u32>,
+    /// Id of the question that it was answering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    pub correlation_id: String,
+    /// How many questions caused one another up to this one, itself included.
+    pub depth: u32,
+    pub outcome: QueryOutcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// From the question to the answer, waiting for a responder included.
+    pub duration_ms: f64,
+    /// Guest instructions of the responder.
+    pub fuel: u64,
+    pub question_bytes: u64,
+    pub answer_bytes: u64,
+    pub generation: Generation,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogLine>,
+}
+
+impl QueryRecord {
+    /// Bytes of what its responder chose to leave: what bounds an answer.
+    pub fn bytes(&self) -> usize {
+        self.reason.as_ref().map_or(0, String::len) + self.logs.iter().map(LogLine::bytes).sum::<usize>()
+    }
+}
+
 /// A replay and how far it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -370,6 +427,9 @@ impl StateRecord {
 pub struct EventTree {
     pub event: EventRecord,
     pub deliveries: Vec<DeliveryNode>,
+    /// Runs of pipelines that it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunNode>,
     /// Events caused by this one that no delivery of it published (the host's own).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventTree>,
@@ -380,9 +440,26 @@ pub struct EventTree {
 pub struct DeliveryNode {
     pub consumer: ConsumerName,
     pub round: u32,
-    /// `succeeded`, `dead`, `pending`.
+    /// The step of a run that it does, or undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo: bool,
+    /// `succeeded`, `dead`, `pending`, `cancelled`.
     pub state: String,
     pub outcomes: Vec<OutcomeRecord>,
     /// Events that the delivery published.
+    pub events: Vec<EventTree>,
+}
+
+/// A run, its deliveries and what the host told of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunNode {
+    pub run: RunRecord,
+    /// Of its steps, in the order in which they were made.
+    pub deliveries: Vec<DeliveryNode>,
+    /// The host's events about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventTree>,
 }

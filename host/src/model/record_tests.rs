@@ -34,7 +34,7 @@ fn every_field_is_documented_and_no_other() {
     // `data`, `dataText` and `dataBase64` are never there together, but a record holds them all.
     let event = json!({ "sequence": 1, "id": "e", "type": "a.b", "source": "/s", "subject": "s", "key": "k",
         "dataVersion": "1.0.0", "timestamp": now, "acceptedAt": now, "correlationId": "c", "causationId": "d",
-        "traceparent": "t", "notBefore": now, "depth": 0, "contentType": "application/json",
+        "traceparent": "t", "notBefore": now, "job": { "to": "c" }, "depth": 0, "contentType": "application/json",
         "attributes": { "a": 1 }, "data": 1, "dataText": "x", "dataBase64": "eA==" });
     let line = json!({ "level": "info", "message": "m", "fields": { "a": "b" } });
     let outcome = json!({ "sequence": 1, "eventId": "e", "eventType": "a.b", "consumer": "c", "round": 0, "origin": "replay", "call": 1,
@@ -55,10 +55,30 @@ fn every_field_is_documented_and_no_other() {
         "generation": 1, "databaseBytes": 1, "firstEventAt": now, "lastEventAt": now, "lastOutcomeAt": now });
     let state = json!({ "consumer": "c", "key": "k", "version": 1, "bytes": 1, "expiresAt": now, "value": "v",
         "valueBase64": "dg==" });
-    let delivery = json!({ "consumer": "c", "round": 0, "state": "dead", "outcomes": [], "events": [] });
+    let delivery = json!({ "consumer": "c", "round": 0, "step": "s", "undo": true, "state": "dead", "outcomes": [], "events": [] });
     let leaf = json!({ "event": event, "deliveries": [] });
-    let tree = json!({ "event": event, "deliveries": [delivery], "events": [leaf] });
+    let run = json!({ "id": "1/p", "pipeline": "p", "key": "k", "status": "stuck", "sequence": 1, "eventId": "e",
+        "eventType": "a.b", "beganAt": now, "endedAt": now, "durationMs": 1.5, "definition": "00",
+        "stepCounts": { "done": 1 }, "failure": "f" });
+    let work = json!({ "consumer": "c", "beganAt": now, "endedAt": now, "durationMs": 1.5, "attempts": 1,
+        "deliveries": ["1/c/1"], "dueAt": now, "blocked": true, "reason": "r" });
+    let step = json!({ "name": "s", "after": ["r"], "state": "undo-failed", "work": work,
+        "wait": { "type": "a.c", "key": "k", "until": now, "sequence": 2 }, "resolved": true, "compensation": work,
+        "output": 1, "outputText": "x", "outputBase64": "eA==" });
+    let journal = json!({ "line": 0, "at": now, "entry": "done", "step": "s", "reason": "r", "cause": "timed-out",
+        "until": now, "event": 2, "status": "stuck" });
+    let run_node = json!({ "run": run, "deliveries": [delivery], "events": [leaf] });
+    let tree = json!({ "event": event, "deliveries": [delivery], "runs": [run_node], "events": [leaf] });
+    let query = json!({ "number": 1, "id": "q", "type": "a.b", "askedAt": now, "responder": "c", "askedBy": "delivery",
+        "consumer": "d", "delivery": "1/d", "call": 1, "parent": "p", "correlationId": "c", "depth": 1, "outcome": "failed",
+        "reason": "r", "durationMs": 0.5, "fuel": 1, "questionBytes": 1, "answerBytes": 0, "generation": 1, "logs": [line] });
     let records = [
+        ("Query", fields::<QueryRecord>(&query)),
+        ("Run node", fields::<RunNode>(&run_node)),
+        ("Run", fields::<RunRecord>(&run)),
+        ("Step", fields::<StepRecord>(&step)),
+        ("Work", fields::<WorkRecord>(&work)),
+        ("Journal line", fields::<JournalRecord>(&journal)),
         ("Event", fields::<EventRecord>(&event)),
         ("Outcome", fields::<OutcomeRecord>(&outcome)),
         ("Log line", fields::<LogLine>(&line)),

@@ -53,7 +53,8 @@ impl ReplaySpec {
         let mut planned = Vec::new();
         for event in events.iter().filter(|event| self.wants(event)) {
             let subscribed = |consumer: &&ConsumerSpec| consumer.subscriptions.iter().any(|s| s.matches(event));
-            let meant = consumers.clone().filter(|consumer| self.means(consumer)).filter(subscribed);
+            let foreign = |consumer: &&ConsumerSpec| !event.envelope.is_of_breaker(&consumer.name);
+            let meant = consumers.clone().filter(|consumer| self.means(consumer)).filter(foreign).filter(subscribed);
             planned.extend(meant.map(|consumer| (event.seq, consumer.name.clone())));
         }
         planned

@@ -26,7 +26,7 @@ pub enum Jitter {
 }
 
 /// How often and how far apart a delivery is attempted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Attempts in all, at least 1.
     pub attempts: u32,

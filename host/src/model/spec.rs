@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::breaker::BreakerPolicy;
 use super::flow::Rate;
+use super::pipeline::{PipelineSpec, StepLimits};
 use super::retry::RetryPolicy;
 use super::schedule::Slots;
 use super::{ConsumerName, Digest, Event, Expression, Seq, Timestamp, TypePattern, limit};
@@ -23,6 +24,8 @@ pub struct Deployment {
     pub ceilings: Ceilings,
     pub events: BTreeMap<String, EventSpec>,
     pub consumers: BTreeMap<ConsumerName, ConsumerSpec>,
+    /// No name is a consumer's as well.
+    pub pipelines: BTreeMap<ConsumerName, PipelineSpec>,
     pub schedules: BTreeMap<String, ScheduleSpec>,
 }
 
@@ -89,6 +92,19 @@ pub struct Ceilings {
     pub memory: u64,
 }
 
+impl Ceilings {
+    /// Questions that are answered at once. Their slots are their own: an attempt that waits for an answer never has the slot
+    /// that the answer needs.
+    pub fn answers(&self) -> u32 {
+        self.answers_from_outside() + limit::QUESTION_DEPTH_MAX - 1
+    }
+
+    /// Of these, slots for questions that no responder asks. Each level below has one more to itself.
+    pub fn answers_from_outside(&self) -> u32 {
+        self.attempts.div_ceil(4).max(1)
+    }
+}
+
 impl Default for Ceilings {
     fn default() -> Self {
         Self { event_bytes: limit::EVENT_BYTES, attempts: 64, memory: 1 << 30 }
@@ -120,6 +136,8 @@ pub struct ConsumerSpec {
     /// If given, the only file that is accepted.
     pub digest: Option<Digest>,
     pub subscriptions: Vec<SubscriptionSpec>,
+    /// Question types that it answers.
+    pub answers: Vec<String>,
     pub delivery: DeliverySpec,
     pub limits: Limits,
     pub retry: RetryPolicy,
@@ -237,11 +255,12 @@ pub struct SubscriptionSpec {
 
 impl SubscriptionSpec {
     pub fn matches(&self, event: &Event) -> bool {
-        self.matches_type(&event.envelope.event_type, &event.envelope.data_version)
+        event.envelope.job.is_none()
+            && self.matches_type(&event.envelope.event_type, &event.envelope.data_version)
             && self.condition.as_ref().is_none_or(|condition| condition.holds(event))
     }
 
-    /// Whether every event of this type and schema version is meant.
+    /// Whether every event of this type and schema version is meant, unless it is a job.
     pub fn matches_type(&self, event_type: &str, data_version: &str) -> bool {
         self.pattern.matches(event_type)
             && self
@@ -277,6 +296,18 @@ pub struct Limits {
     pub chain_depth: u32,
 }
 
+impl Limits {
+    /// The same with what one attempt is allowed instead.
+    pub fn with(self, own: StepLimits) -> Self {
+        Self {
+            timeout: own.timeout.unwrap_or(self.timeout),
+            fuel: own.fuel.unwrap_or(self.fuel),
+            memory: own.memory.unwrap_or(self.memory),
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -295,6 +326,10 @@ impl Default for Limits {
 pub struct Grants {
     /// Types it may publish.
     pub publish: Vec<TypePattern>,
+    /// Consumers it may give jobs to.
+    pub jobs: Vec<ConsumerName>,
+    /// Question types that it may ask.
+    pub queries: Vec<TypePattern>,
     pub http: Vec<OriginSpec>,
     /// Bytes it may keep in state.
     pub state: Option<u64>,

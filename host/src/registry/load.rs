@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::catalogue::Catalogue;
+use super::coordinator::{self, OpenRuns};
 use super::file::{self, ReadError};
 use super::{Consumer, Snapshot};
+use crate::clock::Clock;
 use crate::manifest::component::Subject;
-use crate::manifest::{Compiled, Diagnostic, Diagnostics};
+use crate::manifest::{Compiled, Demand, Diagnostic, Diagnostics, Role};
+use crate::model::pipeline::Definition;
 use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, Outcome, limit};
 use crate::sandbox::{self, Kind, LoadError, Sandbox};
 
@@ -15,6 +18,9 @@ use crate::sandbox::{self, Kind, LoadError, Sandbox};
 pub struct Loader {
     pub sandbox: Arc<Sandbox>,
     pub state: Arc<dyn sandbox::StateRead>,
+    pub runs: Arc<dyn OpenRuns>,
+    pub clock: Arc<dyn Clock>,
+    pub asker: Arc<dyn sandbox::Ask>,
 }
 
 /// A deployment with everything in it loaded, not yet live.
@@ -40,6 +46,7 @@ impl Loader {
     pub async fn load(&self, compiled: Compiled, previous: Option<&Snapshot>) -> Result<Loaded, Refused> {
         let deployment = Arc::new(compiled.deployment.clone());
         let catalogue = Arc::new(Catalogue::new(&deployment));
+        let earlier = self.earlier(previous);
         let previous = previous.filter(|snapshot| snapshot.deployment.events == deployment.events);
         let (mut consumers, mut problems, mut unstable) = (BTreeMap::new(), Vec::new(), false);
         let total = deployment.consumers.len();
@@ -54,13 +61,22 @@ impl Loader {
                 }
             }
         }
+        problems.extend(unmet(&compiled, &consumers));
         if !problems.is_empty() {
             let mut diagnostics = compiled.warnings;
             diagnostics.extend(problems);
             return Err(Refused { diagnostics, unstable });
         }
         let digest = whole(compiled.digest, &consumers);
+        consumers.extend(coordinator::consumers(&deployment, &earlier, &self.clock));
         Ok(Loaded { deployment, consumers, catalogue, digest, warnings: compiled.warnings, unstable })
+    }
+
+    /// Definitions that runs may go by which are not to be seen in the manifest: of those that are open, and of those that
+    /// begin while the next generation is on its way.
+    fn earlier(&self, previous: Option<&Snapshot>) -> Vec<Definition> {
+        let before = previous.into_iter().flat_map(|snapshot| snapshot.deployment.pipelines.values());
+        before.map(|pipeline| pipeline.definition.clone()).chain(self.runs.definitions()).collect()
     }
 
     async fn consumer(
@@ -83,10 +99,24 @@ impl Loader {
                 aside(|| checks.check(event_type, payload)).map_err(|e| e.to_string())
             }),
             state: self.state.clone(),
+            asker: self.asker.clone(),
         };
         let handler = self.sandbox.load(file.bytes, spec, dependencies).await?;
         Ok(Consumer { spec: Arc::new(spec.clone()), digest: file.digest, handler: Arc::new(handler) })
     }
+}
+
+/// What pipelines ask of components that do not have it.
+fn unmet(compiled: &Compiled, consumers: &BTreeMap<ConsumerName, Consumer>) -> Vec<Diagnostic> {
+    let met = |demand: &&Demand| {
+        let exports = consumers.get(&demand.consumer).map(|consumer| consumer.handler.exports());
+        exports.is_none_or(|exports| match demand.role {
+            Role::Step => exports.handler,
+            Role::Compensation => exports.compensator,
+        })
+    };
+    let unmet = compiled.spans.demands.iter().filter(|demand| !met(demand));
+    unmet.map(|demand| demand.unmet(&compiled.spans)).collect()
 }
 
 /// Does what no fuel is charged for, so that the other guests of this thread go on meanwhile.
@@ -170,6 +200,8 @@ fn load_problem(subject: &Subject<'_>, error: &LoadError) -> Diagnostic {
         LoadError::NoBatchHandler => subject.no_batch_handler(),
         LoadError::NoBatches => subject.no_batches(),
         LoadError::BothHandlers => subject.both_handlers(),
+        LoadError::NoResponder => subject.no_responder(),
+        LoadError::NoAnswers => subject.no_answers(),
         LoadError::Contract(reason) => subject.contract(reason),
         LoadError::Resources { what, number, limit } => subject.resources(what, *number, *limit),
         LoadError::Start { outcome, reason } => subject.start(outcome.as_str(), reason),
@@ -181,7 +213,9 @@ fn load_problem(subject: &Subject<'_>, error: &LoadError) -> Diagnostic {
 fn example(grant: &str) -> &str {
     match grant {
         "state" => "state: true",
+        "jobs" => "jobs: [mailer]",
         "publish" => "publish: [order.confirmed]",
+        "queries" => "queries: [stock.check]",
         "http" => "http: [https://api.example.com]",
         "config" => "config: { key: value }",
         "secrets" => "secrets: { name: \"${VARIABLE}\" }",

@@ -1,9 +1,11 @@
 //! What is loaded now: an immutable snapshot behind an atomic swap.
 
 pub mod catalogue;
+pub mod coordinator;
 pub mod file;
 pub mod load;
 pub mod reload;
+pub mod target;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! One attempt: a store made for it, the handler called in a fresh instance, a report.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +11,18 @@ use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use super::bindings::{BatchConsumerPre, ConsumerPre};
+use super::bindings::{CompensatingPre, ConsumerPre, types};
 use super::cause::Cause;
 use super::classify::{self, Verdict};
 use super::deadline::Allowance;
 use super::engine::Ticker;
+use super::exports::{Entries, Exports};
 use super::instance::{Consumer, Host};
 use super::limits::{MemoryBudget, Stop};
-use super::{Call, Invoke, convert};
+use super::{Answered, Call, Invoke, QuestionCall, Undo, convert};
 use crate::clock::Clock;
+use crate::model::limit::ANSWER_PAYLOAD_BYTES_MAX;
+use crate::model::question::Unanswered;
 use crate::model::{Envelope, Limits, LogLine, Outcome, Report, StateChanges, Timestamp, Usage};
 
 /// Fuel between two moments at which a guest lets others run; about 50 µs.
@@ -36,6 +39,7 @@ pub(super) struct Runtime {
     pub(super) engine: Engine,
     pub(super) ticker: Ticker,
     pub(super) permits: Semaphore,
+    pub(super) answer_permits: Semaphore,
     pub(super) memory: Arc<MemoryBudget>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) event_bytes_max: usize,
@@ -43,16 +47,10 @@ pub(super) struct Runtime {
     pub(super) panics: AtomicU64,
 }
 
-/// What a component exports, ready to be started.
-pub(super) enum Entry {
-    Handler(ConsumerPre<Host>),
-    BatchHandler(BatchConsumerPre<Host>),
-}
-
 /// A consumer's component, compiled, linked and checked.
 pub struct LoadedComponent {
     pub(super) runtime: Arc<Runtime>,
-    pub(super) entry: Entry,
+    pub(super) entries: Entries,
     pub(super) consumer: Arc<Consumer>,
 }
 
@@ -63,20 +61,45 @@ impl std::fmt::Debug for LoadedComponent {
 }
 
 impl Invoke for LoadedComponent {
+    fn exports(&self) -> Exports {
+        self.entries.exports()
+    }
+
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
-        match &self.entry {
-            Entry::Handler(pre) => Box::pin(self.one(pre, call)),
-            Entry::BatchHandler(pre) => Box::pin(self.alone(pre, call)),
+        match (&self.entries, call.undo().cloned()) {
+            (Entries { compensator: Some(pre), .. }, Some(undo)) => Box::pin(self.compensate(pre, call, undo)),
+            (_, Some(_)) => Box::pin(ready(self.without("compensator"))),
+            (Entries { handler: Some(pre), .. }, None) => Box::pin(self.one(pre, call)),
+            (Entries { batch_handler: Some(pre), .. }, None) => Box::pin(self.alone(pre, call)),
+            (_, None) => Box::pin(ready(self.without("handler"))),
+        }
+    }
+
+    fn answer(&self, call: QuestionCall) -> Pin<Box<dyn Future<Output = Answered> + Send + '_>> {
+        match &self.entries.responder {
+            Some(pre) => Box::pin(self.respond(pre, call)),
+            None => {
+                let reason = self.without("responder").reason.unwrap_or_default();
+                let failed = Err(Unanswered::Failed(Outcome::Refused, reason));
+                Box::pin(ready(Answered::bare(failed, self.runtime.clock.now())))
+            }
         }
     }
 
     fn invoke_batch(&self, calls: Vec<Call>) -> Pin<Box<dyn Future<Output = Result<Vec<Report>, Report>> + Send + '_>> {
-        match &self.entry {
-            Entry::Handler(_) => Box::pin(std::future::ready(Err(self.takes_no_batches()))),
-            Entry::BatchHandler(pre) => Box::pin(self.many(pre, calls)),
+        // A compensator has no batches: what is undone comes alone.
+        if calls.iter().any(|call| call.undo().is_some()) {
+            return Box::pin(ready(Err(self.without("compensator of batches"))));
+        }
+        match &self.entries.batch_handler {
+            Some(pre) => Box::pin(self.many(pre, calls)),
+            None => Box::pin(ready(Err(self.without("batch handler")))),
         }
     }
 }
+
+/// What a handler returns.
+type Word = Result<Option<types::Payload>, types::Failure>;
 
 /// How the work inside the store ended.
 enum Ended<T> {
@@ -92,38 +115,67 @@ impl LoadedComponent {
             let instance = pre.instantiate_async(&mut *store).await?;
             instance.tidegate_consumer_handler().call_handle(store, &delivery).await
         };
-        match self.attempt(Cause::new(&call, &[]), handle).await {
-            Ok((word, mut remains)) => {
-                let verdict = classify::word(word, remains.refused.take());
-                remains.report(verdict)
-            }
-            Err(failed) => failed,
-        }
+        said(self.attempt(Cause::new(&call, &[]), self.limits(&call), handle).await)
+    }
+
+    async fn compensate(&self, pre: &CompensatingPre<Host>, call: Call, undo: Undo) -> Report {
+        let delivery = convert::delivery(&call, self.consumer.name.as_str());
+        let output = undo.output.as_ref().map(convert::given);
+        let handle = async |store: &mut Store<Host>| {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            let compensator = instance.tidegate_consumer_compensator();
+            let word = compensator.call_compensate(store, &delivery, output.as_ref()).await?;
+            Ok(word.map(|()| None))
+        };
+        said(self.attempt(Cause::new(&call, &[]), self.limits(&call), handle).await)
+    }
+
+    /// What is called is not there. No attempt would be better off, and whoever asks beforehand does not come here.
+    fn without(&self, export: &str) -> Report {
+        let reason = format!("the component of `{}` exports no {export}", self.consumer.name);
+        Report::bare(Outcome::Refused, reason, self.runtime.clock.now())
+    }
+
+    /// What holds for this attempt.
+    pub(super) fn limits(&self, call: &Call) -> Limits {
+        self.consumer.limits.with(call.limits)
     }
 
     /// One attempt of everything in `cause`: what the handler returned, or the report of its failure.
     pub(super) async fn attempt<T>(
         &self,
         cause: Cause,
+        limits: Limits,
+        work: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Remains), Report> {
+        self.under(cause, limits, Allowance::of(&limits), work).await
+    }
+
+    /// As [`Self::attempt`], of a handler or a responder, with so much time.
+    pub(super) async fn under<T>(
+        &self,
+        cause: Cause,
+        limits: Limits,
+        allowance: Allowance,
         work: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
     ) -> Result<(T, Remains), Report> {
         let bare = |reason: String| Report::bare(Outcome::Interrupted, reason, self.runtime.clock.now());
+        // Whoever waits for an answer has a permit and keeps it, so answers have their own.
+        let permits = if cause.is_question() { &self.runtime.answer_permits } else { &self.runtime.permits };
         // Taken before the store is made and given back after it is dropped, so that the pool always has room.
-        let Ok(_permit) = self.runtime.permits.acquire().await else {
+        let Ok(_permit) = permits.acquire().await else {
             return Err(bare("the sandbox is closed".to_owned()));
         };
         let _ticking = self.runtime.ticker.tick();
         let mut store = self
-            .store(cause, Allowance::of(&self.consumer.limits))
+            .store(cause, limits, allowance)
             .map_err(|error| Report { after: Some(NO_STORE_AGAIN), ..bare(error.to_string()) })?;
         let ended = self.bounded(&mut store, work).await;
         let ended = self.judged(&mut store, ended);
         let remains = self.remains(store);
         match ended {
             // What the host did for it counts as well, and may be known only now.
-            Ok(_) if remains.usage.fuel > self.consumer.limits.fuel => {
-                Err(remains.report(classify::stopped(&Stop::Fuel, &self.consumer.limits)))
-            }
+            Ok(_) if remains.usage.fuel > limits.fuel => Err(remains.report(classify::stopped(&Stop::Fuel, &limits))),
             Ok(value) => Ok((value, remains)),
             Err(verdict) => Err(remains.report(verdict)),
         }
@@ -133,22 +185,19 @@ impl LoadedComponent {
     pub(super) async fn dry_run(&self, cause: Cause, timeout: Duration) -> Result<(), Verdict> {
         let Ok(_permit) = self.runtime.permits.acquire().await else { return Ok(()) };
         let _ticking = self.runtime.ticker.tick();
-        let store = self.store(cause, Allowance::fixed(timeout));
+        let store = self.store(cause, self.consumer.limits, Allowance::fixed(timeout));
         let mut store = store.map_err(|e| Verdict::new(Outcome::Trapped, e.to_string()))?;
-        let start = async |store: &mut Store<Host>| match &self.entry {
-            Entry::Handler(pre) => pre.instantiate_async(store).await.map(drop),
-            Entry::BatchHandler(pre) => pre.instantiate_async(store).await.map(drop),
-        };
+        let start = async |store: &mut Store<Host>| self.entries.instance.instantiate_async(store).await.map(drop);
         let ended = self.bounded(&mut store, start).await;
         self.judged(&mut store, ended)
     }
 
-    fn store(&self, cause: Cause, allowance: Allowance) -> wasmtime::Result<Store<Host>> {
+    fn store(&self, cause: Cause, limits: Limits, allowance: Allowance) -> wasmtime::Result<Store<Host>> {
         let Runtime { engine, clock, memory, event_bytes_max, .. } = &*self.runtime;
-        let host = Host::new(&self.consumer, cause, clock, memory, allowance);
+        let host = Host::new(&self.consumer, cause, clock, memory, limits, allowance);
         let mut store = Store::try_new(engine, host)?;
         store.limiter(|host| &mut host.limiter);
-        store.set_fuel(self.consumer.limits.fuel)?;
+        store.set_fuel(limits.fuel)?;
         store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| {
@@ -161,7 +210,7 @@ impl LoadedComponent {
             }
             Ok(UpdateDeadline::Yield(1))
         });
-        store.set_hostcall_fuel(event_bytes_max.saturating_mul(HOSTCALL_PAYLOADS));
+        store.set_hostcall_fuel((*event_bytes_max).max(ANSWER_PAYLOAD_BYTES_MAX).saturating_mul(HOSTCALL_PAYLOADS));
         store.set_max_component_handles(HANDLES_MAX);
         Ok(store)
     }
@@ -197,7 +246,7 @@ impl LoadedComponent {
             Ended::Failed(error) => {
                 let host = store.data();
                 // What it was allowed in the end: a start has less than an attempt, *in progress* may have made it more.
-                let limits = &Limits { timeout: host.deadline.allowed(), ..self.consumer.limits };
+                let limits = &Limits { timeout: host.deadline.allowed(), ..host.limits };
                 let mut book = host.log.lock().unwrap_or_else(PoisonError::into_inner);
                 book.settle();
                 Err(classify::error(&error, limits, &host.limiter, book.lines()))
@@ -213,7 +262,7 @@ impl LoadedComponent {
     fn remains(&self, store: Store<Host>) -> Remains {
         let fuel_left = store.get_fuel().unwrap_or(0);
         let mut host = store.into_data();
-        let fuel = self.consumer.limits.fuel.saturating_sub(fuel_left).saturating_add(host.account.debt());
+        let fuel = host.limits.fuel.saturating_sub(fuel_left).saturating_add(host.account.debt());
         let duration = host.clock.monotonic().saturating_sub(host.started);
         let (logs, logs_dropped) = host.log.lock().unwrap_or_else(PoisonError::into_inner).finish();
         Remains {
@@ -225,6 +274,17 @@ impl LoadedComponent {
             published: std::mem::take(&mut host.held.events),
             state: host.state.into_changes(),
         }
+    }
+}
+
+/// A handler's word, or the failure that kept it from giving one.
+fn said(ended: Result<(Word, Remains), Report>) -> Report {
+    match ended {
+        Ok((word, mut remains)) => {
+            let verdict = classify::word(word, remains.refused.take());
+            remains.report(verdict)
+        }
+        Err(failed) => failed,
     }
 }
 
@@ -251,6 +311,7 @@ impl Remains {
             output: verdict.output,
             published: if kept { self.published } else { Vec::new() },
             state: if kept { self.state } else { StateChanges::default() },
+            signal: None,
             logs: self.logs,
             logs_dropped: self.logs_dropped,
             started_at: self.started_at,

@@ -11,10 +11,10 @@ use super::classify::{self, Verdict};
 use super::convert;
 use super::instance::Host;
 use super::text;
-use crate::model::{Outcome, Report, Usage};
+use crate::model::{Limits, Outcome, Report, Usage};
 
 impl LoadedComponent {
-    /// One call with all of them.
+    /// One call with all of them, in which each has at least what it is allowed by itself.
     pub(super) async fn many(&self, pre: &BatchConsumerPre<Host>, calls: Vec<Call>) -> Result<Vec<Report>, Report> {
         let Some((first, others)) = calls.split_first() else { return Ok(Vec::new()) };
         let deliveries: Vec<_> =
@@ -23,7 +23,7 @@ impl LoadedComponent {
             let instance = pre.instantiate_async(&mut *store).await?;
             instance.tidegate_consumer_batch_handler().call_handle_batch(store, &deliveries).await
         };
-        let (results, remains) = self.attempt(Cause::new(first, others), handle).await?;
+        let (results, remains) = self.attempt(Cause::new(first, others), self.largest(&calls), handle).await?;
         if results.len() != calls.len() {
             let reason = format!("gave {} results for {} deliveries", results.len(), calls.len());
             return Err(remains.report(Verdict::new(Outcome::Trapped, reason)));
@@ -39,9 +39,15 @@ impl LoadedComponent {
         }
     }
 
-    /// What the checks of loading rule out.
-    pub(super) fn takes_no_batches(&self) -> Report {
-        Report::bare(Outcome::Trapped, "the component takes no batches".to_owned(), self.runtime.clock.now())
+    fn largest(&self, calls: &[Call]) -> Limits {
+        let each = calls.iter().map(|call| self.limits(call));
+        let larger = |a: Limits, b: Limits| Limits {
+            timeout: a.timeout.max(b.timeout),
+            fuel: a.fuel.max(b.fuel),
+            memory: a.memory.max(b.memory),
+            ..a
+        };
+        each.reduce(larger).unwrap_or(self.consumer.limits)
     }
 }
 

@@ -9,35 +9,83 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::Call;
-use crate::model::{ConsumerName, Event};
+use super::{Call, QuestionCall, RunCall};
+use crate::model::question::Asker;
+use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Timestamp};
 
 /// Begins what is hashed for a batch; no length of an id is so large.
 const BATCH: u64 = u64::MAX;
 
 pub(super) struct Cause {
-    first: (Arc<Event>, u32),
-    /// The batch's other events and rounds, in its order.
-    others: Vec<(Arc<Event>, u32)>,
+    first: Origin,
+    /// Of the batch's other deliveries, in its order.
+    others: Vec<Origin>,
+    /// It is no delivery but a question.
+    question: Option<QuestionCall>,
+}
+
+/// What tells one delivery from all others of its consumer.
+struct Origin {
+    event: Arc<Event>,
+    round: u32,
+    call: u32,
+    run: Option<Arc<RunCall>>,
+}
+
+impl Origin {
+    fn of(call: &Call) -> Self {
+        Self { event: Arc::clone(&call.event), round: call.round, call: call.call, run: call.run.clone() }
+    }
 }
 
 impl Cause {
     pub(super) fn new(first: &Call, others: &[Call]) -> Self {
-        let delivery = |call: &Call| (Arc::clone(&call.event), call.round);
-        Self { first: delivery(first), others: others.iter().map(delivery).collect() }
+        Self { first: Origin::of(first), others: others.iter().map(Origin::of).collect(), question: None }
+    }
+
+    /// A question, for which its text stands as an event that is in no log.
+    pub(super) fn question(call: &QuestionCall) -> Self {
+        let question = &call.question;
+        let envelope = Envelope {
+            correlation_id: call.correlation_id.clone(),
+            traceparent: question.traceparent.clone(),
+            ..Envelope::of_host(&question.query_type, call.id.clone(), Timestamp::default(), &serde_json::Value::Null)
+        };
+        let event = Arc::new(Event { seq: 0, accepted_at: Timestamp::default(), envelope });
+        let first = Origin { event, round: 0, call: 1, run: None };
+        Self { first, others: Vec::new(), question: Some(call.clone()) }
+    }
+
+    /// Whether nothing that is done here leaves anything behind.
+    pub(super) fn is_question(&self) -> bool {
+        self.question.is_some()
+    }
+
+    /// Who it is that asks from here, and how deep questions have caused one another to come here.
+    pub(super) fn asker(&self, consumer: &ConsumerName) -> (Asker, u32) {
+        match &self.question {
+            Some(call) => {
+                (Asker::Responder { query: call.id.clone(), consumer: consumer.clone() }, call.question.depth)
+            }
+            None => {
+                let Origin { event, round, call, .. } = &self.first;
+                let id = DeliveryId { seq: event.seq, consumer: consumer.clone(), round: *round };
+                (Asker::Delivery { id, call: *call }, 0)
+            }
+        }
     }
 
     /// The event that counts as the cause: of a batch the first, whichever of them the handler had in mind.
     pub(super) fn event(&self) -> &Event {
-        &self.first.0
+        &self.first.event
     }
 
     /// The longest chain of causes that leads here.
     pub(super) fn depth(&self) -> u32 {
-        self.deliveries().map(|(event, _)| event.envelope.depth).max().unwrap_or(0)
+        self.deliveries().map(|delivery| delivery.event.envelope.depth).max().unwrap_or(0)
     }
 
-    fn deliveries(&self) -> impl Iterator<Item = &(Arc<Event>, u32)> {
+    fn deliveries(&self) -> impl Iterator<Item = &Origin> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
@@ -45,34 +93,41 @@ impl Cause {
     pub(super) fn published_id(&self, consumer: &ConsumerName, index: usize) -> String {
         let mut hash = Sha256::new();
         if self.others.is_empty() {
-            let (event, round) = &self.first;
-            named(&mut hash, event);
+            named(&mut hash, self.event());
             text(&mut hash, consumer.as_str());
-            hash.update(round.to_be_bytes());
+            hash.update(self.first.round.to_be_bytes());
         } else {
             self.all(&mut hash);
-            self.deliveries().for_each(|(_, round)| hash.update(round.to_be_bytes()));
+            self.deliveries().for_each(|delivery| hash.update(delivery.round.to_be_bytes()));
             text(&mut hash, consumer.as_str());
         }
         hash.update((index as u64).to_be_bytes());
         uuid(hash)
     }
 
-    /// What an attempt's requests are told apart by, the same in every attempt.
+    /// What an attempt's requests are told apart by, the same in every attempt. One event comes to a consumer as several
+    /// steps of its run, and to be undone: requests of the one are no repetitions of the other's.
     pub(super) fn key(&self) -> String {
-        if self.others.is_empty() {
+        if self.others.is_empty() && self.first.run.is_none() {
             return self.event().envelope.id.clone();
         }
         let mut hash = Sha256::new();
         self.all(&mut hash);
+        self.deliveries().filter_map(|delivery| delivery.run.as_ref()).for_each(|run| stepped(&mut hash, run));
         uuid(hash)
     }
 
     fn all(&self, hash: &mut Sha256) {
         hash.update(BATCH.to_be_bytes());
         hash.update((self.others.len() as u64).to_be_bytes());
-        self.deliveries().for_each(|(event, _)| named(hash, event));
+        self.deliveries().for_each(|delivery| named(hash, &delivery.event));
     }
+}
+
+fn stepped(hash: &mut Sha256, run: &RunCall) {
+    text(hash, &run.id);
+    text(hash, &run.step);
+    hash.update([u8::from(run.undo.is_some())]);
 }
 
 fn named(hash: &mut Sha256, event: &Event) {
@@ -99,6 +154,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::sandbox::Undo;
     use crate::sandbox::testing::{call, event};
 
     fn named(id: &str, source: &str, round: u32) -> Call {
@@ -159,6 +215,21 @@ mod tests {
         let keys: BTreeSet<String> = batches.iter().map(|batch| cause(batch).key()).collect();
         assert_eq!(keys.len(), batches.len() - 1, "requests of a redrive are repetitions");
         assert_eq!(cause(&[a]).key(), "a");
+    }
+
+    #[test]
+    fn requests_of_two_steps_and_of_their_undoing_are_no_repetitions_of_one_another() {
+        let delivery = named("1", "s", 1);
+        let stepped = |step: &str, undo: bool, round: u32| {
+            let undo = undo.then_some(Undo { output: None });
+            let run = RunCall { id: "7/p".into(), pipeline: consumer("p"), step: step.into(), outputs: vec![], undo };
+            Call { run: Some(Arc::new(run)), round, ..delivery.clone() }
+        };
+        let keys = [delivery.clone(), stepped("a", false, 1), stepped("b", false, 2), stepped("a", true, 3)];
+        let keys: BTreeSet<String> = keys.into_iter().map(|call| cause(&[call]).key()).collect();
+        assert_eq!(keys.len(), 4);
+        let key = |round| cause(&[stepped("a", false, round)]).key();
+        assert_eq!(key(1), key(9), "a step that is tried anew repeats its requests");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Values of the contract to values of the model and back. Total: nothing a guest says can make these fail other
 //! than with a sentence for it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Call;
-use super::bindings::types;
+use super::bindings::{AskedQuestion, types};
+use super::{Call, QuestionCall};
 use crate::model::{Payload, Timestamp};
 
 /// A media type, in bytes.
@@ -18,7 +20,31 @@ pub(super) fn delivery(call: &Call, consumer: &str) -> types::Delivery {
         attempt: call.attempt,
         attempts_max: call.attempts_max,
         replayed: call.replayed,
-        run: None,
+        run: call.run.as_ref().map(|run| types::Run {
+            id: run.id.clone(),
+            pipeline: run.pipeline.to_string(),
+            step: run.step.clone(),
+            outputs: run.outputs.iter().map(step_output).collect(),
+        }),
+    }
+}
+
+fn step_output((step, output): &(String, Option<Payload>)) -> types::StepOutput {
+    types::StepOutput { step: step.clone(), output: output.as_ref().map(given) }
+}
+
+pub(super) fn given(payload: &Payload) -> types::Payload {
+    types::Payload { content_type: payload.content_type.clone(), data: payload.data.to_vec() }
+}
+
+/// `left`: how long there is for the answer.
+pub(super) fn question(call: &QuestionCall, left: Duration) -> AskedQuestion {
+    AskedQuestion {
+        id: call.id.clone(),
+        type_: call.question.query_type.clone(),
+        correlation_id: call.correlation_id.clone(),
+        payload: given(&call.question.payload),
+        deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
@@ -36,10 +62,7 @@ fn event(call: &Call) -> types::Event {
         causation_id: envelope.causation_id.clone(),
         traceparent: envelope.traceparent.clone(),
         sequence: (!call.ephemeral).then_some(call.event.seq),
-        payload: envelope.payload.as_ref().map_or_else(no_data, |payload| types::Payload {
-            content_type: payload.content_type.clone(),
-            data: payload.data.to_vec(),
-        }),
+        payload: envelope.payload.as_ref().map_or_else(no_data, given),
         attributes: envelope.attributes.iter().map(|(name, value)| (name.clone(), attribute(value))).collect(),
     }
 }

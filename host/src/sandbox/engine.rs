@@ -72,9 +72,9 @@ fn features(config: &mut Config) {
     config.wasm_component_model_implements(false);
 }
 
-/// Totals are the caps of one component times the attempts at once, so that no component can starve another.
+/// Totals are the caps of one component times the calls at once, so that no component can starve another.
 fn pool(ceilings: &Ceilings) -> PoolingAllocationConfig {
-    let attempts = ceilings.attempts.max(1);
+    let attempts = ceilings.attempts.max(1).saturating_add(ceilings.answers());
     let memory = ceilings.memory.min(MEMORY_BYTES_MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(attempts);

@@ -35,6 +35,8 @@ pub(super) struct Host {
     pub(super) limiter: Limiter,
     pub(super) account: Account,
     pub(super) consumer: Arc<Consumer>,
+    /// What holds for this attempt, which may be other than for the consumer.
+    pub(super) limits: Limits,
     pub(super) cause: Cause,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started_at: Timestamp,
@@ -45,6 +47,7 @@ pub(super) struct Host {
     pub(super) held: Held,
     pub(super) state: Overlay,
     pub(super) requests: u32,
+    pub(super) questions: u32,
     refused: Option<String>,
 }
 
@@ -54,9 +57,9 @@ impl Host {
         cause: Cause,
         clock: &Arc<dyn Clock>,
         budget: &Arc<MemoryBudget>,
+        limits: Limits,
         allowance: Allowance,
     ) -> Self {
-        let limits = &consumer.limits;
         let started = clock.monotonic();
         let mut table = ResourceTable::new();
         table.set_max_capacity(TABLE_MAX);
@@ -65,6 +68,7 @@ impl Host {
             limiter: Limiter::new(Arc::clone(budget), limits.memory),
             account: Account::new(HOST_CALLS_MAX, limits.fuel),
             consumer: Arc::clone(consumer),
+            limits,
             cause,
             clock: Arc::clone(clock),
             started_at: clock.now(),
@@ -74,6 +78,7 @@ impl Host {
             held: Held::default(),
             state: Overlay::default(),
             requests: 0,
+            questions: 0,
             refused: None,
         }
     }

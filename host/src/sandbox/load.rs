@@ -11,14 +11,14 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Linker};
 
-use super::attempt::{Entry, LoadedComponent, Runtime};
-use super::bindings::{BatchConsumerPre, ConsumerPre};
+use super::attempt::{LoadedComponent, Runtime};
 use super::capability::http::{Network, Resolver, system_resolver};
 use super::capability::{self, Access};
 use super::cause::Cause;
 use super::code_cache::{CacheOptions, Code, CodeCache};
 use super::compile::Compiler;
 use super::engine::{self, Ticker};
+use super::exports::{BATCH_HANDLER, Entries, Exports, HANDLER, RESPONDER};
 use super::instance::Consumer;
 use super::kind::Kind;
 use super::limits::{MEMORIES_MAX, MemoryBudget, TABLE_ELEMENTS_MAX, TABLES_MAX};
@@ -28,9 +28,7 @@ use crate::model::limit::COMPONENT_BYTES_MAX;
 use crate::model::spec::{Ceilings, ConsumerSpec};
 use crate::model::{Digest, Envelope, Event, Outcome};
 
-/// What a consumer has to export, one of the two, and the package whose interfaces grants open.
-const HANDLER: &str = "tidegate:consumer/handler@0.1.0";
-const BATCH_HANDLER: &str = "tidegate:consumer/batch-handler@0.1.0";
+/// The package whose interfaces grants open.
 const CONTRACT: &str = "tidegate:consumer/";
 const CONTRACT_VERSION: &str = "0.1.0";
 /// A component that only starts must not take longer, whatever its own time limit.
@@ -89,6 +87,12 @@ pub enum LoadError {
     NoBatches,
     #[error("exports both {HANDLER} and {BATCH_HANDLER}")]
     BothHandlers,
+    /// The manifest says that it answers questions, and it does not.
+    #[error("does not export {RESPONDER}, which `answers` needs")]
+    NoResponder,
+    /// It answers questions, and the manifest does not say which.
+    #[error("exports {RESPONDER}, and the manifest does not say what it answers")]
+    NoAnswers,
     #[error("needs {number} {what}; the limit is {limit}")]
     Resources { what: &'static str, number: u64, limit: u64 },
     /// It could not even be started, and so would fail in every attempt.
@@ -100,7 +104,7 @@ pub enum LoadError {
 
 /// The engine and what goes with it; one in a process.
 pub struct Sandbox {
-    runtime: Arc<Runtime>,
+    pub(super) runtime: Arc<Runtime>,
     cache: CodeCache,
     compiler: Compiler,
     /// One compilation at a time.
@@ -129,6 +133,7 @@ impl Sandbox {
         let runtime = Runtime {
             ticker: Ticker::start(&engine).map_err(Error::Ticker)?,
             permits: Semaphore::new(options.ceilings.attempts.max(1) as usize),
+            answer_permits: Semaphore::new(options.ceilings.answers() as usize),
             memory: Arc::new(MemoryBudget::new(options.ceilings.memory)),
             clock: options.clock,
             event_bytes_max: options.ceilings.event_bytes,
@@ -171,9 +176,11 @@ impl Sandbox {
         let engine = &self.runtime.engine;
         check_imports(engine, &component, spec)?;
         check_resources(&component, spec)?;
-        check_exports(engine, &component, spec)?;
-        let entry =
-            self.link(&component, spec).map_err(|error| LoadError::Contract(text::reason(&format!("{error:#}"))))?;
+        let exports = Exports::of(engine, &component);
+        exports.check(engine, &component, spec)?;
+        let entries = self
+            .link(&component, spec, exports)
+            .map_err(|error| LoadError::Contract(text::reason(&format!("{error:#}"))))?;
         let consumer = Arc::new(Consumer {
             name: spec.name.clone(),
             limits: spec.limits,
@@ -182,7 +189,7 @@ impl Sandbox {
             dependencies,
             event_bytes_max: self.runtime.event_bytes_max,
         });
-        let loaded = LoadedComponent { runtime: Arc::clone(&self.runtime), entry, consumer };
+        let loaded = LoadedComponent { runtime: Arc::clone(&self.runtime), entries, consumer };
         let started = loaded.dry_run(Cause::new(&no_call(), &[]), START.min(spec.limits.timeout)).await;
         started.map_err(|verdict| LoadError::Start {
             outcome: verdict.outcome,
@@ -210,15 +217,11 @@ impl Sandbox {
         component.map_err(|error| LoadError::Malformed(text::reason(&format!("{error:#}"))))
     }
 
-    fn link(&self, component: &Component, spec: &ConsumerSpec) -> wasmtime::Result<Entry> {
+    fn link(&self, component: &Component, spec: &ConsumerSpec, exports: Exports) -> wasmtime::Result<Entries> {
         let mut linker = Linker::new(&self.runtime.engine);
         wasi::link(&mut linker)?;
         capability::link(&mut linker, &spec.grants)?;
-        let pre = linker.instantiate_pre(component)?;
-        Ok(match spec.delivery.batch {
-            None => Entry::Handler(ConsumerPre::new(pre)?),
-            Some(_) => Entry::BatchHandler(BatchConsumerPre::new(pre)?),
-        })
+        Entries::new(linker.instantiate_pre(component)?, exports)
     }
 }
 
@@ -246,21 +249,6 @@ fn check_imports(engine: &Engine, component: &Component, spec: &ConsumerSpec) ->
 /// Types are no power.
 fn is_types_only(engine: &Engine, instance: &ComponentInstance) -> bool {
     instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
-}
-
-/// What it exports and how the manifest wants it called must agree: neither says alone which is meant.
-fn check_exports(engine: &Engine, component: &Component, spec: &ConsumerSpec) -> Result<(), LoadError> {
-    let shape = component.component_type();
-    let exports: Vec<&str> = shape.exports(engine).map(|(name, _)| name).collect();
-    match (exports.contains(&HANDLER), exports.contains(&BATCH_HANDLER), spec.delivery.batch.is_some()) {
-        (true, false, false) | (false, true, true) => Ok(()),
-        (true, false, true) => Err(LoadError::NoBatchHandler),
-        (false, true, false) => Err(LoadError::NoBatches),
-        (true, true, _) => Err(LoadError::BothHandlers),
-        (false, false, _) => {
-            Err(LoadError::NoHandler { exports: exports.iter().take(16).map(|name| text::safe(name, 256)).collect() })
-        }
-    }
 }
 
 fn check_resources(component: &Component, spec: &ConsumerSpec) -> Result<(), LoadError> {
@@ -296,10 +284,22 @@ fn no_call() -> Call {
         causation_id: None,
         traceparent: None,
         not_before: None,
+        job: None,
         attributes: Default::default(),
         payload: None,
         depth: 0,
     };
     let event = Event { seq: 0, accepted_at: Default::default(), envelope };
-    Call { event: Arc::new(event), round: 0, attempt: 1, attempts_max: 1, replayed: false, ephemeral: false, seed: 0 }
+    Call {
+        event: Arc::new(event),
+        round: 0,
+        call: 1,
+        attempt: 1,
+        attempts_max: 1,
+        replayed: false,
+        ephemeral: false,
+        seed: 0,
+        limits: Default::default(),
+        run: None,
+    }
 }

@@ -61,6 +61,7 @@ pub(super) fn spec(limits: Limits, grants: Grants) -> ConsumerSpec {
         component: PathBuf::new(),
         digest: None,
         subscriptions: Vec::new(),
+        answers: Vec::new(),
         delivery: DeliverySpec::default(),
         limits,
         retry: RetryPolicy::default(),
@@ -73,6 +74,8 @@ pub(super) fn all_grants() -> Grants {
     let secret = |value: &str, reveal| SecretSpec { value: Secret::new(value.into()), reveal };
     Grants {
         publish: vec![TypePattern::new("order.**").unwrap()],
+        jobs: vec![ConsumerName::new("worker").unwrap()],
+        queries: vec![TypePattern::new("stock.*").unwrap()],
         http: vec![OriginSpec { https: true, host: "mail.example.com".into(), port: 443, private: false }],
         state: Some(1 << 20),
         config: Some([("sender".into(), "shop".into())].into()),
@@ -97,6 +100,7 @@ pub(super) fn event(data: &str) -> Event {
         causation_id: None,
         traceparent: Some("00-11111111111111111111111111111111-2222222222222222-01".into()),
         not_before: None,
+        job: None,
         attributes: Default::default(),
         payload: Some(Payload { content_type: "application/json".into(), data: data.to_owned().into() }),
         depth: 0,
@@ -105,7 +109,18 @@ pub(super) fn event(data: &str) -> Event {
 }
 
 pub(super) fn call(event: Event) -> Call {
-    Call { event: Arc::new(event), round: 0, attempt: 1, attempts_max: 3, replayed: false, ephemeral: false, seed: 42 }
+    Call {
+        event: Arc::new(event),
+        round: 0,
+        call: 1,
+        attempt: 1,
+        attempts_max: 3,
+        replayed: false,
+        ephemeral: false,
+        seed: 42,
+        limits: Default::default(),
+        run: None,
+    }
 }
 
 /// A store's data without a store, for capabilities by themselves.
@@ -133,7 +148,8 @@ pub(super) fn host_at(
         event_bytes_max: 1 << 20,
     };
     let budget = Arc::new(MemoryBudget::new(1 << 30));
-    Host::new(&Arc::new(consumer), Cause::new(&call(event("{}")), &[]), &clock, &budget, Allowance::of(&limits))
+    let cause = Cause::new(&call(event("{}")), &[]);
+    Host::new(&Arc::new(consumer), cause, &clock, &budget, limits, Allowance::of(&limits))
 }
 
 pub(super) async fn run(component: &LoadedComponent, data: &str) -> Report {

@@ -142,6 +142,7 @@ fn event(name: &str, spec: &ScheduleSpec, slot: Timestamp) -> Envelope {
         causation_id: None,
         traceparent: None,
         not_before: None,
+        job: None,
         attributes,
         payload: spec.data.as_ref().map(payload),
         depth: 0,

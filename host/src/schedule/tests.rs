@@ -79,6 +79,7 @@ fn deployment(schedules: &[(&str, &str, &str)]) -> Arc<Deployment> {
         ceilings: Ceilings::default(),
         events: BTreeMap::new(),
         consumers: BTreeMap::new(),
+        pipelines: BTreeMap::new(),
         schedules,
     })
 }

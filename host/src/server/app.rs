@@ -33,6 +33,8 @@ const HEAVY_MAX: usize = 4;
 /// Who waits or follows the stream at once: each has a connection for as long as it likes, and others need some too.
 const WAITS_MAX: usize = 128;
 const FOLLOWERS_MAX: usize = 128;
+/// Who waits for an answer to a question at once.
+const ASKERS_MAX: usize = 256;
 
 /// What answers requests.
 pub(super) struct App {
@@ -45,6 +47,7 @@ pub(super) struct App {
     heavy: Semaphore,
     waits: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    askers: Arc<Semaphore>,
     /// Room for answers until their clients have read them.
     pub answers: body::Room,
     router: std::sync::OnceLock<TowerToHyperService<Router>>,
@@ -76,6 +79,7 @@ impl App {
             heavy: Semaphore::new(HEAVY_MAX),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            askers: Arc::new(Semaphore::new(ASKERS_MAX)),
             answers: body::Room::new(body::ANSWER_BYTES_MAX),
             router: std::sync::OnceLock::new(),
         }
@@ -183,6 +187,11 @@ impl App {
         place(&self.followers, "follow the stream")
     }
 
+    /// A place for one that asks a question.
+    pub(super) fn asker_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        place(&self.askers, "ask")
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.parts.control.stopping() || *self.stop.borrow() || self.stop.has_changed().is_err()
     }
@@ -231,7 +240,7 @@ async fn not_found(request: Request) -> Response<Body> {
     body::discard(unread, &parts.headers).await;
     Problem::not_found(
         "There is no such route. The routes are: /events, /outcomes, /dead-letters, /consumers, /stats, \
-                        /state/{consumer}, /replays, /backups, /reload, /wait, /stream, /livez, /readyz, /healthz, /metrics.",
+                        /queries, /state/{consumer}, /replays, /runs, /backups, /reload, /wait, /stream, /livez, /readyz, /healthz, /metrics.",
     )
     .into_response()
 }

@@ -28,6 +28,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::log::EventLog;
+use crate::model::question::{Question, Reply};
 use crate::model::record::{DeadLetterRecord, OutcomeRecord};
 use crate::model::spec::ServerSpec;
 use crate::model::{ConsumerName, Event, Generation, Seq};
@@ -76,6 +77,9 @@ pub trait Control: Send + Sync {
     fn standing(&self, consumer: &ConsumerName) -> Standing {
         Standing { running: self.running(consumer), ..Standing::default() }
     }
+
+    /// Has a responder answer.
+    fn ask(&self, question: Question) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>>;
 
     /// A replay was begun: whoever makes its deliveries may look at once.
     fn replay_begun(&self) {}

@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::event::{ErrorKind, EventError};
+use crate::registry::target::NoTarget;
 use crate::{log, store};
 
 /// Prefix of every problem's `type`.
@@ -26,10 +27,12 @@ pub struct Problem {
 }
 
 /// Kind, title: every problem that exists. docs/http.md explains each.
-pub const KINDS: [(&str, &str); 29] = [
+pub const KINDS: [(&str, &str); 38] = [
     ("malformed-event", "Not an event"),
     ("malformed-request", "Request not understood"),
     ("schema-violation", "Payload does not match its schema"),
+    ("unknown-consumer", "No such consumer"),
+    ("not-a-target", "Consumer takes no jobs"),
     ("too-large", "Too large"),
     ("unsupported-media-type", "Format not understood"),
     ("not-acceptable", "Format not offered"),
@@ -54,7 +57,14 @@ pub const KINDS: [(&str, &str); 29] = [
     ("reload-refused", "Reload refused"),
     ("backup-running", "Backup running"),
     ("replay-refused", "Replay refused"),
+    ("run-refused", "The run does not allow it"),
     ("not-running", "Not running"),
+    ("no-responder", "Nobody answers this"),
+    ("query-timed-out", "No answer in time"),
+    ("query-invalid", "Question refused as invalid"),
+    ("query-not-found", "Nothing found"),
+    ("query-unavailable", "No answer now"),
+    ("query-failed", "Responder failed"),
     ("internal", "Unexpected error"),
 ];
 
@@ -73,6 +83,16 @@ impl Problem {
 
     pub fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail).after(1)
+    }
+
+    /// A job that cannot be for the consumer it names.
+    pub fn no_target(why: &NoTarget) -> Self {
+        let kind = if matches!(why, NoTarget::Unknown { .. }) { "unknown-consumer" } else { "not-a-target" };
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, format!("{why} Nothing was accepted."));
+        match why {
+            NoTarget::Unknown { near: Some(near), .. } => problem.with("nearest", near.as_str()),
+            _ => problem,
+        }
     }
 
     /// The record could not be read. What went wrong is for the host's own output.

@@ -23,6 +23,8 @@ pub enum Endpoint {
     Outcomes,
     DeadLetters,
     DeadLetter,
+    Ask,
+    Queries,
     Redrive,
     Discard,
     Consumers,
@@ -36,6 +38,11 @@ pub enum Endpoint {
     Replays,
     ReplayOne,
     ReplayCancel,
+    Runs,
+    RunOne,
+    RunCancel,
+    StepRetry,
+    StepResolve,
     Backup,
     Backups,
     BackupOne,
@@ -68,11 +75,13 @@ const fn post(path: &'static str, access: Access, endpoint: Endpoint) -> Route {
     Route { method: Method::POST, path, access, endpoint }
 }
 
-pub static ROUTES: [Route; 30] = [
+pub static ROUTES: [Route; 37] = [
     post("/events", PUBLISH, Endpoint::Append),
     get("/events", READ, Endpoint::Events),
     get("/events/{ref}", READ, Endpoint::Event),
     get("/outcomes", READ, Endpoint::Outcomes),
+    post("/queries/{type}", PUBLISH, Endpoint::Ask),
+    get("/queries", READ, Endpoint::Queries),
     get("/dead-letters", READ, Endpoint::DeadLetters),
     get("/dead-letters/{seq}/{consumer}", READ, Endpoint::DeadLetter),
     get("/dead-letters/{seq}/{consumer}/{round}", READ, Endpoint::DeadLetter),
@@ -89,6 +98,11 @@ pub static ROUTES: [Route; 30] = [
     get("/replays", READ, Endpoint::Replays),
     get("/replays/{id}", READ, Endpoint::ReplayOne),
     post("/replays/{id}/cancel", OPERATE, Endpoint::ReplayCancel),
+    get("/runs", READ, Endpoint::Runs),
+    get("/runs/{seq}/{pipeline}", READ, Endpoint::RunOne),
+    post("/runs/{seq}/{pipeline}/cancel", OPERATE, Endpoint::RunCancel),
+    post("/runs/{seq}/{pipeline}/steps/{step}/retry", OPERATE, Endpoint::StepRetry),
+    post("/runs/{seq}/{pipeline}/steps/{step}/resolve", OPERATE, Endpoint::StepResolve),
     // It writes a file where the caller says.
     post("/backups", Access::Always(Scope::Operate), Endpoint::Backup),
     get("/backups", READ, Endpoint::Backups),

@@ -10,12 +10,15 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::log::memory::MemoryLog;
+use crate::log::schedules::ScheduleLog;
 use crate::log::{
-    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Settled,
-    Settlement, Waiting,
+    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Rekey,
+    Settled, Settlement, Waiting,
 };
+use crate::model::pipeline::errand::{Errand, Order};
+use crate::model::pipeline::run::{Refusal, RunId, Status};
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
-use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 type Tell = Box<dyn FnOnce() + Send>;
@@ -29,8 +32,15 @@ enum Write {
     Claim(DeliveryId, Reply<()>),
     Pause(ConsumerName, bool, Reply<bool>),
     Release(ConsumerName, Vec<String>, Reply<Vec<String>>),
+    Rekey(Rekey, Reply<Option<(Seq, u32)>>),
     Activate(Activation, Reply<Activated>),
     Decide(DeadSelection, DeadDecision, Reply<Vec<DeliveryId>>),
+    StartReplay(ReplaySpec, Reply<u64>),
+    StepReplay(ReplayStep, Reply<Option<Replay>>),
+    CancelReplay(u64, Reply<bool>),
+    Plan(Vec<(String, String)>, Timestamp, Reply<Vec<Timestamp>>),
+    Fire(String, Timestamp, Box<Envelope>, Reply<bool>),
+    Prune(Timestamp),
 }
 
 /// Something that has become durable, for the model, in the order of the log. With the answer that is given.
@@ -41,8 +51,17 @@ pub(super) enum Change {
     Claimed(DeliveryId),
     Paused(ConsumerName, bool),
     Released(ConsumerName, Vec<String>),
+    Rekeyed(Rekey, Option<(Seq, u32)>),
     Activated(Activation, Activated),
-    Decided(DeadDecision, Vec<DeliveryId>),
+    Decided(DeadSelection, DeadDecision, Vec<DeliveryId>),
+    ReplayStarted(ReplaySpec, u64),
+    Replayed(ReplayStep, Option<Replay>),
+    ReplayCancelled(u64, bool),
+    /// It is known which schedules there are.
+    Planned,
+    Fired(String, Timestamp, Box<Envelope>, bool),
+    /// What is older than this, and may go, is gone.
+    Pruned(Timestamp, Vec<Seq>),
     Advanced(Vec<(ConsumerName, Seq)>),
 }
 
@@ -77,8 +96,17 @@ impl fmt::Display for Change {
             Self::Claimed(id) => write!(f, "claimed {id}"),
             Self::Paused(consumer, paused) => write!(f, "{consumer} paused: {paused}"),
             Self::Released(consumer, keys) => write!(f, "{consumer} released {keys:?}"),
+            Self::Rekeyed(step, last) => write!(f, "{} keyed anew to {last:?}", step.consumer.name),
             Self::Activated(_, activated) => write!(f, "{activated:?}"),
-            Self::Decided(decision, ids) => {
+            Self::ReplayStarted(spec, id) => write!(f, "replay {id} of {}..={}", spec.from, spec.to),
+            Self::Replayed(step, after) => {
+                write!(f, "replay {} to {:?}", step.id, after.as_ref().map(|after| (after.position, after.made)))
+            }
+            Self::ReplayCancelled(id, running) => write!(f, "replay {id} cancelled: {running}"),
+            Self::Planned => write!(f, "schedules planned"),
+            Self::Fired(name, slot, _, fired) => write!(f, "{name} at {slot}: {fired}"),
+            Self::Pruned(limit, gone) => write!(f, "older than {limit}, gone: {gone:?}"),
+            Self::Decided(_, decision, ids) => {
                 let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
                 write!(f, "{decision:?} {}", ids.join(" "))
             }
@@ -267,6 +295,14 @@ impl Disk {
         }
     }
 
+    /// Retention takes what is older.
+    pub(super) fn prune(&self, limit: Timestamp) {
+        let mut state = self.state();
+        if !state.failed {
+            state.queue.push_back(Write::Prune(limit));
+        }
+    }
+
     /// One of the latest settlements comes again, as from a host that does not know that it was superseded.
     pub(super) fn echo(&self, pick: usize) {
         let mut state = self.state();
@@ -377,14 +413,39 @@ impl Write {
                 let freed = answer.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
                 (Change::Released(consumer, freed), tell(reply, answer))
             }
+            Self::Rekey(step, reply) => {
+                let last = now(log.rekey(step.clone())).unwrap();
+                (Change::Rekeyed(step, last), tell(reply, Ok(last)))
+            }
             Self::Activate(activation, reply) => {
                 let answer = now(log.activate(activation.clone())).unwrap();
                 (Change::Activated(activation, answer), tell(reply, Ok(answer)))
             }
             Self::Decide(dead, decision, reply) => {
-                let chosen = now(log.decide_dead(dead, decision)).unwrap();
-                (Change::Decided(decision, chosen.clone()), tell(reply, Ok(chosen)))
+                let chosen = now(log.decide_dead(dead.clone(), decision)).unwrap();
+                (Change::Decided(dead, decision, chosen.clone()), tell(reply, Ok(chosen)))
             }
+            Self::StartReplay(spec, reply) => {
+                let id = now(log.start_replay(spec.clone())).unwrap();
+                (Change::ReplayStarted(spec, id), tell(reply, Ok(id)))
+            }
+            Self::StepReplay(step, reply) => {
+                let after = now(log.step_replay(step.clone())).unwrap();
+                (Change::Replayed(step, after.clone()), tell(reply, Ok(after)))
+            }
+            Self::CancelReplay(id, reply) => {
+                let running = now(log.cancel_replay(id)).unwrap();
+                (Change::ReplayCancelled(id, running), tell(reply, Ok(running)))
+            }
+            Self::Plan(schedules, at, reply) => {
+                let last = now(log.plan(schedules, at)).unwrap();
+                (Change::Planned, tell(reply, Ok(last)))
+            }
+            Self::Fire(schedule, slot, event, reply) => {
+                let fired = now(log.fire(schedule.clone(), slot, (*event).clone())).unwrap();
+                (Change::Fired(schedule, slot, event, fired), tell(reply, Ok(fired)))
+            }
+            Self::Prune(limit) => (Change::Pruned(limit, log.prune(limit)), Box::new(|| {})),
         }
     }
 
@@ -395,8 +456,14 @@ impl Write {
             Self::Park(_, reply) | Self::Claim(_, reply) => drop(reply.send(Err(why()))),
             Self::Pause(_, _, reply) => drop(reply.send(Err(why()))),
             Self::Release(_, _, reply) => drop(reply.send(Err(why()))),
+            Self::Rekey(_, reply) => drop(reply.send(Err(why()))),
             Self::Activate(_, reply) => drop(reply.send(Err(why()))),
             Self::Decide(_, _, reply) => drop(reply.send(Err(why()))),
+            Self::StartReplay(_, reply) => drop(reply.send(Err(why()))),
+            Self::StepReplay(_, reply) => drop(reply.send(Err(why()))),
+            Self::CancelReplay(_, reply) | Self::Fire(_, _, _, reply) => drop(reply.send(Err(why()))),
+            Self::Plan(_, _, reply) => drop(reply.send(Err(why()))),
+            Self::Prune(_) => {}
         }
     }
 }
@@ -441,6 +508,10 @@ impl EventLog for Disk {
         self.write(|reply| Write::Release(consumer, keys, reply))
     }
 
+    fn rekey(&self, step: Rekey) -> Pending<Option<(Seq, u32)>> {
+        self.write(|reply| Write::Rekey(step, reply))
+    }
+
     fn activate(&self, activation: Activation) -> Pending<Activated> {
         self.write(|reply| Write::Activate(activation, reply))
     }
@@ -449,20 +520,36 @@ impl EventLog for Disk {
         self.write(|reply| Write::Decide(dead, decision, reply))
     }
 
-    fn start_replay(&self, _: ReplaySpec) -> Pending<u64> {
+    fn errand(&self, delivery: DeliveryId) -> Pending<Option<Errand>> {
+        self.ask(move |log| log.errand(delivery))
+    }
+
+    fn run_of(&self, pipeline: ConsumerName, key: String) -> Pending<Option<RunId>> {
+        self.ask(move |log| log.run_of(pipeline, key))
+    }
+
+    fn order_run(&self, _: RunId, _: Order) -> Pending<Option<Result<Status, Refusal>>> {
         Box::pin(async { Err(Error::Closed) })
     }
 
-    fn step_replay(&self, _: ReplayStep) -> Pending<Option<Replay>> {
-        Box::pin(async { Err(Error::Closed) })
+    fn ring(&self) -> Pending<Option<Timestamp>> {
+        Box::pin(async { Ok(None) })
     }
 
-    fn cancel_replay(&self, _: u64) -> Pending<bool> {
-        Box::pin(async { Err(Error::Closed) })
+    fn start_replay(&self, spec: ReplaySpec) -> Pending<u64> {
+        self.write(|reply| Write::StartReplay(spec, reply))
+    }
+
+    fn step_replay(&self, step: ReplayStep) -> Pending<Option<Replay>> {
+        self.write(|reply| Write::StepReplay(step, reply))
+    }
+
+    fn cancel_replay(&self, id: u64) -> Pending<bool> {
+        self.write(|reply| Write::CancelReplay(id, reply))
     }
 
     fn running_replays(&self) -> Pending<Vec<Replay>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.ask(EventLog::running_replays)
     }
 
     fn advance(&self, positions: Vec<(ConsumerName, Seq)>) {
@@ -482,10 +569,11 @@ impl EventLog for Disk {
     fn waiting(
         &self,
         consumer: ConsumerName,
+        priority: Priority,
         after: Option<(Timestamp, DeliveryId)>,
         limit: usize,
     ) -> Pending<Vec<Waiting>> {
-        self.ask(move |log| log.waiting(consumer, after, limit))
+        self.ask(move |log| log.waiting(consumer, priority, after, limit))
     }
 
     fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {
@@ -494,5 +582,15 @@ impl EventLog for Disk {
 
     fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>> {
         self.ask(move |log| log.marked(consumer, key))
+    }
+}
+
+impl ScheduleLog for Disk {
+    fn plan(&self, schedules: Vec<(String, String)>, now: Timestamp) -> Pending<Vec<Timestamp>> {
+        self.write(|reply| Write::Plan(schedules, now, reply))
+    }
+
+    fn fire(&self, schedule: String, slot: Timestamp, event: Envelope) -> Pending<bool> {
+        self.write(|reply| Write::Fire(schedule, slot, Box::new(event), reply))
     }
 }

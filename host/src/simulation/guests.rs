@@ -12,7 +12,7 @@ use super::clock::SimulatedClock;
 use crate::clock::Clock as _;
 use crate::log::memory::MemoryLog;
 use crate::model::{ConsumerSpec, DeliveryId, Digest, Report, Timestamp};
-use crate::sandbox::{Call, Invoke};
+use crate::sandbox::{Call, Exports, Invoke};
 
 /// Keys of every consumer's state.
 pub(super) const KEYS: [&str; 2] = ["count", "sum"];
@@ -194,6 +194,10 @@ impl Guest {
 }
 
 impl Invoke for Guest {
+    fn exports(&self) -> Exports {
+        Exports::ALL
+    }
+
     fn invoke(&self, call: Call) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(async move {
             match self.call(vec![call], false).await {

@@ -6,14 +6,16 @@ use bytes::Bytes;
 
 use super::guests::Begun;
 use super::model::{Checked, hold};
-use super::plan::TYPES;
+use super::plan::{EPHEMERAL, TYPES};
 use super::steps::Step;
 use super::world::World;
 use crate::clock::Clock as _;
 use crate::dispatch::scripted;
 use crate::log::{DeadDecision, DeadSelection, EventLog as _};
+use crate::model::flow::Rate;
 use crate::model::outcome::StateWrite;
-use crate::model::{Envelope, Outcome, Payload, Report, StateChanges, Timestamp, Usage};
+use crate::model::replay::{ReplaySpec, ReplayStatus};
+use crate::model::{Envelope, Outcome, Payload, Report, StateChanges, Timestamp, TypePattern, Usage};
 
 /// Rounds without a settlement after which nothing will come any more: a breaker opens and retries wait for less.
 const VAIN_MAX: u32 = 300;
@@ -48,13 +50,15 @@ impl World {
             Step::Begin | Step::FsyncFails => host.disk.has_writes(),
             Step::Tell => host.disk.has_untold(),
             Step::Answer | Step::FailRead => host.disk.questions() > 0,
-            Step::Reload | Step::Stop => !stopping && host.activating.is_none(),
+            Step::Reload | Step::ReloadKeys | Step::Stop => !stopping && host.activating.is_none(),
             Step::Hurry => stopping,
             Step::DiskFull => !self.full,
             Step::DiskFree => self.full,
             Step::Stall => !self.stalled,
             Step::Unstall => self.stalled,
-            Step::Redrive | Step::Discard => !self.model.dead().is_empty(),
+            Step::Redrive | Step::Discard => !self.model.dead.is_empty(),
+            Step::Replay => self.model.head() > 0,
+            Step::CancelReplay => host.disk.log().replays().iter().any(|replay| !replay.is_over()),
             Step::Echo => host.disk.can_echo(),
             Step::Pause => !self.plan.consumers.is_empty(),
             Step::Resume => !self.model.paused.is_empty(),
@@ -84,6 +88,11 @@ impl World {
             Step::Reload => {
                 // Now and then the same manifest again.
                 self.plan = if self.dice.percent(90) { self.plan.changed(&self.dice) } else { self.plan.clone() };
+                self.deploy();
+                self.go_on()
+            }
+            Step::ReloadKeys => {
+                self.plan = self.plan.rekeyed(&self.dice);
                 self.deploy();
                 self.go_on()
             }
@@ -117,7 +126,8 @@ impl World {
                 return self.go_on();
             }
             Step::Redrive | Step::Discard => {
-                let id = self.dice.one(&self.model.dead()).clone();
+                let dead: Vec<_> = self.model.dead.iter().collect();
+                let id = (*self.dice.one(&dead)).clone();
                 let ids = if self.dice.percent(80) { vec![id] } else { vec![] };
                 let decision = if step == Step::Redrive { DeadDecision::Redrive } else { DeadDecision::Discard };
                 drop(host.disk.decide_dead(DeadSelection { ids, ..DeadSelection::default() }, decision));
@@ -135,6 +145,18 @@ impl World {
                 let (name, key) = (*self.dice.one(&held)).clone();
                 let keys = if self.dice.percent(70) { vec![key] } else { Vec::new() };
                 drop(host.disk.release(name, keys));
+            }
+            Step::Replay => drop(host.disk.start_replay(self.replay())),
+            Step::CancelReplay => {
+                let running = host.disk.log().replays();
+                let running: Vec<u64> =
+                    running.iter().filter(|replay| !replay.is_over()).map(|replay| replay.id).collect();
+                drop(host.disk.cancel_replay(self.dice.pick(&running)));
+            }
+            Step::Prune => {
+                let age = self.dice.pick(&[MINUTE, HOUR, TEN_YEARS]);
+                let micros = i64::try_from(age.as_micros()).unwrap();
+                host.disk.prune(Timestamp(self.clock.now().0 - micros));
             }
             Step::Echo => host.disk.echo(self.dice.below(64)),
             _ => {}
@@ -177,12 +199,31 @@ impl World {
         }
         let poison = self.dice.percent(8);
         // A few lack what the manifest wants to know.
-        let key =
-            if self.dice.percent(4) { "null".into() } else { format!("\"{}\"", self.dice.pick(&["a", "b", "c"])) };
-        let mark = if self.dice.percent(2) { "null".into() } else { format!("\"m{}\"", self.dice.within(1..=30)) };
-        let data = format!(r#"{{"k":{key},"m":{mark},"id":{id},"poison":{poison}}}"#);
+        let text =
+            |lacks: u32, text: String| if self.dice.percent(lacks) { "null".into() } else { format!("{text:?}") };
+        let key = |_| text(4, self.dice.pick(&["a", "b", "c"]).to_owned());
+        let mark = |_| text(2, format!("m{}", self.dice.within(1..=30)));
+        let ([k, g], [m, n]) = ([0, 1].map(key), [0, 1].map(mark));
+        let data = format!(r#"{{"k":{k},"g":{g},"m":{m},"n":{n},"id":{id},"poison":{poison}}}"#);
         envelope.payload = Some(Payload { content_type: "application/json".into(), data: Bytes::from(data) });
         envelope
+    }
+
+    /// Of a few events.
+    fn replay(&self) -> ReplaySpec {
+        let head = u32::try_from(self.model.head()).unwrap();
+        let from = self.dice.within(1..=head);
+        let some = |chance| self.dice.percent(chance);
+        let rate = Rate { count: self.dice.within(1..=5), per: Duration::from_secs(1) };
+        let named = self.plan.consumers.keys().next().cloned();
+        ReplaySpec {
+            from: from.into(),
+            to: self.dice.within(from..=head.min(from + 15)).into(),
+            event_type: some(30).then(|| TypePattern::new("order.*").unwrap()),
+            consumer: named.filter(|name| name.as_str() != EPHEMERAL && some(30)),
+            rate: some(30).then_some(rate),
+            ..ReplaySpec::default()
+        }
     }
 
     fn guest_ends(&mut self) -> Checked {
@@ -310,6 +351,9 @@ impl World {
     /// Guests whose time is up are stopped by the sandbox.
     fn time_out(&mut self) -> Checked {
         let over = self.host.as_ref().map(|host| host.guests.over_time()).unwrap_or_default();
+        if over.is_empty() {
+            return Ok(());
+        }
         for token in over {
             let Some(begun) = self.host.as_ref().and_then(|host| host.guests.begun(token)) else { continue };
             let mut report = Report::bare(Outcome::TimedOut, None, begun.started_at);
@@ -377,7 +421,8 @@ impl World {
         self.drain()?;
         self.end_stop_now()?;
         self.start()?;
-        self.settle_down()
+        self.settle_down()?;
+        self.model.replays_are_over(&self.host.as_ref().map(|host| host.disk.log().replays()).unwrap_or_default())
     }
 
     fn end_stop_now(&mut self) -> Checked {
@@ -414,8 +459,12 @@ impl World {
             let now = self.model.settled_so_far();
             in_vain = if now > settled { 0 } else { in_vain + 1 };
             settled = now;
-            self.commit()?;
-            self.tell(usize::MAX)?;
+            if self.host.as_ref().is_some_and(|host| host.disk.has_writes()) {
+                self.commit()?;
+            }
+            if self.host.as_ref().is_some_and(|host| host.disk.has_untold()) {
+                self.tell(usize::MAX)?;
+            }
             let Some(host) = &self.host else { return Ok(()) };
             let running = host.guests.running();
             for token in &running {
@@ -423,7 +472,9 @@ impl World {
                 let reports = self.reports(&begun);
                 self.end_guest(&begun, reports)?;
             }
-            self.go_on()?;
+            if !running.is_empty() {
+                self.go_on()?;
+            }
             let Some(host) = &self.host else { return Ok(()) };
             let busy =
                 !running.is_empty() || host.disk.has_writes() || host.disk.has_untold() || host.activating.is_some();
@@ -460,7 +511,9 @@ impl World {
 
     /// Whether consumers that are deployed have work left.
     fn has_work(&self) -> bool {
-        self.model.unfinished().any(|(id, _)| self.plan.consumers.contains_key(&id.consumer))
+        let replays = self.host.as_ref().map(|host| host.disk.log().replays()).unwrap_or_default();
+        replays.iter().any(|replay| replay.status == ReplayStatus::Running)
+            || self.model.unfinished().any(|(id, _)| self.plan.consumers.contains_key(&id.consumer))
     }
 }
 

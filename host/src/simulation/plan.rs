@@ -12,9 +12,10 @@ use crate::log::Activation;
 use crate::model::breaker::BreakerPolicy;
 use crate::model::flow::Rate;
 use crate::model::retry::{Backoff, Jitter, RetryPolicy};
+use crate::model::schedule::Slots;
 use crate::model::spec::{
     BatchSpec, Ceilings, DeliverySpec, Deployment, IdempotencySpec, KeySpec, Mode, OnDead, OrderSpec, Retention,
-    ServerSpec, ShareSpec, StartFrom,
+    ScheduleSpec, ServerSpec, ShareSpec, StartFrom,
 };
 use crate::model::{ConsumerName, ConsumerSpec, Digest, Expression, Generation, TypePattern};
 use crate::registry::catalogue::Catalogue;
@@ -42,15 +43,14 @@ pub(super) struct Plan {
     /// How many came before it; what its digest is made of.
     number: u64,
     pub(super) slots: u32,
-    /// How each consumer finds its keys: what the log has parked keeps those that it was parked with, so a schedule does not change
-    /// them.
-    keys: BTreeMap<ConsumerName, DeliverySpec>,
     pub(super) consumers: BTreeMap<ConsumerName, Deployed>,
+    schedules: BTreeMap<String, ScheduleSpec>,
 }
 
 impl Plan {
     pub(super) fn first(dice: &Dice) -> Self {
-        let mut plan = Self { number: 1, slots: dice.within(1..=8), keys: BTreeMap::new(), consumers: BTreeMap::new() };
+        let (slots, schedules) = (dice.within(1..=8), schedules(dice));
+        let mut plan = Self { number: 1, slots, consumers: BTreeMap::new(), schedules };
         for name in NAMES.iter().take(dice.within(1..=4) as usize) {
             plan.add(name, dice);
         }
@@ -65,8 +65,27 @@ impl Plan {
             match dice.within(0..=9) {
                 0..=2 => drop(plan.consumers.remove(&ConsumerName::new(name).unwrap())),
                 3..=7 => plan.add(name, dice),
-                _ => plan.slots = dice.within(1..=8),
+                8 => plan.slots = dice.within(1..=8),
+                _ => plan.schedules = schedules(dice),
             }
+        }
+        plan
+    }
+
+    /// The next manifest: one consumer finds its keys in another way, and all else is as it was.
+    pub(super) fn rekeyed(&self, dice: &Dice) -> Self {
+        let mut plan = Self { number: self.number + 1, ..self.clone() };
+        let names: Vec<&ConsumerName> = self.durable().map(|(name, _)| name).collect();
+        if names.is_empty() {
+            return plan;
+        }
+        let name = (*dice.one(&names)).clone();
+        if let Some(deployed) = plan.consumers.get_mut(&name) {
+            let mut spec = ConsumerSpec::clone(&deployed.spec);
+            spec.delivery = DeliverySpec { order: None, share: None, idempotency: None, ..spec.delivery };
+            find_keys(&mut spec.delivery, dice, 30);
+            let digest = Digest::of(format!("{name} {}", dice.draw()).as_bytes());
+            *deployed = Deployed { spec: Arc::new(spec), digest };
         }
         plan
     }
@@ -99,10 +118,6 @@ impl Plan {
         spec.limits.chain_depth = CHAIN_DEPTH;
         spec.grants.state = Some(64);
         spec.delivery = delivery(dice);
-        let keys = self.keys.entry(spec.name.clone()).or_insert_with(|| spec.delivery.clone());
-        spec.delivery.order.clone_from(&keys.order);
-        spec.delivery.share.clone_from(&keys.share);
-        spec.delivery.idempotency.clone_from(&keys.idempotency);
         if name == EPHEMERAL {
             spec.delivery = DeliverySpec { mode: Mode::Ephemeral, ..DeliverySpec::default() };
         }
@@ -156,9 +171,26 @@ impl Plan {
             ceilings: Ceilings { attempts: self.slots, ..Ceilings::default() },
             events: BTreeMap::new(),
             consumers: BTreeMap::new(),
-            schedules: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
+            schedules: self.schedules.clone(),
         }
     }
+}
+
+/// Some have none; the others fire now and then.
+fn schedules(dice: &Dice) -> BTreeMap<String, ScheduleSpec> {
+    let one = |name: &&str| {
+        let spec = ScheduleSpec {
+            slots: Slots::new(dice.pick(&["* * * * *", "*/5 * * * *", "0 * * * *"]), "UTC").unwrap(),
+            event_type: dice.pick(&TYPES).to_owned(),
+            data_version: "1.0.0".into(),
+            subject: None,
+            key: None,
+            data: Some(serde_json::json!({ "k": "a", "g": "b", "m": "m1", "n": "m2" })),
+        };
+        ((*name).to_owned(), spec)
+    };
+    ["daily", "hourly"].iter().filter(|_| dice.percent(15)).map(one).collect()
 }
 
 /// How deliveries reach a consumer: mostly simple, sometimes with everything.
@@ -167,15 +199,7 @@ fn delivery(dice: &Dice) -> DeliverySpec {
     let some = || dice.percent(rich);
     let seconds = |range| Duration::from_secs(u64::from(dice.within(range)));
     let mut spec = DeliverySpec::default();
-    if dice.percent(40) {
-        let by = if dice.percent(20) { KeySpec::One } else { KeySpec::Of(expression("data.k")) };
-        spec.order = Some(OrderSpec { by, on_dead: dice.pick(&[OnDead::Continue, OnDead::Hold]) });
-    } else if some() {
-        spec.share = Some(ShareSpec { key: expression("data.k"), limit: dice.within(1..=3) });
-    }
-    if some() {
-        spec.idempotency = Some(IdempotencySpec { key: expression("data.m"), window: seconds(10..=7_200) });
-    }
+    find_keys(&mut spec, dice, rich);
     if some() {
         spec.rate = Some(Rate { count: dice.within(1..=20), per: seconds(1..=10) });
     }
@@ -196,6 +220,23 @@ fn delivery(dice: &Dice) -> DeliverySpec {
         spec.from = dice.pick(&[StartFrom::Start, StartFrom::Sequence(5), StartFrom::End]);
     }
     spec
+}
+
+/// The same texts are keys of either kind, so that keys found in one way and not in the other are seen.
+fn find_keys(spec: &mut DeliverySpec, dice: &Dice, chance: u32) {
+    if dice.percent(40) {
+        let path = dice.pick(&["data.k", "data.k", "data.g"]);
+        let by = if dice.percent(20) { KeySpec::One } else { KeySpec::Of(expression(path)) };
+        spec.order = Some(OrderSpec { by, on_dead: dice.pick(&[OnDead::Continue, OnDead::Hold]) });
+    } else if dice.percent(chance) {
+        let key = expression(dice.pick(&["data.k", "data.g"]));
+        spec.share = Some(ShareSpec { key, limit: dice.within(1..=3) });
+    }
+    if dice.percent(chance) {
+        let key = expression(dice.pick(&["data.m", "data.m", "data.n"]));
+        let window = Duration::from_secs(u64::from(dice.within(10..=7_200)));
+        spec.idempotency = Some(IdempotencySpec { key, window });
+    }
 }
 
 /// Read once: what is read is the same every time.

@@ -49,6 +49,8 @@ steps! {
     PowerLoss,
     Start,
     Reload,
+    /// A reload that only changes how a consumer's deliveries find their keys.
+    ReloadKeys,
     /// Told to stop: nothing new begins.
     Stop,
     /// The grace of a stop is over.
@@ -62,6 +64,11 @@ steps! {
     FsyncFails,
     Redrive,
     Discard,
+    /// Somebody wants events of the past again.
+    Replay,
+    CancelReplay,
+    /// Retention takes what is older than so long.
+    Prune,
     /// Somebody pauses a consumer.
     Pause,
     Resume,
@@ -72,7 +79,7 @@ steps! {
 }
 
 /// Steps that are trouble: each schedule has its favourites.
-const TROUBLE: [Step; 16] = [
+const TROUBLE: [Step; 17] = [
     Step::Repeat,
     Step::Contradict,
     Step::GuestSpins,
@@ -83,6 +90,7 @@ const TROUBLE: [Step; 16] = [
     Step::Crash,
     Step::PowerLoss,
     Step::Reload,
+    Step::ReloadKeys,
     Step::Stop,
     Step::DiskFull,
     Step::Stall,

@@ -15,14 +15,17 @@ use super::guests::{Guests, Note};
 use super::model::{Checked, Model, Violation, hold};
 use super::plan::{Deployed, Plan};
 use super::steps::{Coverage, Mood, Step};
-use crate::clock::Clock as _;
+use crate::clock::Clock;
 use crate::dispatch::attempt::{Tools, Witness};
+use crate::dispatch::replay::{self, Replayer};
 use crate::dispatch::settle::Claim;
 use crate::dispatch::{self, Dispatcher};
 use crate::log::memory::MemoryLog;
 use crate::log::{Activated, Appended, Commit, EventLog as _, Pending, Settlement};
 use crate::model::{ConsumerName, Envelope, Event, Seq};
 use crate::random::Random;
+use crate::registry::Registry;
+use crate::schedule::{self, Schedules};
 use crate::telemetry::Metrics;
 
 pub(super) struct World {
@@ -52,6 +55,8 @@ pub(super) struct Host {
     pub(super) disk: Arc<Disk>,
     pub(super) guests: Arc<Guests>,
     pub(super) dispatch: dispatch::Handle,
+    registry: Arc<Registry>,
+    pub(super) replays: replay::Handle,
     metrics: Arc<Metrics>,
     cancel: watch::Sender<bool>,
     stop: watch::Sender<bool>,
@@ -152,9 +157,10 @@ impl World {
         let (cancel, cancelled) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::new(Metrics::default());
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let tools = Tools {
             log: disk.clone(),
-            clock: Arc::new(self.clock.clone()),
+            clock: clock.clone(),
             random: Arc::new(Random::seeded(self.dice.draw())),
             metrics: metrics.clone(),
             witness: Arc::new(Nobody),
@@ -163,13 +169,20 @@ impl World {
         let both = dispatch::Guests { quick: runtime.handle().clone(), slow: runtime.handle().clone() };
         let options = dispatch::Options { tools, head: self.model.head(), commits, guests: both };
         let (dispatcher, dispatch) = Dispatcher::new(options);
-        let dispatcher = runtime.spawn(dispatcher.run(stopped));
+        let dispatcher = runtime.spawn(dispatcher.run(stopped.clone()));
+        let registry = Arc::new(Registry::new(self.plan.snapshot(&guests)));
+        let (replayer, replays) = Replayer::new(disk.clone(), registry.clone(), clock.clone(), metrics.clone());
+        runtime.spawn(replayer.run(stopped.clone()));
+        let schedules = schedule::Options { log: disk.clone(), clock, deployments: registry.deployments() };
+        runtime.spawn(Schedules::new(schedules).run(stopped));
         let prompt = self.dice.percent(60);
         let host = Host {
             runtime,
             disk,
             guests,
             dispatch,
+            registry,
+            replays,
             metrics,
             cancel,
             stop,
@@ -213,8 +226,9 @@ impl World {
         {
             host.activating = None;
             host.live |= activated.is_ok();
-            if activated.is_err() {
-                host.dispatch.withdraw();
+            match activated {
+                Ok(_) => host.registry.replace(self.plan.snapshot(&host.guests)),
+                Err(_) => host.dispatch.withdraw(),
             }
             if !host.live {
                 self.say(|_| "    does not start".into());
@@ -224,7 +238,19 @@ impl World {
         let Some(host) = &self.host else { return Ok(()) };
         hold!(!host.dispatcher.is_finished(), "the dispatcher's loop has ended");
         hold!(host.metrics.host_panics() == 0, "the host has panicked in an attempt");
-        self.look()
+        self.look()?;
+        self.look_at_breakers()
+    }
+
+    fn look_at_breakers(&mut self) -> Checked {
+        let Some(host) = self.host.as_ref().filter(|_| !self.model.failed) else { return Ok(()) };
+        let guarded = self.plan.consumers.iter().filter(|(_, deployed)| deployed.spec.delivery.breaker.is_some());
+        for (name, _) in guarded {
+            if let Some(standing) = host.dispatch.standing(name) {
+                self.model.stands_at(name, standing.breaker, self.clock.monotonic())?;
+            }
+        }
+        Ok(())
     }
 
     /// Shows the model what has happened.
@@ -299,7 +325,8 @@ impl World {
     pub(super) fn tell(&mut self, limit: usize) -> Checked {
         let Some(host) = &self.host else { return Ok(()) };
         let told = host.disk.tell(limit);
-        self.model.told(&told);
+        host.replays.begun();
+        self.model.told(&told, self.clock.monotonic());
         self.go_on()
     }
 

@@ -1,7 +1,8 @@
 //! The hash chain: each event's hash covers all of it and the hash before.
 //!
 //! `hash = SHA-256(previous hash ‖ seq ‖ fields)`. Numbers are eight bytes, little-endian; a field is its length and
-//! its bytes, an absent one the length 2⁶⁴−1 and no bytes. Before the first event stands SHA-256(database id).
+//! its bytes, an absent one the length 2⁶⁴−1 and no bytes. Before the first event stands SHA-256(database id). A job has
+//! three fields more, after all others: its consumer, its priority and its retry.
 
 use sha2::{Digest as _, Sha256};
 
@@ -42,6 +43,15 @@ pub(super) struct Fields<'a> {
     pub attributes: Option<&'a str>,
     pub content_type: Option<&'a str>,
     pub data: Option<&'a [u8]>,
+    pub job: Option<JobFields<'a>>,
+}
+
+/// What makes an event a job, as texts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JobFields<'a> {
+    pub to: &'a str,
+    pub priority: &'a str,
+    pub retry: Option<&'a str>,
 }
 
 impl Fields<'_> {
@@ -68,6 +78,11 @@ impl Fields<'_> {
         }
         field(self.not_before.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice));
         field(self.data);
+        if let Some(JobFields { to, priority, retry }) = self.job {
+            for text in [Some(to), Some(priority), retry] {
+                field(text.map(str::as_bytes));
+            }
+        }
         hasher.finalize().into()
     }
 }

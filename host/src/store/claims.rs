@@ -1,10 +1,13 @@
 //! What survives of a claim when the host dies, and consumers that are paused.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
 
 use crate::model::{ConsumerName, DeliveryId, Timestamp};
 
-use super::row::{get_u64, int};
+use super::row::{get_time, get_u64, int};
+use super::waiting::get_consumer;
 use super::{Error, Writer};
 
 impl Writer {
@@ -55,6 +58,14 @@ pub(super) fn crashes(conn: &Connection, consumer: (i64, &ConsumerName)) -> Resu
     let rows = statement.query_map([id], |row| {
         Ok((DeliveryId { seq: get_u64(row, 0)?, consumer: name.clone(), round: row.get(1)? }, row.get(2)?))
     })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Consumers that are paused, and since when.
+pub(super) fn paused(conn: &Connection) -> Result<BTreeMap<ConsumerName, Timestamp>, Error> {
+    let sql = "SELECT n.text, p.since FROM raw_paused AS p JOIN names AS n ON n.id = p.consumer";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((get_consumer(row, 0)?, get_time(row, 1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -33,7 +33,7 @@ pub struct DeadFilter {
     pub limit: usize,
 }
 
-const SELECT_DEAD: &str = "SELECT d.seq, n.text, d.round, d.key FROM raw_dead_letters AS d \
+const SELECT_DEAD: &str = "SELECT d.seq, n.text, d.round FROM raw_dead_letters AS d \
     JOIN names AS n ON n.id = d.consumer WHERE d.status = 'dead' AND (?1 IS NULL OR n.text = ?1) \
     AND (?2 IS NULL OR EXISTS (SELECT 1 FROM raw_events AS e JOIN names AS t ON t.id = e.type \
       WHERE e.seq = d.seq AND t.text = ?2)) \
@@ -59,8 +59,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Those that are still dead and fit, the oldest first, with their ordering keys.
-    pub fn dead(&self, filter: &DeadFilter) -> Result<Vec<(DeliveryId, Option<String>)>, Error> {
+    /// Those that are still dead and fit, the oldest first.
+    pub fn dead(&self, filter: &DeadFilter) -> Result<Vec<DeliveryId>, Error> {
         let mut statement = self.conn.prepare_cached(SELECT_DEAD)?;
         // With ids given, the limit counts those that are among them.
         let limit = if filter.ids.is_empty() { i64::try_from(filter.limit).unwrap_or(i64::MAX) } else { -1 };
@@ -73,11 +73,11 @@ impl Writer {
                 filter.cause.map(DeathCause::as_str),
                 limit,
             ),
-            |row| Ok((delivery_id(row)?, row.get(3)?)),
+            delivery_id,
         )?;
-        let mut dead: Vec<(DeliveryId, Option<String>)> = rows.collect::<Result<_, _>>()?;
+        let mut dead: Vec<DeliveryId> = rows.collect::<Result<_, _>>()?;
         if !filter.ids.is_empty() {
-            dead.retain(|(id, _)| filter.ids.contains(id));
+            dead.retain(|id| filter.ids.contains(id));
             dead.truncate(filter.limit);
         }
         Ok(dead)

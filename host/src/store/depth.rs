@@ -117,7 +117,7 @@ fn add(
                JOIN names AS n ON n.id = e.data_version WHERE e.type = ?1 AND e.seq > ?2 AND e.seq <= ?3 \
                AND NOT EXISTS (SELECT 1 FROM raw_outcomes AS o WHERE o.seq = e.seq AND o.consumer = ?4 AND o.round = 0) \
                AND NOT EXISTS (SELECT 1 FROM raw_waiting AS w WHERE w.seq = e.seq AND w.consumer = ?4 AND w.round = 0) \
-               GROUP BY e.data_version";
+               AND NOT EXISTS (SELECT 1 FROM raw_jobs AS j WHERE j.seq = e.seq) GROUP BY e.data_version";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query((type_id, int(after), int(last), consumer))?;
     while let Some(row) = rows.next()? {

@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension as _;
 use crate::model::{Envelope, Seq, Timestamp};
 
 use super::chain::Head;
-use super::row::{EVENT, Id, StoredEvent, attributes_text, fields, int};
+use super::row::{EVENT, Id, StoredEvent, Texts, fields, int};
 use super::{Error, Writer};
 
 /// What came of appending one event.
@@ -24,7 +24,7 @@ const INSERT: &str = "INSERT INTO raw_events (seq, id, source, type, data_versio
     ON CONFLICT (id, source) DO NOTHING";
 
 impl Writer {
-    /// Gives the event the next place in the log, unless its id is taken.
+    /// Gives the event the next place in the log, unless its id is taken; and a delivery, if it is a job.
     pub fn append(&mut self, envelope: &Envelope, accepted_at: Timestamp) -> Result<Inserted, Error> {
         let source = self.names.intern(&self.conn, &envelope.source)?;
         let event_type = self.names.intern(&self.conn, &envelope.event_type)?;
@@ -34,9 +34,9 @@ impl Writer {
             Some(payload) => Some(self.names.intern(&self.conn, &payload.content_type)?),
             None => None,
         };
-        let attributes = attributes_text(envelope);
+        let texts = Texts::of(envelope);
         let seq = self.head.seq + 1;
-        let hash = fields(envelope, accepted_at, attributes.as_deref()).link(&self.head.hash, seq);
+        let hash = fields(envelope, accepted_at, &texts).link(&self.head.hash, seq);
         let correlation = (envelope.correlation_id != envelope.id).then_some(Id(&envelope.correlation_id));
         let inserted = self.conn.prepare_cached(INSERT)?.execute(rusqlite::params![
             int(seq),
@@ -53,7 +53,7 @@ impl Writer {
             envelope.subject,
             envelope.key,
             envelope.traceparent,
-            attributes,
+            texts.attributes,
             hash,
             content_type,
             payload.map(|payload| payload.data.as_ref()),
@@ -62,6 +62,9 @@ impl Writer {
             return self.taken(envelope, source);
         }
         self.head = Head { seq, hash };
+        if let Some(job) = &envelope.job {
+            self.enqueue(seq, job, envelope.not_before.unwrap_or(accepted_at))?;
+        }
         Ok(Inserted::New(seq))
     }
 

@@ -21,15 +21,15 @@ impl Writer {
         Ok(())
     }
 
-    /// The event's dead letter holds the key no more. Answers whether the key is free for that.
-    pub fn hold_no_more(&mut self, of: &DeliveryId, key: &str) -> Result<bool, Error> {
+    /// The event's dead letter holds nothing any more. Answers which key is free for that.
+    pub fn hold_no_more(&mut self, of: &DeliveryId) -> Result<Option<String>, Error> {
         let consumer = self.names.intern(&self.conn, of.consumer.as_str())?;
-        let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND key = ?2 AND seq = ?3";
-        if self.conn.prepare_cached(sql)?.execute((consumer, key, int(of.seq)))? == 0 {
-            return Ok(false);
-        }
+        let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND seq = ?2 RETURNING key";
+        let held = self.conn.prepare_cached(sql)?.query_row((consumer, int(of.seq)), |row| row.get(0)).optional()?;
+        let Some(key): Option<String> = held else { return Ok(None) };
         let sql = "SELECT 1 FROM raw_held_keys WHERE consumer = ?1 AND key = ?2";
-        Ok(!self.conn.prepare_cached(sql)?.exists((consumer, key))?)
+        let other = self.conn.prepare_cached(sql)?.exists((consumer, &key))?;
+        Ok((!other).then_some(key))
     }
 
     /// Frees these keys of a consumer, or all if there are none. Answers which were held.

@@ -45,6 +45,7 @@ pub(super) fn outcome_code(outcome: Outcome) -> u8 {
         Outcome::Duplicate => 11,
         Outcome::Expired => 12,
         Outcome::Crashed => 13,
+        Outcome::Withdrawn => 14,
     }
 }
 

@@ -3,8 +3,11 @@
 mod consumers;
 mod events;
 mod outcomes;
+mod queries;
+mod runs;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,14 +15,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rusqlite::Connection;
 
-use crate::model::query::{DeadLetterQuery, EventQuery, LIMIT, LIMIT_MAX, OutcomeQuery, StateQuery};
+use crate::model::pipeline::Definition;
+use crate::model::pipeline::run::{RunId, Status};
+use crate::model::query::{
+    DeadLetterQuery, EventQuery, LIMIT, LIMIT_MAX, OutcomeQuery, QuestionQuery, RunQuery, StateQuery,
+};
 use crate::model::record::{
-    ConsumerDetail, ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, StateRecord, StatsRecord,
+    ConsumerDetail, ConsumerRecord, DeadLetterRecord, EventRecord, EventTree, OutcomeRecord, QueryRecord, RunDetail,
+    RunRecord, StateRecord, StatsRecord,
 };
 use crate::model::replay::Replay;
 use crate::model::{ConsumerName, DeliveryId, Seq, Timestamp};
 
-use super::{APPLICATION_ID, Error, SCHEMA_VERSION, connect, depth, recovery, replays, retention, state};
+use super::{
+    APPLICATION_ID, Error, SCHEMA_VERSION, claims, connect, depth, names, recovery, replays, retention, state,
+};
 
 /// How long one question may take, unless said otherwise.
 pub const TIME_MAX: Duration = Duration::from_secs(1);
@@ -75,6 +85,11 @@ impl Reader {
         self.run(|conn| events::list(conn, query))
     }
 
+    /// What runs go by that have not ended.
+    pub fn open_definitions(&self) -> Result<Vec<Definition>, Error> {
+        self.run(super::runs::open_definitions)
+    }
+
     /// By sequence, by id alone, or by `source#id` where an id alone is not unique.
     pub fn event(&self, reference: &str) -> Result<Option<EventRecord>, Error> {
         self.run(|conn| events::find(conn, reference))
@@ -96,12 +111,38 @@ impl Reader {
         self.run(|conn| outcomes::dead_letters(conn, query))
     }
 
+    pub fn queries(&self, query: &QuestionQuery) -> Result<Vec<QueryRecord>, Error> {
+        self.run(|conn| queries::list(conn, query))
+    }
+
+    pub fn is_paused(&self, consumer: &ConsumerName) -> Result<bool, Error> {
+        self.run(|conn| match names::find(conn, consumer.as_str())? {
+            Some(id) => claims::is_paused(conn, id),
+            None => Ok(false),
+        })
+    }
+
     /// One dead letter with all its outcomes and its event.
     pub fn dead_letter(
         &self,
         id: &DeliveryId,
     ) -> Result<Option<(DeadLetterRecord, Vec<OutcomeRecord>, EventRecord)>, Error> {
         self.run(|conn| outcomes::dead_letter(conn, id))
+    }
+
+    /// As [`Reader::outcomes`].
+    pub fn runs(&self, query: &RunQuery) -> Result<Vec<RunRecord>, Error> {
+        self.run(|conn| runs::list(conn, query))
+    }
+
+    /// One run with its steps and its journal.
+    pub fn run_detail(&self, run: &RunId) -> Result<Option<RunDetail>, Error> {
+        self.run(|conn| runs::one(conn, run))
+    }
+
+    /// How many runs have not ended, by pipeline and status.
+    pub fn open_runs(&self) -> Result<Vec<(ConsumerName, Status, u64)>, Error> {
+        self.run(runs::open)
     }
 
     /// Every consumer that the database knows; `running` is 0 and is filled in by a running host.
@@ -112,6 +153,11 @@ impl Reader {
     /// As [`Reader::consumers`], one in full.
     pub fn consumer(&self, name: &ConsumerName) -> Result<Option<ConsumerDetail>, Error> {
         self.run(|conn| consumers::one(conn, name))
+    }
+
+    /// Consumers that are paused, and since when.
+    pub fn paused(&self) -> Result<BTreeMap<ConsumerName, Timestamp>, Error> {
+        self.run(claims::paused)
     }
 
     /// The newest first, at most so many, each with how many of its deliveries have failed and are tried again.

@@ -1,20 +1,25 @@
 //! What the log reads for itself: events on their way to consumers, and what is left to do after a start.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::model::delivery::KeyStanding;
+use crate::model::keys::KeyRules;
+use crate::model::pipeline::errand::Errand;
+use crate::model::pipeline::run::RunId;
 use crate::model::replay::Replay;
 use crate::model::spec::SubscriptionSpec;
-use crate::model::{ConsumerName, DeliveryId, Event, Seq, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Event, Priority, Seq, Timestamp};
 
 use super::chain::{Hash, Head};
 use super::generations::get_begins;
 use super::row::{EVENT, StoredEvent, get_u64, int};
+use super::runs::Definitions;
 use super::waiting::WaitingRow;
-use super::{Error, claims, connect, generations, keys, names, replays, waiting};
+use super::{Error, claims, connect, generations, jobs, keys, names, replays, runs, waiting};
 
 /// Payload bytes of one answer, beyond the first event.
 const READ_BYTES: usize = 8 << 20;
@@ -24,6 +29,7 @@ const READ_BYTES: usize = 8 << 20;
 pub struct LogReader {
     conn: Connection,
     genesis: Hash,
+    definitions: RefCell<Definitions>,
 }
 
 /// How far a consumer is: see `log::Recovery`.
@@ -34,6 +40,7 @@ pub struct Standing {
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
     pub keys: Vec<KeyStanding>,
     pub held: Vec<String>,
+    pub keyed_by: Option<KeyRules>,
     pub paused: bool,
     pub crashes: Vec<(DeliveryId, u32)>,
 }
@@ -50,7 +57,7 @@ impl LogReader {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let conn = connect::reader(path)?;
         let genesis = genesis(&conn)?;
-        Ok(Self { conn, genesis })
+        Ok(Self { conn, genesis, definitions: RefCell::default() })
     }
 
     /// Up to `limit` events after `after`, fewer if they are large, none only at the end of the log. Each one is
@@ -89,7 +96,8 @@ impl LogReader {
     pub fn standing(&self, consumer: &ConsumerName) -> Result<Standing, Error> {
         let tx = self.conn.unchecked_transaction()?;
         let Some(id) = names::find(&tx, consumer.as_str())? else {
-            return Ok(Standing { position: end(&tx)?, ..Standing::default() });
+            let keyed_by = Some(KeyRules::default());
+            return Ok(Standing { position: end(&tx)?, keyed_by, ..Standing::default() });
         };
         let mut standing = Standing {
             keys: waiting::keys(&tx, id)?,
@@ -99,16 +107,31 @@ impl LogReader {
             ..Standing::default()
         };
         let cursor = tx
-            .prepare_cached("SELECT seq, begins FROM raw_cursors WHERE consumer = ?1")?
-            .query_row([id], |row| Ok((get_u64(row, 0)?, get_begins(row, 1)?)))
+            .prepare_cached("SELECT seq, begins, lines_by, marks_by FROM raw_cursors WHERE consumer = ?1")?
+            .query_row([id], |row| Ok((get_u64(row, 0)?, get_begins(row, 1)?, get_rules(row)?)))
             .optional()?;
-        let Some((position, begins)) = cursor else {
-            return Ok(Standing { position: end(&tx)?, ..standing });
+        let Some((position, begins, keyed_by)) = cursor else {
+            return Ok(Standing { position: end(&tx)?, keyed_by: Some(KeyRules::default()), ..standing });
         };
         standing.position = position;
+        standing.keyed_by = keyed_by;
         standing.settled = settled(&tx, id, position)?;
         standing.timeline = generations::timeline(&generations::all(&tx)?, consumer, begins);
         Ok(standing)
+    }
+
+    /// What a delivery is for, if it is a run's or a job with something of its own.
+    pub fn errand(&self, id: &DeliveryId) -> Result<Option<Errand>, Error> {
+        // What is read belongs together.
+        let tx = self.conn.unchecked_transaction()?;
+        match runs::errand(&tx, &mut self.definitions.borrow_mut(), id)? {
+            Some(errand) => Ok(Some(errand)),
+            None => jobs::errand(&tx, id),
+        }
+    }
+
+    pub fn run_with_key(&self, pipeline: &ConsumerName, key: &str) -> Result<Option<RunId>, Error> {
+        runs::with_key(&self.conn, pipeline, key)
     }
 
     /// Those of which deliveries are still to be made.
@@ -119,10 +142,11 @@ impl LogReader {
     pub fn waiting(
         &self,
         consumer: &ConsumerName,
+        priority: Priority,
         after: Option<&(Timestamp, DeliveryId)>,
         limit: usize,
     ) -> Result<Vec<WaitingRow>, Error> {
-        waiting::page(&self.conn, consumer, after, limit)
+        waiting::page(&self.conn, consumer, priority, after, limit)
     }
 
     pub fn blocked(&self, consumer: &ConsumerName, key: &str, limit: usize) -> Result<Vec<WaitingRow>, Error> {
@@ -133,6 +157,13 @@ impl LogReader {
     pub fn marked(&self, consumer: &ConsumerName, key: &str, now: Timestamp) -> Result<Option<DeliveryId>, Error> {
         keys::mark(&self.conn, consumer, key, now)
     }
+}
+
+/// From columns 2 and 3.
+fn get_rules(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<KeyRules>> {
+    let lines: Option<String> = row.get(2)?;
+    let marks: Option<String> = row.get(3)?;
+    Ok(lines.zip(marks).map(|(lines, marks)| KeyRules { lines, marks }))
 }
 
 /// Events beyond a position whose first delivery is settled or waits.

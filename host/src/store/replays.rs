@@ -68,7 +68,7 @@ impl Writer {
             }
             let first = DeliveryId { seq: *seq, consumer: consumer.clone(), round: 0 };
             let id = DeliveryId { round: self.next_round(&first)?, ..first };
-            self.wait(&id, now, (0, 0), None)?;
+            self.wait(&id, now, (0, 0), None, false)?;
             let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
             let sql = "INSERT INTO raw_replayed (seq, consumer, round, replay, open) VALUES (?1, ?2, ?3, ?4, 1)";
             self.conn.prepare_cached(sql)?.execute((int(id.seq), consumer, id.round, int(step.id)))?;
@@ -229,7 +229,8 @@ fn is_final(conn: &Connection, known: &[Known], seq: Seq, consumer: &ConsumerNam
     let held = consumer.timeline.iter().rev().find(|(from, _)| *from <= seq);
     let Some((_, subscriptions)) = held.filter(|(_, subscriptions)| !subscriptions.is_empty()) else { return Ok(true) };
     let sql = "SELECT t.text, v.text FROM raw_events AS e JOIN names AS t ON t.id = e.type \
-               JOIN names AS v ON v.id = e.data_version WHERE e.seq = ?1";
+               JOIN names AS v ON v.id = e.data_version WHERE e.seq = ?1 \
+               AND NOT EXISTS (SELECT 1 FROM raw_jobs AS j WHERE j.seq = e.seq)";
     let mut statement = conn.prepare_cached(sql)?;
     let found: Option<(String, String)> =
         statement.query_row([int(seq)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;

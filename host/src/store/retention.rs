@@ -16,7 +16,10 @@ impl Writer {
     /// One step; answers how many rows are gone. The last event always stays, so that the chain has an end.
     pub fn prune(&mut self, retention: Retention, now: Timestamp) -> Result<usize, Error> {
         let mut gone = self.prune_state(now)? + self.prune_marks(now)?;
+        gone += self.prune_runs(before(now, retention.outcomes.max(retention.events)))?;
+        gone += self.prune_arrivals(before(now, retention.events))?;
         gone += self.prune_outcomes(before(now, retention.outcomes))?;
+        gone += self.prune_queries(before(now, retention.outcomes))?;
         gone += self.prune_events(before(now, retention.events), now)?;
         if gone > 0 {
             connect::run(&self.conn, "PRAGMA incremental_vacuum(256)")?;
@@ -31,6 +34,8 @@ impl Writer {
                    AND NOT EXISTS (SELECT 1 FROM raw_waiting AS w WHERE w.seq = e.seq) \
                    AND NOT EXISTS (SELECT 1 FROM raw_dead_letters AS d WHERE d.seq = e.seq AND d.status = 'dead') \
                    AND NOT EXISTS (SELECT 1 FROM raw_held_keys AS h WHERE h.seq = e.seq) \
+                   AND NOT EXISTS (SELECT 1 FROM raw_runs AS r WHERE r.seq = e.seq AND r.ended_at IS NULL) \
+                   AND NOT EXISTS (SELECT 1 FROM raw_arrivals AS a WHERE a.seq = e.seq) \
                    ORDER BY seq LIMIT ?3";
         let old: Vec<(Seq, Hash)> = self
             .conn
@@ -41,6 +46,7 @@ impl Writer {
             self.conn.prepare_cached("DELETE FROM raw_events WHERE seq = ?1")?.execute([int(*seq)])?;
             note_gap(&self.conn, *seq, hash, now)?;
         }
+        self.prune_jobs(old.iter().map(|(seq, _)| *seq))?;
         Ok(old.len())
     }
 
@@ -50,10 +56,17 @@ impl Writer {
                    SELECT o.seq, o.consumer, o.round, o.call FROM raw_outcomes AS o WHERE o.seq <= ?1 AND o.started_at < ?2 \
                    AND o.seq <= (SELECT c.seq FROM raw_cursors AS c WHERE c.consumer = o.consumer) \
                    AND NOT EXISTS (SELECT 1 FROM raw_waiting AS w WHERE w.seq = o.seq AND w.consumer = o.consumer) \
+                   AND NOT EXISTS (SELECT 1 FROM raw_errands AS s WHERE s.seq = o.seq AND s.consumer = o.consumer) \
                    AND NOT EXISTS (SELECT 1 FROM raw_dead_letters AS d WHERE d.seq = o.seq AND d.consumer = o.consumer \
-                     AND d.status = 'dead') LIMIT ?3)";
+                     AND d.status = 'dead') LIMIT ?3) RETURNING seq";
         let last = first_at(&self.conn, limit, self.head.seq)?;
-        let mut gone = self.conn.prepare_cached(sql)?.execute((int(last), limit.0, STEP))?;
+        let of: Vec<Seq> = self
+            .conn
+            .prepare_cached(sql)?
+            .query_map((int(last), limit.0, STEP), |row| get_u64(row, 0))?
+            .collect::<Result<_, _>>()?;
+        let mut gone = of.len();
+        self.prune_jobs(of)?;
         let sql = "DELETE FROM raw_dead_letters WHERE (seq, consumer, round) IN ( \
                    SELECT seq, consumer, round FROM raw_dead_letters WHERE status <> 'dead' AND decided_at < ?1 LIMIT ?2)";
         gone += self.conn.prepare_cached(sql)?.execute((limit.0, STEP))?;

@@ -5,14 +5,25 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{OptionalExtension as _, Row};
 use serde_json::{Map, Value};
 
-use crate::model::{Envelope, Event, Payload, Seq, Timestamp};
+use crate::model::{Envelope, Event, Job, Payload, Seq, Timestamp};
 
 use super::Error;
-use super::chain::{Fields, Hash};
+use super::chain::{Fields, Hash, JobFields};
+use super::jobs::get_job;
 
 /// An id on its way into a row: sixteen bytes if it is a UUID in its usual spelling, so that it reads back exactly.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Id<'a>(pub &'a str);
+
+impl Id<'_> {
+    /// The same, to be compared with a column.
+    pub(super) fn value(&self) -> rusqlite::types::Value {
+        match uuid_bytes(self.0) {
+            Some(bytes) => rusqlite::types::Value::Blob(bytes.to_vec()),
+            None => rusqlite::types::Value::Text(self.0.to_owned()),
+        }
+    }
+}
 
 impl ToSql for Id<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -65,18 +76,37 @@ pub(super) fn get_time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestam
     row.get(index).map(Timestamp)
 }
 
-/// The columns that [`StoredEvent::read`] takes, from `raw_events AS e`.
+/// The columns that [`StoredEvent::read`] takes, from `raw_events AS e` and `raw_jobs AS j`.
 pub(super) const EVENT: &str = "SELECT e.seq, e.id, (SELECT text FROM names WHERE names.id = e.source), \
     (SELECT text FROM names WHERE names.id = e.type), (SELECT text FROM names WHERE names.id = e.data_version), \
     e.timestamp, e.accepted_at, e.not_before, e.depth, e.correlation, e.causation, e.subject, e.key, e.traceparent, \
-    e.attributes, e.hash, (SELECT text FROM names WHERE names.id = e.content_type), e.data FROM raw_events AS e";
+    e.attributes, e.hash, (SELECT text FROM names WHERE names.id = e.content_type), e.data, \
+    (SELECT text FROM names WHERE names.id = j.consumer), j.priority, j.retry \
+    FROM raw_events AS e LEFT JOIN raw_jobs AS j ON j.seq = e.seq";
 
 /// An event with the texts that its hash covers.
 #[derive(Clone, Debug)]
 pub(super) struct StoredEvent {
     pub event: Event,
     pub hash: Hash,
-    attributes: Option<String>,
+    texts: Texts,
+}
+
+/// What an event has as texts that are made of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Texts {
+    /// A JSON object; none if there are no foreign attributes.
+    pub attributes: Option<String>,
+    /// A job's own retry.
+    pub retry: Option<String>,
+}
+
+impl Texts {
+    pub(super) fn of(envelope: &Envelope) -> Self {
+        let attributes =
+            (!envelope.attributes.is_empty()).then(|| serde_json::to_string(&envelope.attributes).unwrap_or_default());
+        Self { attributes, retry: envelope.job.as_ref().and_then(Job::retry_text) }
+    }
 }
 
 impl StoredEvent {
@@ -86,6 +116,7 @@ impl StoredEvent {
         let attributes: Option<String> = row.get(14)?;
         let data: Option<Vec<u8>> = row.get(17)?;
         let content_type: Option<String> = row.get(16)?;
+        let (job, retry) = get_job(row, 18)?.map_or((None, None), |(job, retry)| (Some(job), retry));
         let envelope = Envelope {
             source: row.get(2)?,
             event_type: row.get(3)?,
@@ -102,15 +133,16 @@ impl StoredEvent {
             payload: content_type
                 .zip(data)
                 .map(|(content_type, data)| Payload { content_type, data: Bytes::from(data) }),
+            job,
             id,
         };
         let event = Event { seq: get_u64(row, 0)?, accepted_at: get_time(row, 6)?, envelope };
-        Ok(Self { event, hash: row.get(15)?, attributes })
+        Ok(Self { event, hash: row.get(15)?, texts: Texts { attributes, retry } })
     }
 
     /// The hash that the row should have, after `previous`.
     pub(super) fn link(&self, previous: &Hash) -> Hash {
-        fields(&self.event.envelope, self.event.accepted_at, self.attributes.as_deref()).link(previous, self.event.seq)
+        fields(&self.event.envelope, self.event.accepted_at, &self.texts).link(previous, self.event.seq)
     }
 }
 
@@ -119,12 +151,7 @@ fn parse_attributes(text: &str) -> Map<String, Value> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// The text of foreign attributes; none if there are none.
-pub(super) fn attributes_text(envelope: &Envelope) -> Option<String> {
-    (!envelope.attributes.is_empty()).then(|| serde_json::to_string(&envelope.attributes).unwrap_or_default())
-}
-
-pub(super) fn fields<'a>(envelope: &'a Envelope, accepted_at: Timestamp, attributes: Option<&'a str>) -> Fields<'a> {
+pub(super) fn fields<'a>(envelope: &'a Envelope, accepted_at: Timestamp, texts: &'a Texts) -> Fields<'a> {
     Fields {
         id: &envelope.id,
         source: &envelope.source,
@@ -139,9 +166,14 @@ pub(super) fn fields<'a>(envelope: &'a Envelope, accepted_at: Timestamp, attribu
         subject: envelope.subject.as_deref(),
         key: envelope.key.as_deref(),
         traceparent: envelope.traceparent.as_deref(),
-        attributes,
+        attributes: texts.attributes.as_deref(),
         content_type: envelope.payload.as_ref().map(|payload| payload.content_type.as_str()),
         data: envelope.payload.as_ref().map(|payload| payload.data.as_ref()),
+        job: envelope.job.as_ref().map(|job| JobFields {
+            to: job.to.as_str(),
+            priority: job.priority.as_str(),
+            retry: texts.retry.as_deref(),
+        }),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::log::sqlite::{Options, SqliteLog};
 use crate::log::{Activation, EventLog as _, Waiting};
 use crate::model::outcome::StateWrite;
 use crate::model::query::{DeadLetterQuery, EventQuery, OutcomeQuery, StateQuery};
-use crate::model::{Delivery, Digest, Envelope, Expression, Outcome, Payload, Seq, State, Timestamp};
+use crate::model::{Delivery, Digest, Envelope, Expression, Outcome, Payload, Priority, Seq, State, Timestamp};
 
 struct Fixture {
     folder: tempfile::TempDir,
@@ -294,6 +294,7 @@ fn codes_are_those_of_the_views() {
         let state = match outcome {
             Outcome::Done | Outcome::Duplicate => 0,
             Outcome::Reject | Outcome::Refused | Outcome::Expired | Outcome::Crashed => 2,
+            Outcome::Withdrawn => 3,
             _ => 1,
         };
         let sql = "INSERT INTO raw_outcomes (seq, consumer, round, call, attempt, outcome, state, started_at, duration_us, \
@@ -354,8 +355,14 @@ async fn conditions_count_in_what_is_left() {
     let depths: Vec<(String, u64)> =
         fixture.reader().consumers().unwrap().into_iter().map(|c| (c.name.to_string(), c.depth)).collect();
     assert_eq!(depths, [("index".to_owned(), 9), ("mail".to_owned(), 3)]);
-    let parked =
-        Waiting { id: delivery(3, "mail", 0), delivery: Delivery::new(Timestamp(5)), key: None, blocked: false };
+    let parked = Waiting {
+        id: delivery(3, "mail", 0),
+        delivery: Delivery::new(Timestamp(5)),
+        key: None,
+        blocked: false,
+        errand: false,
+        priority: Priority::Normal,
+    };
     fixture.log.park(vec![parked]).await.unwrap();
     let mail = fixture.reader().consumers().unwrap().remove(1);
     assert_eq!((mail.depth, mail.waiting), (3, 1), "what is parked is counted once");

@@ -278,6 +278,7 @@ fn accept(conn: &mut Connection, damage: Damage, now: Timestamp) -> Result<(), E
     };
     if let Some(hash) = gap {
         tx.execute("DELETE FROM raw_events WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
+        tx.execute("DELETE FROM raw_jobs WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
         // Deliveries of what is gone cannot be made.
         tx.execute("DELETE FROM raw_waiting WHERE seq BETWEEN ?1 AND ?2", (first, last))?;
         tx.execute("UPDATE raw_replayed SET open = 0 WHERE seq BETWEEN ?1 AND ?2 AND open = 1", (first, last))?;

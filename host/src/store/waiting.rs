@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::model::delivery::KeyStanding;
-use crate::model::{ConsumerName, Delivery, DeliveryId, Seq, State, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Priority, Seq, State, Timestamp};
 
+use super::jobs::{code, get_priority};
 use super::row::{get_time, get_u64, int};
 use super::{Error, Writer, names};
 
@@ -16,11 +17,14 @@ pub struct WaitingRow {
     pub key: Option<String>,
     /// It waits for its key, and not for its due time.
     pub blocked: bool,
+    /// It is for something that has a row of its own.
+    pub errand: bool,
+    pub priority: Priority,
 }
 
 /// Says the same again, or differently, of a delivery that has not been called since.
-const PARK: &str = "INSERT INTO raw_waiting (seq, consumer, round, due_at, attempts, calls, key, blocked) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+const PARK: &str = "INSERT INTO raw_waiting (seq, consumer, round, due_at, attempts, calls, key, blocked, errand, \
+    priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
     ON CONFLICT (seq, consumer, round) DO UPDATE SET due_at = ?4, key = coalesce(?7, key), blocked = ?8 WHERE calls = ?6";
 
 impl Writer {
@@ -32,25 +36,27 @@ impl Writer {
         Ok(statement.query_row((int(id.seq), consumer, id.round), |row| row.get(0)).optional()?)
     }
 
-    /// Stores a delivery that waits until it is due, in place of how it waited before.
+    /// Stores a delivery that waits until it is due, in place of how it waited before; with the priority that it had.
     pub fn wait(
         &mut self,
         id: &DeliveryId,
         due_at: Timestamp,
         (attempts, calls): (u32, u32),
         key: Option<&str>,
+        errand: bool,
     ) -> Result<(), Error> {
         let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
-        let sql = "INSERT OR REPLACE INTO raw_waiting (seq, consumer, round, due_at, attempts, calls, key, blocked) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
-        let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key);
+        let sql = "INSERT INTO raw_waiting (seq, consumer, round, due_at, attempts, calls, key, blocked, errand) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8) ON CONFLICT (seq, consumer, round) DO UPDATE SET \
+                   due_at = ?4, attempts = ?5, calls = ?6, key = ?7, blocked = 0, errand = ?8";
+        let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key, errand);
         self.conn.prepare_cached(sql)?.execute(row)?;
         Ok(())
     }
 
     /// Stores a delivery that is not in hand. One that has been called or settled since is left alone.
     pub fn park(&mut self, waiting: &WaitingRow) -> Result<(), Error> {
-        let WaitingRow { id, delivery, key, blocked } = waiting;
+        let WaitingRow { id, delivery, key, blocked, errand, priority } = waiting;
         let State::Pending { due_at } = delivery.state else { return Ok(()) };
         let stored = self.waiting_calls(id)?.is_some();
         if !stored && (delivery.calls > 0 || self.has_outcome(id, 1)?) {
@@ -59,7 +65,7 @@ impl Writer {
         let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
         let blocked = *blocked && key.is_some();
         let (attempts, calls) = (delivery.attempts, delivery.calls);
-        let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key, blocked);
+        let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key, blocked, errand, code(*priority));
         self.conn.prepare_cached(PARK)?.execute(row)?;
         Ok(())
     }
@@ -92,22 +98,25 @@ pub(super) fn get_consumer(row: &Row<'_>, index: usize) -> rusqlite::Result<Cons
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, e.into()))
 }
 
-/// Deliveries of a consumer that wait until they are due, by due time, sequence and round, after the given one.
+/// Deliveries of a consumer and a priority that wait until they are due, by due time, sequence and round, after the given
+/// one.
 pub(super) fn page(
     conn: &Connection,
     consumer: &ConsumerName,
+    priority: Priority,
     after: Option<&(Timestamp, DeliveryId)>,
     limit: usize,
 ) -> Result<Vec<WaitingRow>, Error> {
-    let sql = "SELECT w.seq, w.round, w.due_at, w.attempts, w.calls, w.key, w.blocked FROM raw_waiting AS w \
-               WHERE w.consumer = (SELECT id FROM names WHERE text = ?1) AND w.blocked = 0 \
+    let sql = "SELECT w.seq, w.round, w.due_at, w.attempts, w.calls, w.key, w.blocked, w.errand, w.priority FROM raw_waiting AS w \
+               WHERE w.consumer = (SELECT id FROM names WHERE text = ?1) AND w.priority = ?6 AND w.blocked = 0 \
                AND (w.due_at, w.seq, w.round) > (?2, ?3, ?4) ORDER BY w.due_at, w.seq, w.round LIMIT ?5";
     let (due_at, seq, round): (i64, Seq, i64) =
         after.map_or((i64::MIN, 0, -1), |(due_at, id)| (due_at.0, id.seq, i64::from(id.round)));
     let mut statement = conn.prepare_cached(sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows =
-        statement.query_map((consumer.as_str(), due_at, int(seq), round, limit), |row| waiting_row(row, consumer))?;
+    let rows = statement.query_map((consumer.as_str(), due_at, int(seq), round, limit, code(priority)), |row| {
+        waiting_row(row, consumer)
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -119,7 +128,7 @@ pub(super) fn blocked(
     limit: usize,
 ) -> Result<Vec<WaitingRow>, Error> {
     let Some(id) = names::find(conn, consumer.as_str())? else { return Ok(Vec::new()) };
-    let sql = "SELECT w.seq, w.round, w.due_at, w.attempts, w.calls, w.key, w.blocked FROM raw_waiting AS w \
+    let sql = "SELECT w.seq, w.round, w.due_at, w.attempts, w.calls, w.key, w.blocked, w.errand, w.priority FROM raw_waiting AS w \
                WHERE w.consumer = ?1 AND w.key = ?2 AND w.blocked = 1 ORDER BY w.seq, w.round LIMIT ?3";
     let mut statement = conn.prepare_cached(sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -134,6 +143,8 @@ fn waiting_row(row: &Row<'_>, consumer: &ConsumerName) -> rusqlite::Result<Waiti
         delivery: Delivery { state, attempts: row.get(3)?, calls: row.get(4)? },
         key: row.get(5)?,
         blocked: row.get(6)?,
+        errand: row.get(7)?,
+        priority: get_priority(row, 8)?,
     })
 }
 

@@ -15,6 +15,7 @@ use crate::planted::{self, Bug};
 use super::chain::Head;
 use super::file::{Lock, LockInfo, check_file_system, create_if_missing, real_path};
 use super::names::Names;
+use super::runs::Definitions;
 use super::tallies::Tallies;
 use super::{Error, OpenError, claims, connect, migrate, verify};
 
@@ -72,6 +73,7 @@ pub struct Writer {
     pub(super) conn: Connection,
     pub(super) names: Names,
     pub(super) tallies: Tallies,
+    pub(super) definitions: Definitions,
     pub(super) head: Head,
     /// Of the last state write of any consumer.
     pub(super) state_version: u64,
@@ -115,6 +117,7 @@ impl Writer {
             conn,
             names: Names::default(),
             tallies: Tallies::default(),
+            definitions: Definitions::default(),
             head,
             state_version,
             committed: (head, state_version),

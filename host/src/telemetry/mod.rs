@@ -1,6 +1,6 @@
 //! Numbers about the host, for Prometheus. [`names`] lists every series there is; [`Metrics`] holds those that are counted as
 //! things happen, in atomics, so that counting costs nothing worth measuring; the rest is read when somebody asks ([`Gauges`]).
-//! Labels are consumers and outcomes only, never anything a client can choose.
+//! Labels are consumers, pipelines, outcomes and statuses only, never anything a client can choose.
 
 pub mod names;
 pub mod process;
@@ -12,8 +12,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::model::outcome::Usage;
+use crate::model::pipeline::run::Status;
 use crate::model::record::ConsumerRecord;
-use crate::model::{ConsumerName, Generation, Outcome, Timestamp};
+use crate::model::{ConsumerName, Generation, Outcome, QueryOutcome, Timestamp};
 
 pub use render::{Format, render};
 
@@ -75,11 +76,29 @@ impl Default for ConsumerNumbers {
     }
 }
 
+/// Of one responder, or of questions that reached none.
+#[derive(Debug)]
+struct QueryNumbers {
+    /// By outcome, in the order of [`QueryOutcome::ALL`].
+    outcomes: [AtomicU64; QueryOutcome::ALL.len()],
+    duration: Histogram,
+}
+
+impl Default for QueryNumbers {
+    fn default() -> Self {
+        Self { outcomes: Default::default(), duration: Histogram::new(&ATTEMPT_BUCKETS) }
+    }
+}
+
 /// What is counted as it happens.
 #[derive(Debug)]
 pub struct Metrics {
+    /// By responder; none for questions that reached nobody.
+    queries: RwLock<BTreeMap<Option<ConsumerName>, Arc<QueryNumbers>>>,
     consumers: RwLock<BTreeMap<ConsumerName, Arc<ConsumerNumbers>>>,
     replayed: AtomicU64,
+    /// By pipeline and how they ended.
+    runs: RwLock<BTreeMap<(ConsumerName, &'static str), u64>>,
     accepted: AtomicU64,
     duplicates: AtomicU64,
     settle_batch: Histogram,
@@ -93,8 +112,10 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
+            queries: RwLock::new([(None, Arc::default())].into()),
             consumers: RwLock::default(),
             replayed: AtomicU64::new(0),
+            runs: RwLock::default(),
             accepted: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             settle_batch: Histogram::new(&BATCH_BUCKETS),
@@ -134,6 +155,32 @@ impl Metrics {
         numbers.fuel.fetch_add(usage.fuel, Relaxed);
     }
 
+    /// Starts the series of these responders at zero.
+    pub fn responders<'a>(&self, names: impl IntoIterator<Item = &'a ConsumerName>) {
+        for name in names {
+            drop(self.responder(Some(name)));
+        }
+    }
+
+    fn responder(&self, name: Option<&ConsumerName>) -> Arc<QueryNumbers> {
+        let name = name.cloned();
+        let known = self.queries.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        known.unwrap_or_else(|| {
+            let mut queries = self.queries.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(queries.entry(name).or_default())
+        })
+    }
+
+    /// A question is over.
+    pub fn query(&self, responder: Option<&ConsumerName>, outcome: QueryOutcome, duration: Duration) {
+        let numbers = self.responder(responder);
+        let at = QueryOutcome::ALL.iter().position(|known| *known == outcome);
+        if let Some(count) = at.and_then(|at| numbers.outcomes.get(at)) {
+            count.fetch_add(1, Relaxed);
+        }
+        numbers.duration.observe(micros(duration));
+    }
+
     /// A delivery has died.
     pub fn dead_letter(&self, consumer: &ConsumerName) {
         self.consumer(consumer).dead_letters.fetch_add(1, Relaxed);
@@ -153,6 +200,22 @@ impl Metrics {
     /// A replay has made deliveries.
     pub fn replayed(&self, deliveries: u64) {
         self.replayed.fetch_add(deliveries, Relaxed);
+    }
+
+    /// A run has ended.
+    pub fn run_ended(&self, pipeline: &ConsumerName, status: Status) {
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        *runs.entry((pipeline.clone(), status.as_str())).or_default() += 1;
+    }
+
+    /// Starts the series of these pipelines at zero.
+    pub fn pipelines<'a>(&self, names: impl IntoIterator<Item = &'a ConsumerName>) {
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            for status in Status::ALL.into_iter().filter(|status| !status.is_open()) {
+                runs.entry((name.clone(), status.as_str())).or_default();
+            }
+        }
     }
 
     /// Events were sent that were there already.
@@ -209,6 +272,8 @@ pub struct Gauges {
     pub now: Timestamp,
     /// With `running` filled in.
     pub consumers: Vec<ConsumerRecord>,
+    /// Runs that have not ended, by pipeline and status.
+    pub runs: Vec<(ConsumerName, Status, u64)>,
     pub log_bytes: u64,
     pub last_sequence: u64,
     pub process: process::Process,

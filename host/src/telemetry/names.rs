@@ -107,6 +107,29 @@ pub const EPHEMERAL_LOST: Family = family(
     CONSUMER,
     "Events that an ephemeral consumer did not get, because it did not keep up.",
 );
+pub const QUERIES: Family = family(
+    "tidegate_queries",
+    Counter,
+    None,
+    &["responder", "outcome"],
+    "Questions by who was called and what came of them; the responder is empty where nobody was.",
+);
+pub const QUERY_DURATION: Family = family(
+    "tidegate_query_duration_seconds",
+    Histogram,
+    Some("seconds"),
+    &["responder"],
+    "From a question to its answer, waiting for the responder included.",
+);
+pub const RUNS: Family =
+    family("tidegate_runs", Gauge, None, &["pipeline", "status"], "Runs of pipelines that have not ended.");
+pub const RUNS_ENDED: Family = family(
+    "tidegate_runs_ended",
+    Counter,
+    None,
+    &["pipeline", "status"],
+    "Runs of pipelines that have ended, by how they did.",
+);
 pub const PANICS: Family =
     family("tidegate_host_panics", Counter, None, &[], "Panics of the host itself that it caught; each is a bug.");
 pub const SETTLE_BATCH: Family =
@@ -144,7 +167,7 @@ pub const START_TIME: Family = family(
 );
 
 /// In the order in which they are shown.
-pub const ALL: [Family; 30] = [
+pub const ALL: [Family; 34] = [
     BUILD,
     ACCEPTED,
     DUPLICATE,
@@ -163,6 +186,10 @@ pub const ALL: [Family; 30] = [
     EPHEMERAL_LOST,
     CONFLICTS,
     REPLAYED,
+    QUERIES,
+    QUERY_DURATION,
+    RUNS,
+    RUNS_ENDED,
     SETTLE_BATCH,
     SETTLE_DURATION,
     LOG_BYTES,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::names::{self, Family, Kind};
 use super::{ConsumerNumbers, Gauges, Histogram, Metrics};
-use crate::model::Outcome;
 use crate::model::record::ConsumerRecord;
+use crate::model::{ConsumerName, Outcome, QueryOutcome};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -30,6 +30,8 @@ pub fn render(metrics: &Metrics, gauges: &Gauges, format: Format) -> String {
     page.totals(metrics);
     page.attempts(metrics);
     page.deliveries(metrics, gauges);
+    page.queries(metrics);
+    page.runs(metrics, gauges);
     page.log(metrics, gauges);
     page.process(gauges);
     if format == Format::OpenMetrics {
@@ -112,6 +114,36 @@ impl Page {
                 let count = load(count(numbers)).to_string();
                 self.sample(family, "_total", &[("consumer", name.as_str())], &count);
             }
+        }
+    }
+
+    fn queries(&mut self, metrics: &Metrics) {
+        let queries = metrics.queries.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let name = |responder: &Option<ConsumerName>| responder.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.head(names::QUERIES);
+        for (responder, numbers) in &queries {
+            for (outcome, count) in QueryOutcome::ALL.iter().zip(&numbers.outcomes) {
+                let labels = [("responder", &*name(responder)), ("outcome", outcome.as_str())];
+                self.sample(names::QUERIES, "_total", &labels, &load(count).to_string());
+            }
+        }
+        self.head(names::QUERY_DURATION);
+        for (responder, numbers) in &queries {
+            self.histogram(names::QUERY_DURATION, &[("responder", &*name(responder))], &numbers.duration);
+        }
+    }
+
+    fn runs(&mut self, metrics: &Metrics, gauges: &Gauges) {
+        self.head(names::RUNS);
+        for (pipeline, status, n) in &gauges.runs {
+            let labels = [("pipeline", pipeline.as_str()), ("status", status.as_str())];
+            self.sample(names::RUNS, "", &labels, &n.to_string());
+        }
+        self.head(names::RUNS_ENDED);
+        let ended = metrics.runs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for ((pipeline, status), n) in &ended {
+            let labels = [("pipeline", pipeline.as_str()), ("status", *status)];
+            self.sample(names::RUNS_ENDED, "_total", &labels, &n.to_string());
         }
     }
 

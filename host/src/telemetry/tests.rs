@@ -32,6 +32,10 @@ fn page(format: Format) -> String {
     metrics.attempt(&mailer, Outcome::TimedOut, Usage { duration: Duration::from_secs(60), ..usage });
     metrics.dead_letter(&mailer);
     metrics.replayed(6);
+    let fulfil = ConsumerName::new("fulfil").unwrap();
+    metrics.pipelines([&fulfil]);
+    metrics.run_ended(&fulfil, Status::Completed);
+    metrics.run_ended(&fulfil, Status::Completed);
     metrics.ephemeral_lost(&mailer, 4);
     metrics.accepted(7);
     metrics.duplicates(1);
@@ -40,6 +44,7 @@ fn page(format: Format) -> String {
     let gauges = Gauges {
         now: Timestamp(3_500_000),
         consumers: vec![record("mailer"), record("index")],
+        runs: vec![(fulfil, Status::Stuck, 2)],
         log_bytes: 4096,
         last_sequence: 7,
         process: process::Process::read(),
@@ -53,6 +58,9 @@ fn numbers_are_shown_under_their_names() {
     for line in [
         "tidegate_events_accepted_total 7",
         "tidegate_events_duplicate_total 1",
+        "tidegate_runs{pipeline=\"fulfil\",status=\"stuck\"} 2",
+        "tidegate_runs_ended_total{pipeline=\"fulfil\",status=\"completed\"} 2",
+        "tidegate_runs_ended_total{pipeline=\"fulfil\",status=\"partial\"} 0",
         "tidegate_attempts_total{consumer=\"mailer\",outcome=\"done\"} 1",
         "tidegate_attempts_total{consumer=\"mailer\",outcome=\"trapped\"} 0",
         "tidegate_attempt_duration_seconds_bucket{consumer=\"mailer\",le=\"0.001\"} 0",

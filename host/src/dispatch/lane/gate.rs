@@ -7,6 +7,7 @@ use crate::model::Outcome;
 use crate::model::breaker::{Breaker, BreakerState, Change, Verdict};
 use crate::model::flow::{Budget, Pacer};
 use crate::model::spec::DeliverySpec;
+use crate::planted::{self, Bug};
 
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -28,7 +29,7 @@ impl Gate {
             return None;
         }
         let paced = spec.rate.map_or(now, |rate| self.pacer.free_at(rate, now));
-        if spec.breaker.is_none() {
+        if spec.breaker.is_none() || planted::is(Bug::BreakerIgnored) {
             return Some(paced);
         }
         if self.breaker.state() != BreakerState::Closed && !idle {
@@ -44,7 +45,7 @@ impl Gate {
 
     /// An attempt starts.
     pub(super) fn start(&mut self, spec: &DeliverySpec, retry: bool, now: Duration) {
-        if let Some(rate) = spec.rate {
+        if let Some(rate) = spec.rate.filter(|_| !planted::is(Bug::RateIgnored)) {
             self.pacer.take(rate, now);
         }
         if retry {
@@ -94,6 +95,7 @@ fn verdict(outcome: Outcome) -> Verdict {
         | Outcome::Interrupted
         | Outcome::Duplicate
         | Outcome::Expired
-        | Outcome::Crashed => Verdict::None,
+        | Outcome::Crashed
+        | Outcome::Withdrawn => Verdict::None,
     }
 }

@@ -10,7 +10,7 @@ use super::{AGAIN_AFTER, CONFLICTS_MAX, Lane, Left, Standing};
 use crate::dispatch::settle::Instead;
 use crate::model::breaker::Change;
 use crate::model::spec::BatchSpec;
-use crate::model::{DeliveryId, Moment, Outcome, Seq, State};
+use crate::model::{DeliveryId, Moment, Outcome, Priority, Seq, State};
 use crate::planted::{self, Bug};
 
 /// Payloads of a batch may take so small a share of the guest's memory.
@@ -29,7 +29,7 @@ impl Lane {
     /// The next deliveries to attempt in one call, if the lane may start one more: one of them, but for a batch. They are in
     /// hand from now on. `suspects`: whether one that was in hand at crashes may run.
     pub fn claim(&mut self, now: Moment, suspects: bool) -> Option<Vec<Ready>> {
-        let consumer = self.consumer.clone()?;
+        let consumer = self.served()?.clone();
         let (spec, concurrency) = (&consumer.spec.delivery, consumer.spec.limits.concurrency);
         if self.running_alone
             || self.calls
@@ -58,9 +58,18 @@ impl Lane {
         self.calls += 1;
         for ready in &mut claimed {
             self.expire(ready, spec.expires_after, now);
+            let step = ready.errand.as_ref().and_then(|errand| errand.step.as_ref());
+            if step.is_some_and(|step| step.withdrawn) || self.withdrawn.contains(&ready.id) {
+                ready.instead = Some(Instead::Withdrawn);
+            }
             self.in_hand.insert(ready.id.clone(), ready.clone());
         }
         Some(claimed)
+    }
+
+    /// Whether there is anything that could be claimed, if the gate lets it through.
+    pub fn has_ready(&self) -> bool {
+        !self.queues.is_empty() || !self.alone.is_empty() || !self.suspects.is_empty()
     }
 
     fn pick_alone(&mut self) -> Option<Ready> {
@@ -222,8 +231,9 @@ impl Lane {
                 self.queues.push(Ready { delivery, single: true, ..ready });
             }
             Left::Unsettled => {
-                let Ready { id, delivery, key, stored, single, .. } = ready;
-                self.window.delay(now.monotonic + AGAIN_AFTER, id, Held { delivery, key, stored, single });
+                let Ready { id, delivery, key, stored, single, errand, priority, .. } = ready;
+                let held = Held { delivery, key, stored, single, errand: errand.is_some(), priority };
+                self.windows.delay(now.monotonic + AGAIN_AFTER, id, held);
             }
         }
     }
@@ -249,9 +259,15 @@ impl Lane {
             self.go_on(key, now);
         }
         if waits {
-            let Ready { id, key, single, .. } = ready;
-            self.window.wait(id, Held { delivery: next, key, stored: true, single });
+            let Ready { id, key, single, errand, priority, .. } = ready;
+            let held = Held { delivery: next, key, stored: true, single, errand: errand.is_some(), priority };
+            if self.withdrawn.contains(&id) {
+                self.windows.delay(now.monotonic, id, held);
+            } else {
+                self.windows.wait(id, held);
+            }
         } else {
+            self.withdrawn.remove(&ready.id);
             self.crashes.remove(&ready.id);
         }
     }
@@ -278,9 +294,12 @@ impl Lane {
 
     /// How long from now until the lane has something to do that nobody will tell it of.
     pub fn next_wake(&mut self, now: Moment) -> Option<Duration> {
-        let consumer = self.consumer.clone()?;
+        let consumer = self.served()?.clone();
         let spec = &consumer.spec.delivery;
-        let due = self.has_fetch_room().then(|| self.window.next_due(now)).flatten();
+        let due = Priority::ALL.into_iter().filter_map(|priority| {
+            self.has_fetch_room(priority).then(|| self.windows.of(priority).next_due(now)).flatten()
+        });
+        let due = due.min();
         let concurrency = usize::try_from(consumer.spec.limits.concurrency).unwrap_or(usize::MAX);
         let gate = if self.calls < concurrency { self.next_start(spec, now) } else { None };
         due.into_iter().chain(gate).min()
@@ -322,11 +341,12 @@ impl Lane {
         let within = |id: &DeliveryId| id.seq <= through;
         let ready = self.queues.iter().chain(&self.alone).chain(&self.suspects);
         let aside = self.marks.values().flat_map(|line| &line.aside);
-        self.read_at >= through
+        !self.turning
+            && self.read_at >= through
             && self.open.first().is_none_or(|seq| *seq > through)
             && !self.in_hand.keys().any(within)
             && !ready.chain(aside).any(|ready| within(&ready.id))
-            && self.window.is_settled(through)
+            && self.windows.is_settled(through)
             && self.lines.is_settled(through)
     }
 

@@ -29,8 +29,8 @@ struct Line {
     queue: BTreeMap<Place, Ready>,
     /// There are more in the log, behind those in memory.
     parked: bool,
-    /// Of those, the highest sequence at the last start, until the log has been read so far: what comes up to there and has no row
-    /// was before them.
+    /// Of those, the highest sequence at the last start, until the log has been read so far: what comes up to there may belong before
+    /// them.
     recovering_to: Option<Seq>,
     /// On their way into the log: nobody behind them may be read back before they are there.
     parking: BTreeSet<Place>,
@@ -54,10 +54,10 @@ impl Line {
             && !self.held
     }
 
-    /// Whether others are in the log, or on their way, that come before one that is new.
-    fn is_parked(&self, seq: Seq) -> bool {
-        let behind = self.recovering_to.is_none_or(|to| seq > to);
-        !self.parking.is_empty() || self.loading || (self.parked && behind)
+    /// Whether others are in the log, or on their way, that may come before one that is new: read back with them, it finds its
+    /// place.
+    fn is_parked(&self) -> bool {
+        !self.parking.is_empty() || self.loading || self.parked
     }
 }
 
@@ -126,7 +126,9 @@ impl Lines {
             line.resting = false;
             return Entered::Go(ready);
         }
-        let had_turn = ready.stored && (ready.delivery.calls > 0 || ready.id.round == 0);
+        // A job has a row from the start, and its key in it only if it has come to its line before.
+        let waited = ready.id.round == 0 && (ready.keyed || ready.event.envelope.job.is_none());
+        let had_turn = ready.stored && (ready.delivery.calls > 0 || waited);
         if line.reserved && (had_turn || !keeps) {
             line.reserved = false;
             line.resting = false;
@@ -138,12 +140,16 @@ impl Lines {
         let free = line.turn.len() + usize::from(line.reserved) < limit;
         let passes = !line.held || ready.id.round > 0;
         let before = line.queue.first_key_value().is_none_or(|(first, _)| place(&ready) < *first);
-        let parked = line.is_parked(ready.id.seq) && ready.id.round == 0;
+        let parked = line.is_parked() && ready.id.round == 0;
         if free && passes && before && !parked {
             line.turn.insert(ready.id.clone());
             return Entered::Go(ready);
         }
         let long = line.held || line.resting;
+        if line.queue.contains_key(&place(&ready)) {
+            // A page ran ahead of the commit that tells of it.
+            return Entered::Waits;
+        }
         if parked || long || self.blocked >= BLOCKED_MAX || self.blocked_bytes >= BLOCKED_BYTES_MAX {
             line.parking.insert(place(&ready));
             return Entered::Park(ready);
@@ -175,12 +181,6 @@ impl Lines {
         line.parked |= !parked.is_empty();
         line.parking.extend(new.iter().map(place));
         new
-    }
-
-    /// All that stand behind others, in memory.
-    pub(super) fn take(&mut self) -> Vec<Ready> {
-        (self.blocked, self.blocked_bytes) = (0, 0);
-        self.lines.values_mut().flat_map(|line| std::mem::take(&mut line.queue).into_values()).collect()
     }
 
     /// How many of its deliveries have the turn.
@@ -268,6 +268,9 @@ impl Lines {
 
     /// Lines that waited for the log to be read up to here.
     pub(super) fn recovered(&mut self, read_at: Seq) -> Vec<Arc<str>> {
+        if self.recovering.is_empty() {
+            return Vec::new();
+        }
         let later = self.recovering.split_off(&(read_at + 1));
         let now = std::mem::replace(&mut self.recovering, later);
         let keys: Vec<_> = now.into_values().flatten().collect();

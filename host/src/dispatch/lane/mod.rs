@@ -9,6 +9,10 @@ mod hand;
 mod lines;
 mod queue;
 mod waiting;
+mod windows;
+
+#[cfg(test)]
+mod job_tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,19 +21,21 @@ use std::time::Duration;
 use self::gate::Gate;
 use self::hand::MarkLine;
 use self::lines::{Entered, Lines, Next, PAGE_BLOCKED};
-use self::queue::{Kind, Queues};
-use self::waiting::{Held, Window, due};
+use self::queue::Queues;
+use self::waiting::{Held, due};
+use self::windows::Windows;
 use super::pace::Meter;
 use super::settle::Instead;
 use crate::log::{Recovery, Waiting};
 use crate::model::breaker::BreakerState;
 use crate::model::event::HOST_SOURCE;
+use crate::model::keys::KeyRules;
 use crate::model::spec::SubscriptionSpec;
-use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Moment, Outcome, Seq, State};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Moment, Outcome, Priority, Seq, State};
 use crate::planted::{self, Bug};
 use crate::registry::Consumer;
 
-pub use self::queue::Ready;
+pub use self::queue::{Fetched, Ready};
 #[cfg(test)]
 pub(crate) use self::waiting::WAITING_MAX;
 pub use self::waiting::WaitKey;
@@ -45,7 +51,7 @@ const READY_BYTES_LOW: usize = 8 << 20;
 const OPEN_MAX: usize = 8 * READY_MAX;
 /// A delivery whose attempt could not be settled, or whose event could not be read, is due again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Events fetched at once for deliveries that became due.
+/// Events of one priority fetched at once for deliveries that became due; of a consumer of batches, at least one batch.
 const FETCHES_MAX: usize = 16;
 /// Lost races for state in a row after which a delivery runs alone.
 const CONFLICTS_MAX: u32 = 3;
@@ -114,7 +120,7 @@ pub struct Lane {
     /// To be given rows, and on their way to them.
     to_park: Vec<(Ready, bool)>,
     parking: BTreeMap<DeliveryId, (Held, bool)>,
-    window: Window,
+    windows: Windows,
     /// Pages of rows that are on their way, and what has left the hand since the first of them was asked for: of those, a page
     /// may tell an old story.
     pages: usize,
@@ -128,6 +134,8 @@ pub struct Lane {
     committed: BTreeSet<DeliveryId>,
     /// Those whose key was released since.
     freed: BTreeSet<DeliveryId>,
+    /// Those that their runs have given up.
+    withdrawn: BTreeSet<DeliveryId>,
     /// Calls that they are in: a batch is one.
     calls: usize,
     /// Events whose first delivery is neither settled nor stored: they hold the cursor back.
@@ -136,6 +144,23 @@ pub struct Lane {
     told: Seq,
     /// What attempts take.
     pub(super) meter: Meter,
+    /// By which all keys in here, and those of the rows in the log, were found.
+    rules: Option<KeyRules>,
+    /// The consumer asks for others.
+    turning: bool,
+}
+
+/// How a consumer has flowed: its rate, its breaker, its budget, and what its attempts take.
+pub struct Flow {
+    gate: Gate,
+    meter: Meter,
+}
+
+impl Flow {
+    /// While the lane is made anew, it has nothing; but its breaker is as it was.
+    pub fn standing(&self) -> Standing {
+        Standing { breaker: self.gate.breaker(), paused: self.gate.paused, ..Standing::default() }
+    }
 }
 
 impl Lane {
@@ -161,7 +186,7 @@ impl Lane {
             loads: Vec::new(),
             to_park: Vec::new(),
             parking: BTreeMap::new(),
-            window: Window::new(),
+            windows: Windows::new(),
             pages: 0,
             outdated: BTreeSet::new(),
             marks: BTreeMap::new(),
@@ -169,10 +194,13 @@ impl Lane {
             in_hand: BTreeMap::new(),
             committed: BTreeSet::new(),
             freed: BTreeSet::new(),
+            withdrawn: BTreeSet::new(),
             calls: 0,
             open: BTreeSet::new(),
             told: recovery.position,
             meter: Meter::default(),
+            rules: recovery.keyed_by,
+            turning: false,
         }
     }
 
@@ -181,51 +209,62 @@ impl Lane {
     }
 
     /// From `from` on, the consumer is this one, or none.
-    pub fn deploy(&mut self, from: Seq, consumer: Option<Consumer>, now: Moment) {
+    pub fn deploy(&mut self, from: Seq, consumer: Option<Consumer>) {
         let subscriptions = consumer.as_ref().map_or_else(Vec::new, |c| c.spec.subscriptions.clone());
         if self.timeline.last().is_none_or(|(_, held)| *held != subscriptions) {
             self.timeline.push((from, subscriptions));
         }
-        let keys = |consumer: &Option<Consumer>| {
-            let spec = consumer.as_ref().map(|consumer| &consumer.spec.delivery);
-            spec.map(|spec| (spec.order.clone(), spec.share.clone(), spec.idempotency.clone()))
-        };
-        let (before, after) = (keys(&self.consumer), keys(&consumer));
         if consumer.is_none() {
             // Nobody judges the attempts that end without it, a probe least of all.
             self.gate.forget();
         }
+        let rules = consumer.as_ref().map(|consumer| KeyRules::of(&consumer.spec.delivery));
+        self.turning =
+            rules.is_some_and(|rules| self.rules.as_ref() != Some(&rules)) && !planted::is(Bug::KeysNotFoundAnew);
         self.consumer = consumer;
-        if !self.turns().1 {
+        if !self.turning && !self.turns().1 {
             self.lines.share();
-        }
-        if after.is_some() && before.is_some() && before != after {
-            self.key_anew(now);
         }
     }
 
-    /// What is in memory and not in hand gets the keys that the manifest asks for now, in log order. What the log has parked
-    /// keeps the keys that it was parked with.
-    fn key_anew(&mut self, now: Moment) {
-        let mut all: Vec<(Ready, bool)> = self.queues.take();
-        all.extend(self.lines.take().into_iter().map(|ready| (ready, false)));
-        let asides = self.marks.values_mut().flat_map(|line| std::mem::take(&mut line.aside));
-        all.extend(asides.map(|ready| (ready, false)));
-        let in_hand = &self.in_hand;
-        self.marks.retain(|_, line| in_hand.contains_key(&line.owner));
-        all.sort_by_key(|(ready, _)| (ready.id.seq, ready.id.round));
-        let keys: BTreeSet<Arc<str>> = all.iter().filter_map(|(ready, _)| ready.key.clone()).collect();
-        for (ready, _) in &all {
-            if let Some(key) = &ready.key {
-                self.lines.leave(key, &ready.id);
+    /// Whether the manifest asks for other keys than those by which everything here waits: then nothing more begins, and once
+    /// nothing is on its way ([`Lane::has_come_to_rest`]), the lane is made anew of what the log has.
+    pub fn is_turning(&self) -> bool {
+        self.turning
+    }
+
+    /// Whether no attempt is in hand, and no question or change of the lane's on its way to the log.
+    pub fn has_come_to_rest(&self) -> bool {
+        let asks = self.reading.is_some() || self.pages > 0 || self.windows.is_fetching();
+        self.in_hand.is_empty() && !asks && self.parking.is_empty()
+    }
+
+    /// What outlives the lane: how it has flowed.
+    pub fn into_flow(self) -> Flow {
+        Flow { gate: self.gate, meter: self.meter }
+    }
+
+    /// Goes on as it has flowed before.
+    pub fn flow_on(&mut self, flow: Flow) {
+        let paused = self.gate.paused;
+        self.gate = flow.gate;
+        self.gate.paused = paused;
+        self.meter = flow.meter;
+    }
+
+    /// The consumer, if it may be given anything.
+    fn served(&self) -> Option<&Consumer> {
+        self.consumer.as_ref().filter(|_| !self.turning)
+    }
+
+    /// No handler is to be called for these any more. What is in hand comes to its end first.
+    pub fn withdraw(&mut self, withdrawn: Vec<Waiting>, now: Moment) {
+        for waiting in withdrawn {
+            self.withdrawn.insert(waiting.id.clone());
+            if !self.windows.hurry(&waiting.id, now) && !waiting.blocked && !self.is_known(&waiting.id) {
+                self.wait(waiting);
             }
         }
-        for (ready, fresh) in all {
-            let ready = Ready { key: None, mark: None, instead: None, ..ready };
-            let ready = self.known_as(ready);
-            self.admit(ready, fresh, now);
-        }
-        keys.iter().for_each(|key| self.go_on(key, now));
     }
 
     pub fn pause(&mut self, paused: bool) {
@@ -234,14 +273,15 @@ impl Lane {
 
     fn subscribes(&self, event: &Event) -> bool {
         let entry = self.timeline.iter().rev().find(|(from, _)| *from <= event.seq);
-        entry.is_some_and(|(_, subscriptions)| subscriptions.iter().any(|s| s.matches(event)))
+        let meant = entry.is_some_and(|(_, subscriptions)| subscriptions.iter().any(|s| s.matches(event)));
+        meant && !event.envelope.is_of_breaker(&self.name)
     }
 
     /// Events as they were committed. Taken if the lane is up to date and has room; otherwise read later.
     pub fn offer(&mut self, events: &[Arc<Event>], now: Moment) {
         for event in events {
             // Without its consumer, a delivery's keys are not known: what is read then is read again.
-            if self.consumer.is_none() {
+            if self.served().is_none() {
                 return;
             }
             if event.seq != self.read_at + 1 || self.reading.is_some() || !self.has_room(READY_MAX, READY_BYTES_MAX) {
@@ -259,7 +299,7 @@ impl Lane {
     /// A page of the log that was asked for, while `head` is the last event that commits told of. A page may run ahead
     /// of the commits, and what lies beyond them may belong to a generation that is not known yet: it is read again.
     pub fn page(&mut self, events: &[Arc<Event>], head: Seq, now: Moment) {
-        let Some(asked_at) = self.reading.take().filter(|_| self.consumer.is_some()) else { return };
+        let Some(asked_at) = self.reading.take().filter(|_| self.served().is_some()) else { return };
         if events.first().is_none_or(|first| first.seq > asked_at) {
             // The log has nothing in between: a loss that was accepted, or what retention took.
             self.read_at = self.read_at.max(asked_at);
@@ -303,7 +343,8 @@ impl Lane {
         let share = spec.share.as_ref().and_then(|share| key(share.key.key(&ready.event), "concurrency-per-key"));
         let mark = spec.idempotency.as_ref().and_then(|spec| key(spec.key.key(&ready.event), "idempotency-key"));
         ready.key = ready.key.or(order).or(share);
-        ready.mark = mark;
+        // Of a run's steps each is done once, whatever else has the key.
+        ready.mark = mark.filter(|_| !ready.is_step());
         ready
     }
 
@@ -328,8 +369,10 @@ impl Lane {
 
     /// It is its turn: it is ready, unless it may not be delivered yet.
     fn stand(&mut self, mut ready: Ready, fresh: bool, now: Moment) {
-        let later = ready.event.envelope.not_before.is_some_and(|not_before| not_before > now.wall);
-        if later && ready.delivery.calls == 0 && ready.id.round == 0 {
+        if ready.waits_after_its_turn(now.wall) {
+            if let Some(key) = ready.key.as_ref().filter(|_| !self.turns().1) {
+                self.lines.leave(key, &ready.id);
+            }
             return self.to_park.push((ready, false));
         }
         let crashes = self.crashes.get(&ready.id).copied().unwrap_or(0);
@@ -380,7 +423,7 @@ impl Lane {
     /// The sequence after which to read, if the lane wants more of the log, whose last event is `head`.
     pub fn wants_page(&mut self, head: Seq) -> Option<Seq> {
         let hungry = self.has_room(READY_LOW, READY_BYTES_LOW);
-        let wants = self.consumer.is_some() && hungry && self.read_at < head && self.reading.is_none();
+        let wants = self.served().is_some() && hungry && self.read_at < head && self.reading.is_none();
         if !wants {
             return None;
         }
@@ -388,18 +431,21 @@ impl Lane {
         Some(self.read_at)
     }
 
-    /// After which waiting delivery to load more of them, if there are more and there is room.
-    pub fn wants_waiting(&mut self) -> Option<Option<WaitKey>> {
-        let after = self.window.wants()?;
-        self.pages += 1;
-        Some(after)
+    /// Of which priorities to load more of what waits, and after which delivery, where there are more and there is room.
+    pub fn wants_waiting(&mut self) -> Vec<(Priority, Option<WaitKey>)> {
+        if self.served().is_none() {
+            return Vec::new();
+        }
+        let wanted = self.windows.wants();
+        self.pages += wanted.len();
+        wanted
     }
 
     /// Waiting deliveries that were asked for; fewer than `limit` if there are no more.
-    pub fn loaded(&mut self, page: Vec<Waiting>, limit: usize) {
+    pub fn loaded(&mut self, priority: Priority, page: Vec<Waiting>, limit: usize) {
         let known = |waiting: &Waiting| self.is_at_hand(waiting) || self.outdated.contains(&waiting.id);
         let page = page.into_iter().map(|waiting| (known(&waiting), waiting)).collect();
-        self.window.loaded(page, limit);
+        self.windows.loaded(priority, page, limit);
         self.page_is_here();
     }
 
@@ -419,8 +465,8 @@ impl Lane {
             || key.as_ref().is_some_and(|key| self.lines.waits(key, id))
     }
 
-    pub fn load_failed(&mut self) {
-        self.window.load_failed();
+    pub fn load_failed(&mut self, priority: Priority) {
+        self.windows.of(priority).load_failed();
         self.page_is_here();
     }
 
@@ -431,20 +477,26 @@ impl Lane {
             return;
         }
         let key = waiting.key.map(Into::into);
-        self.window.wait(waiting.id, Held { delivery: waiting.delivery, key, stored: true, single: false });
+        let Waiting { id, delivery, errand, priority, .. } = waiting;
+        self.windows.wait(id, Held { delivery, key, stored: true, single: false, errand, priority });
     }
 
     /// Deliveries to be given rows; they are on their way to them from now on.
     pub fn wants_parked(&mut self, now: Moment) -> Vec<Waiting> {
+        if self.turning {
+            return Vec::new();
+        }
         let mut rows = Vec::with_capacity(self.to_park.len());
         for (ready, blocked) in self.to_park.drain(..) {
-            let not_before = ready.event.envelope.not_before.filter(|_| !blocked);
+            let first = ready.delivery.calls == 0 && !blocked;
+            let not_before = ready.event.envelope.not_before.filter(|_| first);
             let due_at = not_before.or(due(ready.delivery)).unwrap_or(now.wall);
             let delivery = Delivery { state: State::Pending { due_at }, ..ready.delivery };
             let key = ready.key.as_ref().map(ToString::to_string);
-            let held = Held { delivery, key: ready.key, stored: true, single: ready.single };
+            let (errand, priority) = (ready.errand.is_some(), ready.priority);
+            let held = Held { delivery, key: ready.key, stored: true, single: ready.single, errand, priority };
             self.parking.insert(ready.id.clone(), (held, blocked));
-            rows.push(Waiting { id: ready.id, delivery, key, blocked });
+            rows.push(Waiting { id: ready.id, delivery, key, blocked, errand, priority });
         }
         rows
     }
@@ -459,14 +511,14 @@ impl Lane {
                     self.lines.parked(&key, id);
                     self.go_on(&key, now);
                 }
-                None => self.window.wait(id.clone(), held),
+                None => self.windows.wait(id.clone(), held),
             }
         }
     }
 
     /// Lines whose parked deliveries are to be read, and how many of them.
     pub fn wants_blocked(&mut self) -> Vec<(String, usize)> {
-        if self.consumer.is_none() {
+        if self.served().is_none() {
             return Vec::new();
         }
         let Self { loads, lines, pages, .. } = self;
@@ -475,17 +527,20 @@ impl Lane {
     }
 
     /// Parked deliveries of a line with their events, `limit` of them if there may be more; none if they could not be read.
-    pub fn unparked(&mut self, key: &str, page: Option<Vec<(Waiting, Arc<Event>)>>, limit: usize, now: Moment) {
+    pub fn unparked(&mut self, key: &str, page: Option<Vec<(Waiting, Fetched)>>, limit: usize, now: Moment) {
         let key: Arc<str> = key.into();
-        match page.filter(|_| self.consumer.is_some()) {
+        match page.filter(|_| self.served().is_some()) {
             None => self.lines.load_failed(&key),
             Some(page) => {
                 let more = page.len() >= limit;
                 let known = |id: &DeliveryId| self.is_known(id);
-                let page = page.into_iter().filter(|(waiting, _)| !known(&waiting.id)).map(|(waiting, event)| {
-                    let ready = Ready::new(waiting.id, waiting.delivery, event);
-                    self.known_as(Ready { stored: true, parked: true, key: Some(key.clone()), ..ready })
-                });
+                let page = page.into_iter().filter(|(waiting, _)| !known(&waiting.id)).map(
+                    |(waiting, Fetched { event, errand })| {
+                        let ready = Ready::new(waiting.id, waiting.delivery, event);
+                        let ready = Ready { errand, priority: waiting.priority, ..ready };
+                        self.known_as(Ready { stored: true, parked: true, key: Some(key.clone()), ..ready })
+                    },
+                );
                 let page = page.collect();
                 self.lines.loaded(&key, page, more);
             }
@@ -501,7 +556,7 @@ impl Lane {
         self.in_hand.contains_key(id)
             || self.outdated.contains(id)
             || self.parking.contains_key(id)
-            || self.window.is_delayed(id)
+            || self.windows.is_delayed(id)
             || ready.any(|ready| ready.id == *id)
             || self.to_park.iter().any(|(ready, _)| ready.id == *id)
     }
@@ -517,29 +572,39 @@ impl Lane {
         }
     }
 
-    fn has_fetch_room(&self) -> bool {
-        self.window.fetching() + self.queues.len(&[Kind::Turn, Kind::Retry]) < FETCHES_MAX
+    /// Each priority has room of its own, so that none waits behind another's.
+    fn has_fetch_room(&mut self, priority: Priority) -> bool {
+        let batch = self.consumer.as_ref().and_then(|consumer| consumer.spec.delivery.batch);
+        let most = batch.map_or(0, |batch| usize::try_from(batch.size).unwrap_or(usize::MAX)).max(FETCHES_MAX);
+        self.windows.of(priority).fetching() + self.queues.held_back(priority) < most
     }
 
-    /// Deliveries that have become due, whose events must be fetched.
-    pub fn fall_due(&mut self, now: Moment) -> Vec<DeliveryId> {
+    /// Deliveries that have become due, whose events must be fetched; and whether they are for more than that.
+    pub fn fall_due(&mut self, now: Moment) -> Vec<(DeliveryId, bool)> {
         let mut due = Vec::new();
-        while self.consumer.is_some() && self.has_fetch_room() {
-            let Some(id) = self.window.fall_due(now) else { break };
-            due.push(id);
+        for priority in Priority::ALL.into_iter().rev() {
+            while self.served().is_some() && self.has_fetch_room(priority) {
+                let Some(id) = self.windows.of(priority).fall_due(now) else { break };
+                due.push(id);
+            }
         }
         due
     }
 
     /// The event of a delivery that has become due.
-    pub fn fetched(&mut self, id: &DeliveryId, event: Option<Arc<Event>>, now: Moment) {
-        let Some(held) = self.window.fetched(id) else { return };
+    pub fn fetched(&mut self, id: &DeliveryId, fetched: Option<Fetched>, now: Moment) {
+        let Some(held) = self.windows.fetched(id) else { return };
         // The log could not be read: it is due again in a moment.
-        let Some(event) = event.filter(|_| self.consumer.is_some()) else {
-            return self.window.delay(now.monotonic + AGAIN_AFTER, id.clone(), held);
+        let Some(Fetched { event, errand }) = fetched.filter(|_| self.served().is_some()) else {
+            return self.windows.delay(now.monotonic + AGAIN_AFTER, id.clone(), held);
         };
-        let Held { delivery, key, stored, single } = held;
-        let ready = Ready { stored, key, single, ..Ready::new(id.clone(), delivery, event) };
+        if held.errand && errand.is_none() {
+            // It is over: somebody was faster.
+            return;
+        }
+        let Held { delivery, key, stored, single, priority, .. } = held;
+        let keyed = key.is_some();
+        let ready = Ready { stored, key, keyed, single, errand, priority, ..Ready::new(id.clone(), delivery, event) };
         let ready = self.known_as(ready);
         self.admit(ready, false, now);
     }

@@ -1,11 +1,11 @@
-//! Deliveries that wait for a time: a window, the soonest, over those that the log has rows for, and what waits in memory only.
+//! Deliveries of one priority that wait for a time: a window, the soonest, over those that the log has rows for, and what waits in memory only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::log::Waiting;
-use crate::model::{Delivery, DeliveryId, Moment, State, Timestamp};
+use crate::model::{Delivery, DeliveryId, Moment, Priority, State, Timestamp};
 use crate::planted::{self, Bug};
 
 /// Waiting deliveries held in memory, the soonest.
@@ -21,6 +21,9 @@ pub(super) struct Held {
     pub(super) key: Option<Arc<str>>,
     pub(super) stored: bool,
     pub(super) single: bool,
+    /// It is for more than its event.
+    pub(super) errand: bool,
+    pub(super) priority: Priority,
 }
 
 /// Which waiting deliveries are in the store and not in memory.
@@ -89,7 +92,8 @@ impl Window {
             if planted::is(Bug::RetriesResetOnRestart) {
                 delivery.attempts = 0;
             }
-            let held = Held { delivery, key, stored: true, single: false };
+            let Waiting { errand, priority, .. } = waiting;
+            let held = Held { delivery, key, stored: true, single: false, errand, priority };
             self.keep(waiting.id, held);
         }
         let late = std::mem::take(&mut self.late);
@@ -129,6 +133,14 @@ impl Window {
         self.delayed.insert((until, id), held);
     }
 
+    /// Makes one that waits due at once; false if it is not here.
+    pub(super) fn hurry(&mut self, id: &DeliveryId, now: Moment) -> bool {
+        let waiting = self.waiting.keys().find(|(_, waiting)| waiting == id).cloned();
+        let Some(held) = waiting.and_then(|key| self.waiting.remove(&key)) else { return false };
+        self.delay(now.monotonic, id.clone(), held);
+        true
+    }
+
     /// How long until the next one is due.
     pub(super) fn next_due(&self, now: Moment) -> Option<Duration> {
         let waiting = self.waiting.first_key_value().map(|((due_at, _), _)| due_at.since(now.wall));
@@ -136,8 +148,8 @@ impl Window {
         waiting.into_iter().chain(delayed).min()
     }
 
-    /// The next one that is due by `now`; its event is being fetched from here on.
-    pub(super) fn fall_due(&mut self, now: Moment) -> Option<DeliveryId> {
+    /// The next one that is due by `now`, and whether it is for more than its event; both are being fetched from here on.
+    pub(super) fn fall_due(&mut self, now: Moment) -> Option<(DeliveryId, bool)> {
         let delayed = self.delayed.first_entry().filter(|first| first.key().0 <= now.monotonic);
         let (id, held) = match delayed {
             Some(first) => {
@@ -150,8 +162,9 @@ impl Window {
                 (id, held)
             }
         };
+        let errand = held.errand;
         self.fetching.insert(id.clone(), held);
-        Some(id)
+        Some((id, errand))
     }
 
     /// The event of a due delivery has come.

@@ -1,11 +1,17 @@
 //! What every log promises, in code. Each log runs the whole suite.
 
+mod jobs;
 mod keys;
+mod rekey;
 mod replays;
+mod runs;
 mod schedules;
 
+pub(crate) use jobs::*;
 pub(crate) use keys::*;
+pub(crate) use rekey::*;
 pub(crate) use replays::*;
+pub(crate) use runs::*;
 pub(crate) use schedules::*;
 
 use std::collections::BTreeMap;
@@ -20,8 +26,8 @@ use crate::model::delivery::DeathCause;
 use crate::model::outcome::StateWrite;
 use crate::model::spec::SubscriptionSpec;
 use crate::model::{
-    ConsumerName, Delivery, DeliveryId, Digest, Envelope, Event, Generation, LogLine, Outcome, Payload, Seq, State,
-    StateChanges, Timestamp, TypePattern, Usage,
+    ConsumerName, Delivery, DeliveryId, Digest, Envelope, Event, Generation, LogLine, Outcome, Payload, Priority, Seq,
+    State, StateChanges, Timestamp, TypePattern, Usage,
 };
 
 /// A log under test, and how to start it anew on what it has kept.
@@ -66,6 +72,7 @@ pub(crate) fn event(id: &str, event_type: &str) -> Envelope {
         causation_id: None,
         traceparent: None,
         not_before: None,
+        job: None,
         attributes: serde_json::Map::new(),
         payload: Some(Payload { content_type: "application/json".into(), data: Bytes::from_static(b"{\"a\": 1}") }),
         depth: 0,
@@ -98,6 +105,8 @@ pub(crate) fn settlement(id: DeliveryId, outcome: Outcome, state: State) -> Sett
         },
         events: Vec::new(),
         state: StateChanges::default(),
+        errand: false,
+        run: None,
         state_quota: 1 << 20,
         death: dead.then(|| DeathCause::of(outcome)),
         key: None,
@@ -166,6 +175,13 @@ pub(crate) use suite;
 macro_rules! conforms {
     ($subject:ty) => {
         $crate::log::conformance::suite!($subject:
+            a_run_goes_from_step_to_step,
+            a_failed_step_is_no_dead_letter_and_what_was_done_is_undone,
+            one_run_has_a_key,
+            a_run_goes_on_after_a_crash_where_it_was,
+            an_event_that_a_step_waits_for_may_come_before_or_after,
+            time_that_is_up_fails_a_step_and_a_run,
+            what_a_person_orders_of_a_run_is_done_or_refused,
             sequences_are_dense_and_events_read_back_as_they_came,
             an_id_is_accepted_once,
             a_conflict_leaves_nothing_of_its_append,
@@ -197,6 +213,9 @@ macro_rules! conforms {
             crashes_are_counted,
             a_new_consumer_begins_where_it_is_told,
             conditions_are_part_of_a_timeline,
+            keys_are_found_anew,
+            keys_that_a_crash_left_half_changed_are_known_as_such,
+            what_was_settled_by_another_rule_is_forgotten,
             a_replay_makes_the_next_round,
             what_is_not_final_is_skipped,
             a_replay_stands_where_it_stood_after_a_crash,
@@ -205,6 +224,11 @@ macro_rules! conforms {
             a_replay_counts_what_becomes_of_it,
             a_dead_letter_that_was_replayed_is_redriven_beyond_it,
             a_cancelled_replay_makes_no_more,
+            a_job_is_kept_with_its_delivery,
+            a_job_is_a_statement_of_its_own,
+            published_jobs_are_made_with_the_settlement,
+            a_job_that_is_retried_keeps_its_priority_and_redriven_its_retry,
+            a_replay_makes_nothing_of_a_job_that_waits,
         );
     };
 }
@@ -346,15 +370,15 @@ pub(crate) async fn a_retry_waits_and_only_its_next_call_settles_it<S: Subject>(
     assert_eq!(log.settle(vec![retry.clone()]).await.unwrap(), Settled::Committed);
     subject.crash(log);
     let (log, _feed) = subject.open();
-    let waiting = log.waiting(consumer("mail"), None, 10).await.unwrap();
+    let waiting = log.waiting(consumer("mail"), Priority::Normal, None, 10).await.unwrap();
     assert_eq!(waiting.len(), 1);
     assert_eq!(waiting[0].delivery, Delivery { state: State::Pending { due_at }, attempts: 1, calls: 1 });
     assert_eq!(log.settle(vec![retry.clone()]).await.unwrap(), Settled::Fenced);
     assert_eq!(log.settle(vec![call(done(1, "mail"), 3)]).await.unwrap(), Settled::Fenced);
     assert_eq!(log.settle(vec![call(retry, 2)]).await.unwrap(), Settled::Committed);
-    assert_eq!(log.waiting(consumer("mail"), None, 10).await.unwrap()[0].delivery.calls, 2);
+    assert_eq!(log.waiting(consumer("mail"), Priority::Normal, None, 10).await.unwrap()[0].delivery.calls, 2);
     assert_eq!(log.settle(vec![call(done(1, "mail"), 3)]).await.unwrap(), Settled::Committed);
-    assert!(log.waiting(consumer("mail"), None, 10).await.unwrap().is_empty());
+    assert!(log.waiting(consumer("mail"), Priority::Normal, None, 10).await.unwrap().is_empty());
 }
 
 /// A settlement of `seq` that read `key` at `version` and writes `value`.
@@ -513,14 +537,14 @@ pub(crate) async fn waiting_deliveries_come_by_due_time<S: Subject>() {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = log.waiting(consumer("mail"), after, 2).await.unwrap();
+        let page = log.waiting(consumer("mail"), Priority::Normal, after, 2).await.unwrap();
         let Some(last) = page.last() else { break };
         let State::Pending { due_at } = last.delivery.state else { panic!("{last:?}") };
         after = Some((due_at, last.id.clone()));
         seen.extend(page.into_iter().map(|w| w.id.seq));
     }
     assert_eq!(seen, [2, 3, 4, 1]);
-    assert!(log.waiting(consumer("nobody"), None, 2).await.unwrap().is_empty());
+    assert!(log.waiting(consumer("nobody"), Priority::Normal, None, 2).await.unwrap().is_empty());
 }
 
 pub(crate) async fn dead_letters_are_redriven_once<S: Subject>() {
@@ -533,11 +557,11 @@ pub(crate) async fn dead_letters_are_redriven_once<S: Subject>() {
     let commits = drain(&mut feed);
     let [Commit::Redriven(redriven)] = commits.as_slice() else { panic!("{commits:?}") };
     assert_eq!((redriven[0].id.round, redriven[0].delivery.attempts), (1, 0));
-    assert_eq!(log.waiting(consumer("mail"), None, 10).await.unwrap(), *redriven);
+    assert_eq!(log.waiting(consumer("mail"), Priority::Normal, None, 10).await.unwrap(), *redriven);
     assert!(log.decide_dead(DeadSelection::default(), DeadDecision::Redrive).await.unwrap().is_empty());
     let again = settlement(delivery(1, "mail", 1), Outcome::Reject, State::Dead);
     assert_eq!(log.settle(vec![again]).await.unwrap(), Settled::Committed);
-    assert!(log.waiting(consumer("mail"), None, 10).await.unwrap().is_empty());
+    assert!(log.waiting(consumer("mail"), Priority::Normal, None, 10).await.unwrap().is_empty());
     let made = log.decide_dead(DeadSelection::default(), DeadDecision::Discard).await.unwrap();
     assert_eq!(made, [delivery(1, "mail", 1)]);
     assert!(log.decide_dead(DeadSelection::default(), DeadDecision::Redrive).await.unwrap().is_empty());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Subject, activate, call, consumer, delivery, done, event, settlement};
 use crate::log::{Commit, DeadDecision, DeadSelection, EventLog};
 use crate::model::replay::{OPEN_MAX, Replay, ReplaySpec, ReplayStatus, ReplayStep};
-use crate::model::{Outcome, Seq, State, Timestamp};
+use crate::model::{Outcome, Priority, Seq, State, Timestamp};
 
 fn spec(from: Seq, to: Seq) -> ReplaySpec {
     ReplaySpec { from, to, ..ReplaySpec::default() }
@@ -17,7 +17,7 @@ fn step(id: u64, after: Seq, through: Seq, deliveries: &[(Seq, &str)]) -> Replay
 }
 
 async fn waiting(log: &impl EventLog, name: &str) -> Vec<String> {
-    let page = log.waiting(consumer(name), None, 10_000).await.unwrap();
+    let page = log.waiting(consumer(name), Priority::Normal, None, 10_000).await.unwrap();
     page.iter().map(|waiting| waiting.id.to_string()).collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::kept::{Dead, Kept};
 use crate::log::{Commit, DeadDecision, DeadSelection, Waiting};
-use crate::model::{ConsumerName, Delivery, DeliveryId, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Priority, Timestamp};
 use crate::planted::{self, Bug};
 
 impl Kept {
@@ -12,15 +12,16 @@ impl Kept {
         self.held.entry((dead.consumer.clone(), key.to_owned())).or_default().insert(dead.seq);
     }
 
-    /// Answers whether the key is free for that.
-    pub(super) fn hold_no_more(&mut self, of: &DeliveryId, key: &str) -> bool {
-        let key = (of.consumer.clone(), key.to_owned());
-        let Some(holders) = self.held.get_mut(&key) else { return false };
-        let free = holders.remove(&of.seq) && holders.is_empty();
-        if free {
-            self.held.remove(&key);
+    /// The event's dead letter holds nothing any more. Answers which key is free for that.
+    pub(super) fn hold_no_more(&mut self, of: &DeliveryId) -> Option<String> {
+        let mine = self.held.iter_mut().find(|((owner, _), seqs)| *owner == of.consumer && seqs.contains(&of.seq));
+        let (key, holders) = mine?;
+        let key = key.clone();
+        holders.remove(&of.seq);
+        if !holders.is_empty() {
+            return None;
         }
-        free
+        self.held.remove(&key).map(|_| key.1)
     }
 
     pub(super) fn release(
@@ -53,7 +54,7 @@ impl Kept {
         for (_, id) in chosen {
             let Some(dead) = self.dead.get_mut(&id) else { continue };
             dead.decided = true;
-            decided.push((id, dead.key.clone()));
+            decided.push(id);
         }
         match decision {
             DeadDecision::Redrive => self.redrive(decided, now, commits),
@@ -61,17 +62,16 @@ impl Kept {
         }
     }
 
-    fn redrive(
-        &mut self,
-        decided: Vec<(DeliveryId, Option<String>)>,
-        now: Timestamp,
-        commits: &mut Vec<Commit>,
-    ) -> Vec<DeliveryId> {
+    fn redrive(&mut self, decided: Vec<DeliveryId>, now: Timestamp, commits: &mut Vec<Commit>) -> Vec<DeliveryId> {
         let mut made = Vec::with_capacity(decided.len());
-        for (id, key) in decided {
+        for id in decided {
             let round = if planted::is(Bug::RedriveEditsOldRound) { id.round } else { self.next_round(&id) };
             let id = DeliveryId { round, ..id };
-            let waiting = Waiting { id: id.clone(), delivery: Delivery::new(now), key, blocked: false };
+            let job = self.event(id.seq).and_then(|event| event.envelope.job.as_ref());
+            // A job keeps its own retry; in all else it is redriven as any other.
+            let errand = job.is_some_and(|job| job.retry.is_some());
+            let (delivery, priority) = (Delivery::new(now), Priority::Normal);
+            let waiting = Waiting { id: id.clone(), delivery, key: None, blocked: false, errand, priority };
             self.waiting.insert(id, waiting.clone());
             made.push(waiting);
         }
@@ -83,19 +83,15 @@ impl Kept {
     }
 
     /// What nobody needs any more holds no key.
-    fn discard(&mut self, decided: Vec<(DeliveryId, Option<String>)>, commits: &mut Vec<Commit>) -> Vec<DeliveryId> {
+    fn discard(&mut self, decided: Vec<DeliveryId>, commits: &mut Vec<Commit>) -> Vec<DeliveryId> {
         let mut freed: BTreeMap<ConsumerName, Vec<String>> = BTreeMap::new();
-        let mut ids = Vec::with_capacity(decided.len());
-        for (id, key) in decided {
-            if let Some(key) = key
-                && self.hold_no_more(&id, &key)
-            {
+        for id in &decided {
+            if let Some(key) = self.hold_no_more(id) {
                 freed.entry(id.consumer.clone()).or_default().push(key);
             }
-            ids.push(id);
         }
         commits.extend(freed.into_iter().map(|(consumer, keys)| Commit::Released(consumer, keys)));
-        ids
+        decided
     }
 
     pub(super) fn next_round(&self, id: &DeliveryId) -> u32 {

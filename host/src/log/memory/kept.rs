@@ -6,11 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::replays::Replays;
+use super::runs::Runs;
 use super::schedules::Schedules;
+use crate::log::jobs::{self, announce};
 use crate::log::{Activated, Activation, Appended, AttemptRecord, Commit, Error, Mark, Recovery, Waiting};
 use crate::model::delivery::{DeathCause, KeyStanding};
 use crate::model::spec::StartFrom;
-use crate::model::{ConsumerName, DeliveryId, Digest, Envelope, Event, Generation, Seq, State, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Digest, Envelope, Event, Generation, Priority, Seq, State, Timestamp};
 use crate::planted::{self, Bug};
 use crate::store::{Subscriptions, timeline};
 
@@ -19,8 +21,9 @@ pub(super) type Key = (ConsumerName, String);
 
 #[derive(Clone, Default)]
 pub(super) struct Kept {
-    /// In order, from sequence 1.
+    /// In order, from sequence 1; those that retention has taken are not there for anybody.
     pub(super) events: Vec<Arc<Event>>,
+    pub(super) gone: BTreeSet<Seq>,
     by_id: HashMap<(String, String), Seq>,
     /// By call, with how many events it published.
     pub(super) outcomes: BTreeMap<(DeliveryId, u32), (AttemptRecord, usize)>,
@@ -29,6 +32,8 @@ pub(super) struct Kept {
     /// Keys that dead letters hold, and of which events these are.
     pub(super) held: BTreeMap<Key, BTreeSet<Seq>>,
     pub(super) marks: BTreeMap<Key, (DeliveryId, Mark)>,
+    /// By which rules the keys of a consumer were found; not while that is being changed. None: by none.
+    pub(super) keyed: BTreeMap<ConsumerName, Keyed>,
     paused: BTreeSet<ConsumerName>,
     pub(super) claims: BTreeMap<DeliveryId, Claim>,
     generations: Vec<(Digest, Seq, Subscriptions)>,
@@ -41,8 +46,21 @@ pub(super) struct Kept {
     /// The version of the last state write.
     pub(super) version: u64,
     pub(super) replays: Replays,
+    pub(super) runs: Runs,
     /// The host that used it ended cleanly.
     pub(super) closed: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Keyed {
+    pub(super) lines: Option<String>,
+    pub(super) marks: Option<String>,
+}
+
+impl Default for Keyed {
+    fn default() -> Self {
+        Self { lines: Some(String::new()), marks: Some(String::new()) }
+    }
 }
 
 #[derive(Clone)]
@@ -50,7 +68,6 @@ pub(super) struct Dead {
     pub(super) cause: DeathCause,
     pub(super) died_at: Timestamp,
     pub(super) decided: bool,
-    pub(super) key: Option<String>,
 }
 
 #[derive(Clone)]
@@ -73,7 +90,7 @@ impl Value {
 }
 
 /// When a delivery is due.
-fn due(waiting: &Waiting) -> Timestamp {
+pub(super) fn due(waiting: &Waiting) -> Timestamp {
     match waiting.delivery.state {
         State::Pending { due_at } => due_at,
         _ => Timestamp::MIN,
@@ -86,7 +103,8 @@ impl Kept {
     }
 
     pub(super) fn event(&self, seq: Seq) -> Option<&Arc<Event>> {
-        self.events.get(usize::try_from(seq.checked_sub(1)?).ok()?)
+        let event = self.events.get(usize::try_from(seq.checked_sub(1)?).ok()?);
+        event.filter(|_| !self.gone.contains(&seq))
     }
 
     pub(super) fn taken(&self, envelope: &Envelope) -> Option<&Arc<Event>> {
@@ -101,12 +119,14 @@ impl Kept {
         self.by_id.insert((envelope.source.clone(), envelope.id.clone()), seq);
         let event = Arc::new(Event { seq, accepted_at: now, envelope });
         self.events.push(Arc::clone(&event));
+        self.waiting.extend(jobs::waiting(&event).map(|waiting| (waiting.id.clone(), waiting)));
         event
     }
 
     fn truncate(&mut self, end: Seq) {
         for event in self.events.drain(usize::try_from(end).unwrap_or(usize::MAX).min(self.events.len())..) {
             self.by_id.remove(&(event.envelope.source.clone(), event.envelope.id.clone()));
+            self.waiting.retain(|id, _| id.seq != event.seq);
         }
     }
 
@@ -221,6 +241,7 @@ impl Kept {
             position: self.end(),
             keys: self.keys(consumer),
             held: self.held.keys().filter(|(owner, _)| owner == consumer).map(|(_, key)| key.clone()).collect(),
+            keyed_by: self.keyed_by(consumer),
             paused: self.paused.contains(consumer),
             ..Recovery::default()
         };
@@ -252,11 +273,13 @@ impl Kept {
     pub(super) fn page(
         &self,
         consumer: &ConsumerName,
+        priority: Priority,
         after: Option<&(Timestamp, DeliveryId)>,
         limit: usize,
     ) -> Vec<Waiting> {
         let mine = self.waiting.values().filter(|waiting| waiting.id.consumer == *consumer && !waiting.blocked);
         let mut page: Vec<Waiting> = mine
+            .filter(|waiting| waiting.priority == priority)
             .filter(|waiting| after.is_none_or(|(at, last)| (due(waiting), &waiting.id) > (*at, last)))
             .cloned()
             .collect();
@@ -274,12 +297,5 @@ impl Kept {
     pub(super) fn marked(&self, consumer: &ConsumerName, key: &str, now: Timestamp) -> Option<DeliveryId> {
         let (by, mark) = self.marks.get(&(consumer.clone(), key.to_owned()))?;
         (mark.until > now).then(|| by.clone())
-    }
-}
-
-/// Adjoining events of one commit go out together.
-pub(super) fn announce(new: Vec<Arc<Event>>, commits: &mut Vec<Commit>) {
-    if !new.is_empty() {
-        commits.push(Commit::Events(new));
     }
 }

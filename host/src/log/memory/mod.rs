@@ -3,7 +3,10 @@
 
 mod dead;
 mod kept;
+mod rekey;
 mod replays;
+mod retention;
+mod runs;
 mod schedules;
 mod settle;
 
@@ -17,13 +20,16 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::kept::Kept;
+pub use self::runs::RunStanding;
 use super::{
     Activated, Activation, Appended, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending,
-    Recovery, Settled, Settlement, Waiting,
+    Recovery, Rekey, Settled, Settlement, Waiting, runs as rule,
 };
 use crate::clock::Clock;
+use crate::model::pipeline::errand::{Errand, Order};
+use crate::model::pipeline::run::{Refusal, RunId, Status};
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
-use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
 
 /// See the module.
 pub struct MemoryLog {
@@ -69,6 +75,11 @@ impl MemoryLog {
         self.kept().replays.all()
     }
 
+    /// Every run, by event and pipeline.
+    pub fn runs(&self) -> Vec<RunStanding> {
+        self.kept().run_standings()
+    }
+
     /// Dead letters that nobody has decided about.
     pub fn dead(&self) -> Vec<DeliveryId> {
         self.kept().dead.iter().filter(|(_, dead)| !dead.decided).map(|(id, _)| id.clone()).collect()
@@ -92,6 +103,11 @@ impl MemoryLog {
             .filter(|((owner, key), value)| owner == consumer && key.starts_with(prefix) && value.lives(now));
         let keys = mine.map(|((_, key), _)| key.clone()).collect();
         (keys, kept.revisions.get(consumer).copied().unwrap_or(0))
+    }
+
+    /// Takes away events that were accepted before this, as the store's retention does it; answers which.
+    pub fn prune(&self, limit: Timestamp) -> Vec<Seq> {
+        self.kept().prune(limit)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -145,6 +161,10 @@ impl EventLog for MemoryLog {
         self.commit(|kept, _, commits| Ok(kept.release(&consumer, &keys, commits)))
     }
 
+    fn rekey(&self, step: Rekey) -> Pending<Option<(Seq, u32)>> {
+        self.commit(|kept, _, _| Ok(kept.rekey(&step)))
+    }
+
     fn activate(&self, activation: Activation) -> Pending<Activated> {
         self.commit(|kept, _, commits| Ok(kept.activate(activation, commits)))
     }
@@ -159,6 +179,28 @@ impl EventLog for MemoryLog {
 
     fn step_replay(&self, step: ReplayStep) -> Pending<Option<Replay>> {
         self.commit(|kept, now, commits| Ok(kept.step_replay(&step, now, commits)))
+    }
+
+    fn errand(&self, delivery: DeliveryId) -> Pending<Option<Errand>> {
+        Box::pin(ready(Ok(self.kept().errand(&delivery))))
+    }
+
+    fn run_of(&self, pipeline: ConsumerName, key: String) -> Pending<Option<RunId>> {
+        Box::pin(ready(Ok(self.kept().run_with(&pipeline, &key))))
+    }
+
+    fn order_run(&self, run: RunId, order: Order) -> Pending<Option<Result<Status, Refusal>>> {
+        self.commit(|kept, now, commits| {
+            let Ok(answer) = rule::order(kept, &run, &order, now, commits);
+            Ok(answer)
+        })
+    }
+
+    fn ring(&self) -> Pending<Option<Timestamp>> {
+        self.commit(|kept, now, commits| {
+            let Ok(next) = rule::ring(kept, now, commits);
+            Ok(next)
+        })
     }
 
     fn cancel_replay(&self, id: u64) -> Pending<bool> {
@@ -179,7 +221,9 @@ impl EventLog for MemoryLog {
 
     fn read(&self, after: Seq, limit: usize) -> Pending<Vec<Arc<Event>>> {
         let from = usize::try_from(after).unwrap_or(usize::MAX);
-        let events = self.kept().events.iter().skip(from).take(limit).cloned().collect();
+        let kept = self.kept();
+        let there = kept.events.iter().skip(from).filter(|event| !kept.gone.contains(&event.seq));
+        let events = there.take(limit).cloned().collect();
         Box::pin(ready(Ok(events)))
     }
 
@@ -191,10 +235,11 @@ impl EventLog for MemoryLog {
     fn waiting(
         &self,
         consumer: ConsumerName,
+        priority: Priority,
         after: Option<(Timestamp, DeliveryId)>,
         limit: usize,
     ) -> Pending<Vec<Waiting>> {
-        Box::pin(ready(Ok(self.kept().page(&consumer, after.as_ref(), limit))))
+        Box::pin(ready(Ok(self.kept().page(&consumer, priority, after.as_ref(), limit))))
     }
 
     fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::kept::Kept;
 use crate::log::{Commit, Waiting};
 use crate::model::replay::{OPEN_MAX, Replay, ReplaySpec, ReplayStatus, ReplayStep, fit};
-use crate::model::{ConsumerName, Delivery, DeliveryId, Seq, State, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Priority, Seq, State, Timestamp};
+use crate::planted::{self, Bug};
 
 #[derive(Clone, Default)]
 pub(super) struct Replays {
@@ -40,6 +41,11 @@ impl Replays {
 
     pub(super) fn running(&self) -> Vec<Replay> {
         self.all.values().filter(|replay| replay.status == ReplayStatus::Running).cloned().collect()
+    }
+
+    /// Up to where those that are running have come.
+    pub(super) fn positions(&self) -> impl Iterator<Item = Seq> {
+        self.all.values().filter(|replay| replay.status == ReplayStatus::Running).map(|replay| replay.position)
     }
 
     pub(super) fn all(&self) -> Vec<Replay> {
@@ -81,12 +87,21 @@ impl Kept {
             }
             let first = DeliveryId { seq: *seq, consumer: consumer.clone(), round: 0 };
             let id = DeliveryId { round: self.next_round(&first), ..first };
-            let waiting = Waiting { id: id.clone(), delivery: Delivery::new(now), key: None, blocked: false };
+            let waiting = Waiting {
+                id: id.clone(),
+                delivery: Delivery::new(now),
+                key: None,
+                blocked: false,
+                errand: false,
+                priority: Priority::Normal,
+            };
             self.waiting.insert(id.clone(), waiting.clone());
             self.replays.open.insert(id, step.id);
             made.push(waiting);
         }
-        replay.position = position.min(replay.spec.to);
+        if !planted::is(Bug::ReplayForgetsPosition) || position >= replay.spec.to {
+            replay.position = position.min(replay.spec.to);
+        }
         replay.made += made.len() as u64;
         replay.open += made.len() as u64;
         if position >= replay.spec.to {
@@ -114,7 +129,8 @@ impl Kept {
         let held = timeline.iter().rev().find(|(from, _)| *from <= seq);
         let meant = held.zip(self.event(seq)).is_some_and(|((_, subscriptions), event)| {
             let envelope = &event.envelope;
-            subscriptions.iter().any(|s| s.matches_type(&envelope.event_type, &envelope.data_version))
+            envelope.job.is_none()
+                && subscriptions.iter().any(|s| s.matches_type(&envelope.event_type, &envelope.data_version))
         });
         !meant
     }

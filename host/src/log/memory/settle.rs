@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::kept::{Dead, Kept, Value, announce};
-use crate::log::{Commit, Hold, Settled, Settlement, Waiting};
+use super::kept::{Dead, Kept, Value};
+use crate::log::jobs::announce;
+use crate::log::{Commit, Hold, Settled, Settlement, Waiting, runs};
 use crate::model::outcome::StateWrite;
-use crate::model::{ConsumerName, Envelope, State, StateChanges, Timestamp};
+use crate::model::{ConsumerName, Envelope, Priority, State, StateChanges, Timestamp};
 use crate::planted::{self, Bug};
 
 impl Kept {
@@ -47,7 +48,7 @@ impl Kept {
         let mut released = None;
         match &settlement.hold {
             Some(Hold::Begin(key)) => self.hold(&settlement.delivery, key),
-            Some(Hold::End(key)) => released = self.hold_no_more(&settlement.delivery, key).then(|| key.clone()),
+            Some(Hold::End(_)) => released = self.hold_no_more(&settlement.delivery),
             None => {}
         }
         if let Some(mark) = settlement.marks() {
@@ -58,21 +59,25 @@ impl Kept {
             self.claims.remove(&settlement.delivery);
         }
         let (of_attempt, key) = (settlement.published(), settlement.kept_key().map(str::to_owned));
-        let Settlement { delivery, next, record, events, state, death, .. } = settlement;
+        let Settlement { delivery, next, record, events, state, death, errand, run, .. } = settlement;
         self.write(&delivery.consumer, state);
-        self.waiting.remove(&delivery);
+        let priority = self.waiting.remove(&delivery).map_or_else(Priority::default, |waiting| waiting.priority);
         self.replays.settled(&delivery, next.state, now);
         if let State::Pending { .. } = next.state {
-            let waiting = Waiting { id: delivery.clone(), delivery: next, key: key.clone(), blocked: false };
+            let waiting = Waiting { id: delivery.clone(), delivery: next, key, blocked: false, errand, priority };
             self.waiting.insert(delivery.clone(), waiting);
         }
         if let Some(cause) = death {
-            self.dead.insert(delivery.clone(), Dead { cause, died_at: now, decided: false, key });
+            self.dead.insert(delivery.clone(), Dead { cause, died_at: now, decided: false });
         }
         let published = self.publish(events, of_attempt, now, commits);
         let consumer = delivery.consumer.clone();
+        let (seq, output) = (delivery.seq, record.output.clone());
         self.outcomes.insert((delivery, record.call), (record, published));
-        commits.extend(released.map(|key| Commit::Released(consumer, vec![key])));
+        commits.extend(released.map(|key| Commit::Released(consumer.clone(), vec![key])));
+        if let Some(run) = run {
+            let Ok(()) = runs::change(self, (seq, &consumer), &run, output.as_ref(), now, commits);
+        }
         settled
     }
 
@@ -96,7 +101,7 @@ impl Kept {
     }
 
     fn decide(&self, settlement: &Settlement, now: Timestamp) -> Settled {
-        let Settlement { delivery, record, state, state_quota, .. } = settlement;
+        let Settlement { delivery, record, state, state_quota, run, .. } = settlement;
         let expected = if settlement.stored {
             self.waiting.get(delivery).map(|waiting| waiting.delivery.calls + 1)
         } else {
@@ -121,6 +126,11 @@ impl Kept {
             || state.listed_at.is_some_and(|listed| listed != revision)
         {
             return Settled::Conflict;
+        }
+        if let Some(change) = run
+            && let Ok(false) = runs::may(self, consumer, change)
+        {
+            return Settled::Duplicate;
         }
         let (before, after) = self.sizes(consumer, state, now);
         if after > before && after > *state_quota { Settled::OverQuota } else { Settled::Committed }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::log::jobs::announce;
 use crate::log::{Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, Waiting};
-use crate::model::{ConsumerName, Delivery, DeliveryId, Envelope, Event, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Envelope, Event, Priority, Timestamp};
 use crate::store::{self, DeadFilter, Inserted, Writer};
 
 /// Appends all or none. A conflict is an answer, not a failure of the transaction.
@@ -47,17 +48,6 @@ fn append_each(
         }
     }
     Ok(Ok(appended))
-}
-
-/// Adjoining events of one transaction are one commit.
-pub(super) fn announce(new: Vec<Arc<Event>>, commits: &mut Vec<Commit>) {
-    if new.is_empty() {
-        return;
-    }
-    match commits.last_mut() {
-        Some(Commit::Events(events)) => events.extend(new),
-        _ => commits.push(Commit::Events(new)),
-    }
 }
 
 pub(super) fn pause(
@@ -123,16 +113,19 @@ pub(super) fn decide_dead(
 
 fn redrive(
     store: &mut Writer,
-    chosen: Vec<(DeliveryId, Option<String>)>,
+    chosen: Vec<DeliveryId>,
     now: Timestamp,
     commits: &mut Vec<Commit>,
 ) -> Result<Vec<DeliveryId>, store::Error> {
     let mut made = Vec::with_capacity(chosen.len());
-    for (id, key) in chosen {
+    for id in chosen {
         store.decide(&id, "redriven", now)?;
         let id = DeliveryId { round: store.next_round(&id)?, ..id };
-        store.wait(&id, now, (0, 0), key.as_deref())?;
-        made.push(Waiting { id, delivery: Delivery::new(now), key, blocked: false });
+        // A job keeps its own retry; in all else it is redriven as any other.
+        let errand = store.has_own_retry(id.seq)?;
+        store.wait(&id, now, (0, 0), None, errand)?;
+        let delivery = Delivery::new(now);
+        made.push(Waiting { id, delivery, key: None, blocked: false, errand, priority: Priority::Normal });
     }
     let ids = made.iter().map(|waiting| waiting.id.clone()).collect();
     if !made.is_empty() {
@@ -144,21 +137,17 @@ fn redrive(
 /// What nobody needs any more holds no key.
 fn discard(
     store: &mut Writer,
-    chosen: Vec<(DeliveryId, Option<String>)>,
+    chosen: Vec<DeliveryId>,
     now: Timestamp,
     commits: &mut Vec<Commit>,
 ) -> Result<Vec<DeliveryId>, store::Error> {
     let mut freed: BTreeMap<ConsumerName, Vec<String>> = BTreeMap::new();
-    let mut ids = Vec::with_capacity(chosen.len());
-    for (id, key) in chosen {
-        store.decide(&id, "discarded", now)?;
-        if let Some(key) = key
-            && store.hold_no_more(&id, &key)?
-        {
+    for id in &chosen {
+        store.decide(id, "discarded", now)?;
+        if let Some(key) = store.hold_no_more(id)? {
             freed.entry(id.consumer.clone()).or_default().push(key);
         }
-        ids.push(id);
     }
     commits.extend(freed.into_iter().map(|(consumer, keys)| Commit::Released(consumer, keys)));
-    Ok(ids)
+    Ok(chosen)
 }

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 use super::gate::Pass;
 use super::{apply, settle};
 use crate::log::{Appended, Commit, Error, Settled, Settlement};
+use crate::model::question::QueryNote;
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, Envelope, Seq, Timestamp};
 use crate::store::{self, Writer};
@@ -23,6 +24,8 @@ pub(super) enum Command {
     },
     Work(Box<dyn Work>),
     Advance(Vec<(ConsumerName, Seq)>),
+    /// What came of a question.
+    Note(Box<QueryNote>),
     Announce(String),
     Retain(Retention),
     LimitPages(u32),

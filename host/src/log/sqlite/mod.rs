@@ -9,8 +9,10 @@ mod apply;
 mod command;
 mod gate;
 mod marker;
+mod notes;
 mod reader;
 mod replays;
+mod runs;
 mod schedule;
 mod schedules;
 mod settle;
@@ -18,6 +20,8 @@ mod writer;
 
 #[cfg(test)]
 mod retention_tests;
+#[cfg(test)]
+mod run_reading_tests;
 #[cfg(test)]
 mod storage_tests;
 #[cfg(test)]
@@ -30,13 +34,16 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Settled,
-    Settlement, Waiting,
+    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Rekey,
+    Settled, Settlement, Waiting, runs as rule,
 };
 use crate::clock::Clock;
+use crate::model::pipeline::errand::{Errand, Order};
+use crate::model::pipeline::run::{Refusal, RunId, Status};
+use crate::model::question::QueryNote;
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::Retention;
-use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Seq, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
 use crate::store::{self, Checkpoints, LogReader, Opening, WaitingRow, Writer};
 
 pub use crate::store::OpenError;
@@ -146,6 +153,12 @@ impl SqliteLog {
         drop(self.commands.send(Command::Announce(listen)));
     }
 
+    /// Takes down what came of a question, with one of the next transactions. Nobody waits for it: what a crash takes away is
+    /// lost, and so is what the writer has no room for.
+    pub fn note_query(&self, note: QueryNote) {
+        drop(self.commands.send(Command::Note(Box::new(note))));
+    }
+
     /// Changes what is taken away, after a reload.
     pub fn retain(&self, retention: Retention) {
         drop(self.commands.send(Command::Retain(retention)));
@@ -228,7 +241,14 @@ impl EventLog for SqliteLog {
     }
 
     fn park(&self, waiting: Vec<Waiting>) -> Pending<()> {
-        let row = |Waiting { id, delivery, key, blocked }| WaitingRow { id, delivery, key, blocked };
+        let row = |Waiting { id, delivery, key, blocked, errand, priority }| WaitingRow {
+            id,
+            delivery,
+            key,
+            blocked,
+            errand,
+            priority,
+        };
         let rows: Vec<WaitingRow> = waiting.into_iter().map(row).collect();
         self.write(move |store, _, _| rows.iter().try_for_each(|row| store.park(row)))
     }
@@ -245,6 +265,10 @@ impl EventLog for SqliteLog {
         self.write(move |store, _, commits| apply::release(store, consumer, &keys, commits))
     }
 
+    fn rekey(&self, step: Rekey) -> Pending<Option<(Seq, u32)>> {
+        self.write(move |store, _, _| store.rekey(&step.consumer, step.after))
+    }
+
     fn activate(&self, activation: Activation) -> Pending<Activated> {
         self.write(move |store, now, commits| apply::activate(store, &activation, now, commits))
     }
@@ -259,6 +283,22 @@ impl EventLog for SqliteLog {
 
     fn step_replay(&self, step: ReplayStep) -> Pending<Option<Replay>> {
         self.write(move |store, now, commits| replays::step(store, &step, now, commits))
+    }
+
+    fn errand(&self, delivery: DeliveryId) -> Pending<Option<Errand>> {
+        self.question(|reply| Question::Errand { delivery, reply })
+    }
+
+    fn run_of(&self, pipeline: ConsumerName, key: String) -> Pending<Option<RunId>> {
+        self.question(|reply| Question::RunOf { pipeline, key, reply })
+    }
+
+    fn order_run(&self, run: RunId, order: Order) -> Pending<Option<Result<Status, Refusal>>> {
+        self.write(move |store, now, commits| rule::order(store, &run, &order, now, commits))
+    }
+
+    fn ring(&self) -> Pending<Option<Timestamp>> {
+        self.write(rule::ring)
     }
 
     fn cancel_replay(&self, id: u64) -> Pending<bool> {
@@ -284,10 +324,11 @@ impl EventLog for SqliteLog {
     fn waiting(
         &self,
         consumer: ConsumerName,
+        priority: Priority,
         after: Option<(Timestamp, DeliveryId)>,
         limit: usize,
     ) -> Pending<Vec<Waiting>> {
-        self.question(|reply| Question::Waiting { consumer, after, limit, reply })
+        self.question(|reply| Question::Waiting { consumer, priority, after, limit, reply })
     }
     fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {
         self.question(|reply| Question::Blocked { consumer, key, limit, reply })

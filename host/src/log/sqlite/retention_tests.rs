@@ -8,9 +8,11 @@ use super::{Options, SqliteLog};
 use crate::clock::Clock;
 use crate::log::conformance::{NOW, Subject as _, activate, call, consumer, delivery, done, settlement};
 use crate::log::{DeadDecision, DeadSelection, EventLog as _, Hold, Mark, Settled, Settlement, Waiting};
+use crate::model::query::QuestionQuery;
+use crate::model::question::{Asker, QueryNote, Question};
 use crate::model::replay::{ReplaySpec, ReplayStep};
 use crate::model::spec::Retention;
-use crate::model::{Delivery, Outcome, Seq, State, Timestamp};
+use crate::model::{Delivery, Generation, Outcome, Payload, Priority, QueryOutcome, Seq, State, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -91,9 +93,16 @@ async fn what_is_unfinished_keeps_its_event() {
     // 2 waits for its retry, 3 for its key, 4 holds a key although it is done, 5 is dead, 9 to 11 nobody has come to.
     settle(settlement(delivery(2, "mail", 0), Outcome::Retry, State::Pending { due_at: Timestamp::MAX })).await;
     let blocked = Delivery::new(NOW);
-    log.park(vec![Waiting { id: delivery(3, "mail", 0), delivery: blocked, key: Some("k".into()), blocked: true }])
-        .await
-        .unwrap();
+    log.park(vec![Waiting {
+        id: delivery(3, "mail", 0),
+        delivery: blocked,
+        key: Some("k".into()),
+        blocked: true,
+        errand: false,
+        priority: Priority::Normal,
+    }])
+    .await
+    .unwrap();
     let held = settlement(delivery(4, "mail", 0), Outcome::Reject, State::Dead);
     settle(Settlement { hold: Some(Hold::Begin("k".into())), ..held }).await;
     log.decide_dead(DeadSelection::default(), DeadDecision::Redrive).await.unwrap();
@@ -155,4 +164,58 @@ async fn what_a_replay_has_yet_to_read_stays() {
     log.settle(vec![settlement(delivery(3, "mail", 1), Outcome::Done, State::Succeeded)]).await.unwrap();
     assert!(log.cancel_replay(id).await.unwrap());
     left(&log, &clock, &[6]).await;
+}
+
+fn note(id: &str, asked_at: Timestamp) -> QueryNote {
+    let question = Question {
+        query_type: "stock.check".into(),
+        payload: Payload::nothing(),
+        correlation_id: None,
+        traceparent: None,
+        asker: Asker::Delivery { id: delivery(3, "mail", 1), call: 2 },
+        depth: 1,
+        until: Duration::ZERO,
+    };
+    QueryNote {
+        question: Arc::new(question),
+        id: id.into(),
+        correlation_id: "c-1".into(),
+        asked_at,
+        responder: Some(consumer("stock")),
+        generation: Generation(1),
+        outcome: QueryOutcome::NotFound,
+        reason: Some("none left".into()),
+        duration: Duration::from_micros(1_500),
+        fuel: 7,
+        answer_bytes: 0,
+        logs: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn questions_are_written_with_what_comes_next_and_go_with_outcomes() {
+    let disk = OnDisk::new();
+    let (log, clock) = open(&disk);
+    let reader = crate::store::Reader::open(log.path()).unwrap();
+    let ids = || -> Vec<String> {
+        let all = reader.queries(&QuestionQuery::default()).unwrap();
+        all.into_iter().map(|query| query.id).collect()
+    };
+    log.note_query(note("q-1", clock.now()));
+    log.append(Vec::new()).await.unwrap();
+    let shown = reader.queries(&QuestionQuery { correlation: Some("c-1".into()), ..QuestionQuery::default() }).unwrap();
+    let [query] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!((query.delivery.as_deref(), query.call), (Some("3/mail/1"), Some(2)));
+    assert_eq!((query.outcome, query.duration_ms, query.fuel), (QueryOutcome::NotFound, 1.5, 7));
+    clock.advance(HOUR * 2);
+    log.note_query(note("q-2", clock.now()));
+    log.append(Vec::new()).await.unwrap();
+    for _ in 0..50 {
+        if ids() == ["q-2"] {
+            return;
+        }
+        clock.advance(Duration::from_secs(61));
+        log.append(Vec::new()).await.unwrap();
+    }
+    panic!("{:?}", ids());
 }

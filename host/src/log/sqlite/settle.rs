@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::apply::announce;
-use crate::log::{Commit, Hold, Settled, Settlement};
+use crate::log::jobs::announce;
+use crate::log::{Commit, Hold, Settled, Settlement, runs};
 use crate::model::{Event, State, StateChanges, Timestamp};
 use crate::planted::{self, Bug};
 use crate::store::{self, DeadRow, Inserted, OutcomeRow, StateCheck, Writer};
@@ -65,6 +65,10 @@ fn settle_one(
     stand(store, settlement, now)?;
     publish(store, settlement, now, commits)?;
     note(store, settlement, now, commits)?;
+    if let Some(change) = &settlement.run {
+        let of = (settlement.delivery.seq, &settlement.delivery.consumer);
+        runs::change(store, of, change, settlement.record.output.as_ref(), now, commits)?;
+    }
     Ok(settled)
 }
 
@@ -107,10 +111,11 @@ fn note(
     let delivery = &settlement.delivery;
     match &settlement.hold {
         Some(Hold::Begin(key)) => store.hold(delivery, key, now)?,
-        Some(Hold::End(key)) if store.hold_no_more(delivery, key)? => {
-            commits.push(Commit::Released(delivery.consumer.clone(), vec![key.clone()]));
+        Some(Hold::End(_)) => {
+            let freed = store.hold_no_more(delivery)?;
+            commits.extend(freed.map(|key| Commit::Released(delivery.consumer.clone(), vec![key])));
         }
-        _ => {}
+        None => {}
     }
     if let Some(mark) = settlement.marks() {
         store.mark(delivery, &mark.key, mark.until)?;
@@ -134,12 +139,17 @@ fn decide(store: &mut Writer, settlement: &Settlement, now: Timestamp) -> Result
     }
     let mark = settlement.marks();
     // Without these, the outcome's own uniqueness says the same below.
-    let checked = mark.is_some() || settlement.state != StateChanges::default();
+    let checked = mark.is_some() || settlement.run.is_some() || settlement.state != StateChanges::default();
     if checked && store.has_outcome(delivery, record.call)? {
         return Ok(Settled::Fenced);
     }
     if let Some(mark) = mark
         && store.is_marked_by_another(delivery, &mark.key, now)?
+    {
+        return Ok(Settled::Duplicate);
+    }
+    if let Some(change) = &settlement.run
+        && !runs::may(store, &delivery.consumer, change)?
     {
         return Ok(Settled::Duplicate);
     }
@@ -172,7 +182,7 @@ fn stand(store: &mut Writer, settlement: &Settlement, now: Timestamp) -> Result<
     let Settlement { delivery, next, record, .. } = settlement;
     match next.state {
         State::Pending { due_at } => {
-            store.wait(delivery, due_at, (next.attempts, next.calls), settlement.kept_key())?;
+            store.wait(delivery, due_at, (next.attempts, next.calls), settlement.kept_key(), settlement.errand)?;
         }
         _ if settlement.stored => store.wait_no_more(delivery)?,
         _ => {}

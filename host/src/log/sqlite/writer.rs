@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, watch};
 use super::Options;
 use super::command::{Answer, Command, Reply, apply_one};
 use super::marker::Marker;
+use super::notes::Notes;
 use super::reader::error;
 use super::schedule::Queue;
 use crate::clock::Clock;
 use crate::log::{Commit, Error, Settled, Settlement};
+use crate::model::pipeline::run;
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, Seq};
 use crate::planted::{self, Bug};
@@ -48,6 +50,7 @@ struct Service {
     metrics: Option<Arc<Metrics>>,
     positions: BTreeMap<ConsumerName, Seq>,
     positions_at: Option<Duration>,
+    notes: Notes,
     marker: Marker,
     mark_at: Option<Duration>,
     prune_at: Duration,
@@ -85,6 +88,7 @@ pub(super) fn start(
         metrics: options.metrics,
         positions: BTreeMap::new(),
         positions_at: None,
+        notes: Notes::default(),
         marker,
         mark_at: None,
         prune_at,
@@ -141,7 +145,7 @@ impl Service {
 
     /// The next command, or none when something is due.
     async fn next(&mut self) -> Option<Command> {
-        let due = [self.positions_at, self.mark_at, self.retry_at].into_iter().flatten().min();
+        let due = [self.positions_at, self.notes.due(), self.mark_at, self.retry_at].into_iter().flatten().min();
         let due = due.map_or(self.prune_at, |due| due.min(self.prune_at));
         tokio::select! {
             biased;
@@ -160,10 +164,11 @@ impl Service {
                 Command::Close(reply) => return Some(End::Closed(reply)),
                 Command::Abandon => return Some(End::Abandoned),
                 Command::Advance(positions) => self.note(positions),
+                Command::Note(note) => self.notes.add(*note, self.clock.monotonic()),
                 Command::Announce(listen) => {
                     drop(self.store.announce(self.clock.now(), Some(listen)));
                 }
-                Command::Retain(retention) => self.retention = Some(retention),
+                Command::Retain(retention) => self.retain(retention),
                 Command::LimitPages(pages) => drop(self.store.limit_pages(pages)),
                 command => {
                     let bytes = command.bytes();
@@ -174,6 +179,13 @@ impl Service {
             next = if taken < GATHER_MAX { self.inbox.try_recv().ok() } else { None };
         }
         None
+    }
+
+    /// What is past a shorter retention goes at once, and not only when the next round is due.
+    fn retain(&mut self, retention: Retention) {
+        if self.retention.replace(retention).is_some_and(|before| before != retention) {
+            self.prune_at = self.clock.monotonic();
+        }
     }
 
     fn note(&mut self, positions: Vec<(ConsumerName, Seq)>) {
@@ -190,8 +202,8 @@ impl Service {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_held()?;
         }
-        let positions_due = self.positions_at.is_some_and(|at| at <= now);
-        if !group.is_empty() || positions_due {
+        let due = [self.positions_at, self.notes.due()].into_iter().flatten().any(|at| at <= now);
+        if !group.is_empty() || due {
             self.transact(group)?;
         }
         if self.mark_at.is_some_and(|at| at <= now) {
@@ -219,8 +231,13 @@ impl Service {
 
     fn observe(&self, answers: &[Answer], commits: &[Commit], began: Duration) {
         let Some(metrics) = &self.metrics else { return };
-        let events = |commit: &Commit| if let Commit::Events(events) = commit { events.len() as u64 } else { 0 };
-        metrics.accepted(commits.iter().map(events).sum());
+        for commit in commits {
+            let Commit::Events(events) = commit else { continue };
+            metrics.accepted(events.len() as u64);
+            for (run, status) in events.iter().filter_map(|event| run::ended(&event.envelope)) {
+                metrics.run_ended(&run.pipeline, status);
+            }
+        }
         let settled =
             |answer: &Answer| if let Answer::Settle { settlements, .. } = answer { settlements.len() } else { 0 };
         let settlements = answers.iter().map(settled).sum::<usize>() as u64;
@@ -236,7 +253,9 @@ impl Service {
         let positions = mem::take(&mut self.positions);
         self.positions_at = None;
         let began = self.clock.monotonic();
-        match self.attempt(&mut group, &positions, &mut commits, &mut answers) {
+        let tried = self.attempt(&mut group, &positions, &mut commits, &mut answers);
+        self.notes.written();
+        match tried {
             Ok(()) => self.observe(&answers, &commits, began),
             Err(e) => {
                 self.note(positions.into_iter().collect());
@@ -268,6 +287,7 @@ impl Service {
         for (consumer, seq) in positions {
             self.store.advance(consumer, *seq)?;
         }
+        self.notes.write(&mut self.store)?;
         if planted::is(Bug::AckBeforeCommit) {
             answers.drain(..).for_each(Answer::send);
         }

@@ -36,6 +36,8 @@ pub(crate) const BATCH_SIZE: Bound<Count> = Bound(Count(2)..=Count(1_000));
 pub(crate) const BATCH_WAIT: Bound<Millis> = Bound(Millis(0)..=Millis::seconds(60));
 pub(crate) const RATE_COUNT: Bound<Count> = Bound(Count(1)..=Count(1_000_000));
 pub(crate) const RATE_PER: Bound<Millis> = Bound(Millis(1)..=Millis::days(1));
+pub(crate) const RUN: Bound<Millis> = Bound(Millis(1)..=Millis::days(3_650));
+pub(crate) const WAIT: Bound<Millis> = Bound(Millis(1)..=Millis::days(3_650));
 
 /// The factor of exponential backoff.
 pub(crate) const FACTOR_MIN: f64 = 1.0;
@@ -65,6 +67,11 @@ pub(crate) fn table() -> Vec<(&'static str, &'static str, String)> {
         ("Consumer", "timeout-max", TIMEOUT_MAX.show()),
         ("Consumer", "expires-after", EXPIRES.show()),
         ("Consumer", "idempotency-window", IDEMPOTENCY.show()),
+        ("Pipeline", "timeout", RUN.show()),
+        ("Wait", "timeout", WAIT.show()),
+        ("Step", "timeout", TIMEOUT.show()),
+        ("Step", "fuel", FUEL.show()),
+        ("Step", "memory", MEMORY.show()),
         ("Consumer", "rate", format!("{} in {}", RATE_COUNT.show(), RATE_PER.show())),
     ];
     for shape in ["Defaults", "Consumer"] {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use super::super::codes;
 use super::super::reader::{At, Reader, Shape};
 use super::super::yaml::{Key, Kind, Node, Scalar, Span, Value, quoted};
+use super::answers::{self, QuestionType};
 use super::bounds;
 use super::breaker::{self, Breaker};
 use super::count::Count;
@@ -28,6 +29,7 @@ pub(crate) const SHAPE: Shape = Shape {
         "component",
         "sha256",
         "on",
+        "answers",
         "delivery",
         "from",
         "expires-after",
@@ -48,7 +50,7 @@ pub(crate) const SHAPE: Shape = Shape {
         "chain-depth",
         "grants",
     ],
-    later: &["answers"],
+    later: &[],
 };
 
 /// A compiled component that handles events.
@@ -62,9 +64,12 @@ pub(crate) struct Consumer {
     #[schemars(with = "Option<String>")]
     pub sha256: Option<At<Digest>>,
     /// Which events it gets: a type or pattern, a map, or a list of them. In the drop folder, the folder's name unless
-    /// given.
+    /// given. A step of a pipeline needs none; `[]` says that jobs alone are meant for it.
     #[schemars(with = "Option<OneOrMany<SubscriptionOrType>>")]
     pub on: Option<At<Vec<Subscription>>>,
+    /// Types of the questions that it answers, one or a list; its component exports a `responder`. With it, `on` may be absent.
+    #[schemars(with = "Option<OneOrMany<QuestionType>>")]
+    pub answers: Vec<At<String>>,
     /// Whether deliveries come from the log, at least once, or straight from accept, at most once. Default `durable`.
     pub delivery: Option<At<Mode>>,
     /// Where in the log the consumer begins when it is deployed for the first time. Default `end`.
@@ -169,7 +174,7 @@ fn name(reader: &mut Reader, key: &Key) -> Option<At<ConsumerName>> {
 fn read(reader: &mut Reader, fields: &super::super::reader::Fields<'_>) -> Consumer {
     let component = fields.get("component").and_then(|node| reader.path(node, "`component`"));
     let sha256 = fields.get("sha256").and_then(|node| digest(reader, node));
-    let on = fields.get("on").map(|node| At { value: subscription::read(reader, node), span: node.span.clone() });
+    let on = fields.get("on").map(|node| At { value: subscription::read(reader, node, None), span: node.span.clone() });
     let Limits { timeout, fuel, memory, concurrency, chain_depth } = limits::read(reader, fields);
     let at = |key: &str| fields.get(key).map(|node| node.span.clone()).unwrap_or_default();
     let retry = fields.get("retry").and_then(|node| retry::read(reader, node));
@@ -179,6 +184,7 @@ fn read(reader: &mut Reader, fields: &super::super::reader::Fields<'_>) -> Consu
         component,
         sha256,
         on,
+        answers: fields.get("answers").map(|node| answers::read(reader, node)).unwrap_or_default(),
         delivery: fields.get("delivery").and_then(|node| reader.choice(node, "`delivery`", &MODES)),
         from: fields.get("from").and_then(|node| delivery::from(reader, node)),
         expires_after: fields

@@ -8,7 +8,7 @@ use super::super::codes;
 use super::super::reader::{At, Reader};
 use super::super::yaml::{Node, Span};
 use crate::model::Expression;
-use crate::model::expression::Kind;
+use crate::model::expression::{Kind, Path, Root};
 
 /// For the JSON Schema.
 pub(crate) struct Text;
@@ -27,9 +27,59 @@ impl JsonSchema for Text {
     }
 }
 
+/// For the JSON Schema: an expression of a pipeline's run.
+pub(crate) struct RunText;
+
+impl JsonSchema for RunText {
+    fn schema_name() -> Cow<'static, str> {
+        "RunExpression".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "CEL as an Expression, over the event that began the run (`event` and `data`) and `steps`: `steps.NAME` is the output of the step NAME, if it has one and that is JSON. Only steps that are over by then can be named; whether one has left something is asked with `has(steps.NAME.member)`.",
+            "type": ["string", "boolean"],
+            "maxLength": 1024,
+        })
+    }
+}
+
+/// What an expression is asked of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Event,
+    Run,
+    /// Of the event that a run waits for, and of the run's own.
+    Both,
+}
+
 /// An expression that is true or false.
 pub(crate) fn condition(reader: &mut Reader, node: &Node, what: &str) -> Option<At<Expression>> {
-    let condition = read(reader, node, what)?;
+    true_or_false(reader, node, what, Over::Event)
+}
+
+/// The same of a run.
+pub(crate) fn condition_of_run(reader: &mut Reader, node: &Node, what: &str) -> Option<At<Expression>> {
+    true_or_false(reader, node, what, Over::Run)
+}
+
+/// An expression that gives a key.
+pub(crate) fn key(reader: &mut Reader, node: &Node, what: &str) -> Option<At<Expression>> {
+    text_or_number(reader, node, what, Over::Event)
+}
+
+/// The same of a run.
+pub(crate) fn key_of_run(reader: &mut Reader, node: &Node, what: &str) -> Option<At<Expression>> {
+    text_or_number(reader, node, what, Over::Run)
+}
+
+/// One expression for the event that is waited for and the run's own.
+pub(crate) fn key_of_both(reader: &mut Reader, node: &Node, what: &str) -> Option<At<Expression>> {
+    text_or_number(reader, node, what, Over::Both)
+}
+
+fn true_or_false(reader: &mut Reader, node: &Node, what: &str, over: Over) -> Option<At<Expression>> {
+    let condition = read(reader, node, what, over)?;
     let kind = condition.value.kind();
     if kind.may_be(Kind::Bool) {
         return Some(condition);
@@ -40,9 +90,8 @@ pub(crate) fn condition(reader: &mut Reader, node: &Node, what: &str) -> Option<
     None
 }
 
-/// An expression that gives a key.
-pub(crate) fn key(reader: &mut Reader, node: &Node, what: &str) -> Option<At<Expression>> {
-    let key = read(reader, node, what)?;
+fn text_or_number(reader: &mut Reader, node: &Node, what: &str, over: Over) -> Option<At<Expression>> {
+    let key = read(reader, node, what, over)?;
     let kind = key.value.kind();
     if [Kind::Text, Kind::Number, Kind::Bool].into_iter().any(|wanted| kind.may_be(wanted)) {
         return Some(key);
@@ -52,10 +101,30 @@ pub(crate) fn key(reader: &mut Reader, node: &Node, what: &str) -> Option<At<Exp
     None
 }
 
-fn read(reader: &mut Reader, node: &Node, what: &str) -> Option<At<Expression>> {
+/// Outside of a run there are no outputs.
+fn without_steps(reader: &mut Reader, expression: &At<Expression>, path: &Path, what: &str, over: Over) {
+    let text = expression.value.source();
+    let span = inside(reader, &expression.span, text, &path.at).unwrap_or_else(|| expression.span.clone());
+    let help = match over {
+        Over::Both => "write one for each: `match: { event: data.paymentId, run: steps.pay.paymentId }`",
+        _ => "`when` and `match` of a pipeline's steps know them; here there are `event` and `data`",
+    };
+    let message = format!("{what} is asked of an event, which has no `steps`");
+    reader.error(codes::NO_STEPS, span, message, "known in a run only", help);
+}
+
+fn read(reader: &mut Reader, node: &Node, what: &str, over: Over) -> Option<At<Expression>> {
     let text = reader.scalar(node, what, "an expression")?;
     match Expression::parse(text) {
-        Ok(value) => Some(At { value, span: node.span.clone() }),
+        Ok(value) => {
+            let expression = At { value, span: node.span.clone() };
+            let path = expression.value.paths().iter().find(|path| path.root == Root::Steps).cloned();
+            match path.filter(|_| over != Over::Run) {
+                Some(path) => without_steps(reader, &expression, &path, what, over),
+                None => return Some(expression),
+            }
+            None
+        }
         Err(fault) => {
             match inside(reader, &node.span, text, &fault.at) {
                 Some(span) => reader.error(codes::EXPRESSION, span, fault.message, "", fault.help),

@@ -11,15 +11,16 @@ use super::super::yaml::{Kind, Node, Scalar, Span, Value, quoted};
 use super::bounds;
 use super::http::{self, Origin};
 use super::size::Bytes;
+use super::step::consumer_name;
 use super::subscription::{Pattern, pattern};
 use crate::model::event::HOST_SEGMENT;
 use crate::model::spec::{OriginSpec, Secret as SecretValue, SecretSpec};
-use crate::model::{TypePattern, limit};
+use crate::model::{ConsumerName, TypePattern, limit};
 
 pub(crate) const SHAPE: Shape = Shape {
     what: "`grants`",
-    keys: &["publish", "http", "state", "config", "secrets"],
-    later: &["jobs", "queries", "streams"],
+    keys: &["publish", "jobs", "queries", "http", "state", "config", "secrets"],
+    later: &["streams"],
 };
 
 pub(crate) const STATE_SHAPE: Shape = Shape { what: "`state`", keys: &["quota"], later: &[] };
@@ -35,6 +36,12 @@ pub(crate) struct Grants {
     /// Event types that it may publish; `order.*` and `order.**` are patterns.
     #[schemars(with = "Option<OneOrMany<Pattern>>")]
     pub publish: Vec<At<TypePattern>>,
+    /// Consumers that it may give jobs to, by name.
+    #[schemars(with = "Option<OneOrMany<String>>")]
+    pub jobs: Vec<At<ConsumerName>>,
+    /// Types of questions that it may ask; `stock.*` and `stock.**` are patterns.
+    #[schemars(with = "Option<OneOrMany<Pattern>>")]
+    pub queries: Vec<At<TypePattern>>,
     /// Origins that it may send requests to.
     #[schemars(with = "Option<OneOrMany<Origin>>")]
     pub http: Vec<At<OriginSpec>>,
@@ -139,6 +146,8 @@ pub(crate) fn read(reader: &mut Reader, node: &Node) -> Option<Grants> {
     let fields = reader.fields(node, &SHAPE)?;
     Some(Grants {
         publish: fields.get("publish").map(|node| publish(reader, node)).unwrap_or_default(),
+        jobs: fields.get("jobs").map(|node| jobs(reader, node)).unwrap_or_default(),
+        queries: fields.get("queries").map(|node| queries(reader, node)).unwrap_or_default(),
         http: fields.get("http").map(|node| http::read(reader, node)).unwrap_or_default(),
         state: fields.get("state").and_then(|node| state(reader, node)),
         config: fields.get("config").map(|node| config(reader, node)),
@@ -156,6 +165,24 @@ fn publish(reader: &mut Reader, node: &Node) -> Vec<At<TypePattern>> {
         } else if types.iter().all(|other| other.value != granted.value) {
             types.push(granted);
         }
+    }
+    types
+}
+
+fn jobs(reader: &mut Reader, node: &Node) -> Vec<At<ConsumerName>> {
+    let mut targets: Vec<At<ConsumerName>> = Vec::new();
+    for item in reader.one_or_many(node) {
+        let target = consumer_name(reader, item, "an entry of `jobs`");
+        targets.extend(target.filter(|target| targets.iter().all(|other| other.value != target.value)));
+    }
+    targets
+}
+
+fn queries(reader: &mut Reader, node: &Node) -> Vec<At<TypePattern>> {
+    let mut types: Vec<At<TypePattern>> = Vec::new();
+    for item in reader.one_or_many(node) {
+        let granted = pattern(reader, item, "`queries`");
+        types.extend(granted.filter(|granted| types.iter().all(|other| other.value != granted.value)));
     }
     types
 }

@@ -1,6 +1,7 @@
 //! The parts of a manifest, one file a concept: its authored type, whose doc comments are the reference and the JSON
 //! Schema, and its reader.
 
+pub(crate) mod answers;
 pub(crate) mod bounds;
 pub(crate) mod breaker;
 pub(crate) mod consumer;
@@ -14,11 +15,13 @@ pub(crate) mod grants;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod limits;
+pub(crate) mod pipeline;
 pub(crate) mod rate;
 pub(crate) mod retry;
 pub(crate) mod schedule;
 pub(crate) mod server;
 pub(crate) mod size;
+pub(crate) mod step;
 pub(crate) mod subscription;
 
 use super::reader::Shape;
@@ -42,6 +45,12 @@ pub(crate) const SHAPES: &[(&str, &Shape)] = &[
     ("State", &grants::STATE_SHAPE),
     ("Secret", &grants::SECRET_SHAPE),
     ("Origin", &http::SHAPE),
+    ("Pipeline", &pipeline::SHAPE),
+    ("Step", &step::SHAPE),
+    ("Wait", &step::WAIT_SHAPE),
+    ("Match", &step::MATCH_SHAPE),
+    ("Parallel", &step::PARALLEL_SHAPE),
+    ("Sequence", &step::SEQUENCE_SHAPE),
     ("Schedule", &schedule::SHAPE),
     ("Emit", &schedule::EMIT_SHAPE),
 ];

@@ -32,6 +32,23 @@ pub(crate) struct Retry {
     pub jitter: Option<At<Jitter>>,
 }
 
+impl Retry {
+    /// Key by key: what is absent here is the other's.
+    pub(crate) fn or(&self, other: &Self) -> Self {
+        fn first<T: Clone>(own: &Option<At<T>>, other: &Option<At<T>>) -> Option<At<T>> {
+            own.as_ref().or(other.as_ref()).cloned()
+        }
+        Self {
+            attempts: first(&self.attempts, &other.attempts),
+            backoff: first(&self.backoff, &other.backoff),
+            initial: first(&self.initial, &other.initial),
+            factor: first(&self.factor, &other.factor),
+            max: first(&self.max, &other.max),
+            jitter: first(&self.jitter, &other.jitter),
+        }
+    }
+}
+
 pub(crate) struct Factor;
 
 impl JsonSchema for Factor {

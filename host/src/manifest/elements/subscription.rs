@@ -75,10 +75,13 @@ impl JsonSchema for Pattern {
     }
 }
 
-pub(crate) fn read(reader: &mut Reader, node: &Node) -> Vec<Subscription> {
+/// `idle`: what to warn of where there is none.
+pub(crate) fn read(reader: &mut Reader, node: &Node, idle: Option<&str>) -> Vec<Subscription> {
     let mut list: Vec<Subscription> = Vec::new();
-    if matches!(&node.value, Value::List(items) if items.is_empty()) {
-        let warning = Diagnostic::warning(codes::NO_SUBSCRIPTION, "a consumer of no events is never called")
+    if let (Some(idle), Value::List(items)) = (idle, &node.value)
+        && items.is_empty()
+    {
+        let warning = Diagnostic::warning(codes::NO_SUBSCRIPTION, idle)
             .at(&reader.source, node.span.clone(), "subscribes to nothing")
             .help("say which events it gets: `on: order.created`");
         reader.push(warning);

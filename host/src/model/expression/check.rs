@@ -1,4 +1,4 @@
-//! What an expression may say: two variables, a few functions, and types that can go together.
+//! What an expression may say: three variables, a few functions, and types that can go together.
 
 use std::ops::Range;
 
@@ -47,6 +47,8 @@ impl Kind {
 pub enum Root {
     Event,
     Data,
+    /// Of a pipeline's run; the first member names the step.
+    Steps,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +143,7 @@ impl Checker<'_> {
                 return Ok(match name.as_str() {
                     "data" => Some((Root::Data, Vec::new())),
                     "event" => Some((Root::Event, Vec::new())),
+                    "steps" => Some((Root::Steps, Vec::new())),
                     _ => None,
                 });
             }
@@ -167,7 +170,15 @@ impl Checker<'_> {
 
     fn looked_at(&mut self, at: Range<usize>, root: Root, steps: Vec<Step>, tested: bool) -> Result<Kind, Fault> {
         let kind = match (root, steps.as_slice()) {
-            (Root::Data, _) => Kind::Any,
+            (Root::Data, _) | (Root::Steps, [Step::Member(_), ..]) => Kind::Any,
+            (Root::Steps, []) => {
+                let help = "name one, such as `steps.reserve`";
+                return Err(Fault { at, message: "`steps` alone is all outputs at once".into(), help: help.into() });
+            }
+            (Root::Steps, [Step::Item(_), ..]) => {
+                let help = "write its name, such as `steps.reserve`";
+                return Err(Fault { at, message: "a step is known by its name".into(), help: help.into() });
+            }
             (Root::Event, []) => {
                 let help = "name one, such as `event.source`";
                 return Err(Fault { at, message: "`event` alone is all attributes at once".into(), help: help.into() });
@@ -205,7 +216,8 @@ impl Checker<'_> {
         let help = if before.ends_with('-') {
             "a member with a dash in its name is written `data[\"order-id\"]`".to_owned()
         } else {
-            format!("the variables are `event` and `data`, as in `data.{}`", name.trim_start_matches('.'))
+            let name = name.trim_start_matches('.');
+            format!("the variables are `event`, `data` and, in a pipeline, `steps`, as in `data.{name}`")
         };
         Fault { at, message: format!("{name:?} is not a variable"), help }
     }

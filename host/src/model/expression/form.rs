@@ -1,13 +1,15 @@
 //! How an expression is evaluated: a path by itself, anything else by the interpreter.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cel::common::ast::Expr;
 use cel::{ExecutionError, Program, Value};
 
+use super::Scene;
 use super::check::{Path, Root, Step};
 use super::number;
-use super::payload::{self, Leaf, MISSING, Needed};
+use super::parts::{self, Needed, Seen};
+use super::payload::{self, Leaf, MISSING, Whose};
 use crate::model::Event;
 
 pub(super) enum Form {
@@ -18,6 +20,8 @@ pub(super) enum Form {
         event_names: BTreeSet<String>,
         /// None: `data` is not looked at.
         needed: Option<Needed>,
+        /// By step; empty: `steps` is not looked at.
+        outputs: BTreeMap<String, Needed>,
     },
 }
 
@@ -31,14 +35,16 @@ impl Form {
         }
         let mut needed: Option<Needed> = None;
         let mut event_names = BTreeSet::new();
+        let mut outputs: BTreeMap<String, Needed> = BTreeMap::new();
         for path in paths {
-            match (path.root, path.steps.first()) {
+            match (path.root, path.steps.split_first()) {
                 (Root::Data, _) => needed.get_or_insert_default().add(&path.steps),
-                (Root::Event, Some(Step::Member(name))) => drop(event_names.insert(name.clone())),
-                (Root::Event, _) => {}
+                (Root::Event, Some((Step::Member(name), _))) => drop(event_names.insert(name.clone())),
+                (Root::Steps, Some((Step::Member(name), rest))) => outputs.entry(name.clone()).or_default().add(rest),
+                (Root::Event | Root::Steps, _) => {}
             }
         }
-        Self::Program { program, event_names, needed }
+        Self::Program { program, event_names, needed, outputs }
     }
 }
 
@@ -59,9 +65,14 @@ fn only_path(expr: &Expr) -> Option<usize> {
 
 impl Path {
     /// What it leads to; or why nowhere, to follow "it".
-    pub(super) fn look(&self, event: &Event) -> Result<Leaf, String> {
-        if self.root == Root::Data {
-            return payload::leaf(event, &self.steps);
+    pub(super) fn look(&self, scene: &Scene<'_>) -> Result<Leaf, String> {
+        let event = scene.event;
+        match (self.root, self.steps.split_first()) {
+            (Root::Data, _) => return payload::leaf(event.envelope.payload.as_ref(), Whose::Event, &self.steps),
+            (Root::Steps, Some((Step::Member(name), rest))) => {
+                return payload::leaf(scene.output(name), Whose::Step(name), rest);
+            }
+            _ => {}
         }
         let Some((Step::Member(name), rest)) = self.steps.split_first() else { return Ok(Leaf::Map) };
         match (name.as_str(), rest) {
@@ -154,6 +165,24 @@ pub(super) fn event_value(event: &Event, names: &BTreeSet<String>) -> Value {
     Value::from(members.collect::<HashMap<String, Value>>())
 }
 
+/// Of the steps' outputs, what is looked at. A step without an output that is JSON is not there; where only members of it are
+/// looked at, it has none, so that `has(steps.NAME.member)` can be asked of a step that was skipped.
+pub(super) fn steps_value(
+    scene: &Scene<'_>,
+    outputs: &BTreeMap<String, Needed>,
+    seen: &mut Seen,
+) -> Result<Value, String> {
+    let mut members: HashMap<String, Value> = HashMap::with_capacity(outputs.len());
+    for (name, needed) in outputs {
+        let output = parts::output(scene.output(name), name, needed, seen)?;
+        let none = || needed.only_members().then(|| Value::from(HashMap::<String, Value>::new()));
+        if let Some(output) = output.or_else(none) {
+            members.insert(name.clone(), output);
+        }
+    }
+    Ok(Value::from(members))
+}
+
 /// Attributes are small, and flat but for what CloudEvents has no name for.
 fn value_of(value: &serde_json::Value) -> Value {
     use serde_json::Value as Json;
@@ -175,12 +204,13 @@ fn value_of(value: &serde_json::Value) -> Value {
 }
 
 /// Why an evaluation gave nothing, to follow "it". The library's own words quote values, which may be large or secret.
-pub(super) fn reason(error: &ExecutionError) -> String {
+pub(super) fn reason(error: &ExecutionError, of_run: bool) -> String {
     match error {
         ExecutionError::NoSuchKey(name) => {
             let mut name = name.to_string();
             super::super::limit::cut(&mut name, 64);
-            format!("needs {name:?}, which {MISSING}")
+            let missing = if of_run { "is neither in the event nor among the outputs" } else { MISSING };
+            format!("needs {name:?}, which {missing}")
         }
         ExecutionError::UndeclaredReference(_) => "needs data, and the event has none that is JSON".to_owned(),
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "divides by zero".to_owned(),

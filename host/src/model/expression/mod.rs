@@ -2,13 +2,15 @@
 //! whatever the payload: no loops, no regular expressions.
 //!
 //! An expression sees `event` (the attributes, under the names that native JSON has for them) and `data` (the payload, if
-//! it is JSON). One that is only a path, such as `data.orderId`, is answered without the interpreter and exactly, however
-//! large its numbers are.
+//! it is JSON); in a pipeline also `steps`, the outputs of the run's steps under their names, as far as they are there and
+//! JSON. One that is only a path, such as `data.orderId`, is answered without the interpreter and exactly, however large
+//! its numbers are.
 
 mod call;
 mod check;
 mod form;
 mod number;
+mod parts;
 mod payload;
 mod scan;
 
@@ -21,11 +23,12 @@ use cel::Value;
 
 pub use check::{Kind, Path, Root, Step};
 use form::Form;
-pub use payload::DEPTH_MAX;
-use payload::{Leaf, Seen};
+pub use parts::DEPTH_MAX;
+use parts::Seen;
+use payload::Leaf;
 pub use scan::{SOURCE_BYTES_MAX, TOKENS_MAX};
 
-use super::{Event, event};
+use super::{Event, Payload};
 
 /// Bytes of a key that an expression may give.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -43,6 +46,25 @@ struct Inner {
     form: Form,
     kind: Kind,
     paths: Vec<Path>,
+}
+
+/// What an expression is evaluated over.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    pub event: &'a Event,
+    /// Of the run's steps, by name; none: the step has no output.
+    pub outputs: &'a [(String, Option<Payload>)],
+}
+
+impl<'a> Scene<'a> {
+    /// Outside of pipelines.
+    pub fn of(event: &'a Event) -> Self {
+        Self { event, outputs: &[] }
+    }
+
+    fn output(&self, step: &str) -> Option<&'a Payload> {
+        self.outputs.iter().find(|(name, _)| name == step)?.1.as_ref()
+    }
 }
 
 /// What is wrong with an expression, for people.
@@ -96,26 +118,47 @@ impl Expression {
 
     /// Whether it is true of the event. One that cannot be evaluated is not.
     pub fn holds(&self, event: &Event) -> bool {
-        match &self.0.form {
-            Form::Path(path) => matches!(path.look(event), Ok(Leaf::Bool(true))),
-            Form::Program { .. } => matches!(self.run(event), Ok((Value::Bool(true), _))),
+        self.verdict(&Scene::of(event)).unwrap_or(false)
+    }
+
+    /// Whether it is true; or why it is neither true nor false, as a sentence.
+    pub fn truth(&self, scene: &Scene<'_>) -> Result<bool, String> {
+        self.verdict(scene).map_err(|reason| format!("`{}` is neither true nor false: it {reason}", self.source()))
+    }
+
+    /// Or why there is no verdict, to follow "it".
+    fn verdict(&self, scene: &Scene<'_>) -> Result<bool, String> {
+        let leaf = match &self.0.form {
+            Form::Path(path) => path.look(scene)?,
+            Form::Program { .. } => match self.run(scene)? {
+                (Value::Bool(truth), _) => return Ok(truth),
+                // How exact a number is does not matter to what it is not.
+                (value, _) => leaf(value, Seen::default())?,
+            },
+        };
+        match leaf {
+            Leaf::Bool(truth) => Ok(truth),
+            other => Err(format!("is {}", other.as_str())),
         }
     }
 
-    /// The text, number or boolean that it gives, as a key; or why there is none, as a sentence. Numbers that differ give
-    /// keys that differ, numbers that are equal give one key.
+    /// The text, number or boolean that it gives of the event, as a key; or why there is none, as a sentence. Numbers that
+    /// differ give keys that differ, numbers that are equal give one key.
     pub fn key(&self, event: &Event) -> Result<String, String> {
+        self.key_in(&Scene::of(event))
+    }
+
+    /// As [`Expression::key`], in a run.
+    pub fn key_in(&self, scene: &Scene<'_>) -> Result<String, String> {
         let leaf = match &self.0.form {
-            Form::Path(path) => path.look(event),
-            Form::Program { .. } => self.run(event).and_then(|(value, seen)| leaf(value, seen)),
+            Form::Path(path) => path.look(scene),
+            Form::Program { .. } => self.run(scene).and_then(|(value, seen)| leaf(value, seen)),
         };
         let text = leaf.and_then(|leaf| match leaf {
             Leaf::Text(text) => Ok(text),
             Leaf::Number(number) => Ok(number),
             Leaf::Bool(truth) => Ok(truth.to_string()),
-            Leaf::Null => Err("is null".to_owned()),
-            Leaf::List => Err("is a list".to_owned()),
-            Leaf::Map => Err("is an object".to_owned()),
+            Leaf::Null | Leaf::List | Leaf::Map => Err(format!("is {}", leaf.as_str())),
         });
         match text {
             Ok(text) if text.len() > KEY_BYTES_MAX => {
@@ -131,25 +174,31 @@ impl Expression {
     }
 
     /// Evaluates with the interpreter. Never panics: a panic of the library's is an expression that gives nothing.
-    fn run(&self, event: &Event) -> Result<(Value, Seen), String> {
-        let Form::Program { program, event_names, needed } = &self.0.form else {
+    fn run(&self, scene: &Scene<'_>) -> Result<(Value, Seen), String> {
+        let Form::Program { program, event_names, needed, outputs } = &self.0.form else {
             return Err("is no program".to_owned());
         };
-        let (data, seen) = match needed {
-            Some(needed) => payload::needed(event, needed)?,
-            None => (None, Seen::default()),
+        let mut seen = Seen::default();
+        let payload = scene.event.envelope.payload.as_ref();
+        let data = match needed {
+            Some(needed) => parts::data(payload, needed, &mut seen)?,
+            None => None,
         };
+        let of_run = !outputs.is_empty();
+        let steps = if of_run { Some(form::steps_value(scene, outputs, &mut seen)?) } else { None };
         let run = || {
             let mut context = cel::Context::with_env(Arc::clone(&ENVIRONMENT));
-            if let Some(data) = data {
-                context.add_variable_from_value("data", data);
+            for (name, value) in [("data", data), ("steps", steps)] {
+                if let Some(value) = value {
+                    context.add_variable_from_value(name, value);
+                }
             }
-            context.add_variable_from_value("event", form::event_value(event, event_names));
+            context.add_variable_from_value("event", form::event_value(scene.event, event_names));
             program.execute(&context)
         };
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(value)) => Ok((value, seen)),
-            Ok(Err(error)) => Err(form::reason(&error)),
+            Ok(Err(error)) => Err(form::reason(&error, of_run)),
             Err(_) => Err("cannot be evaluated".to_owned()),
         }
     }
@@ -184,6 +233,20 @@ impl PartialEq for Expression {
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0.source)
+    }
+}
+
+/// As written.
+impl serde::Serialize for Expression {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.source())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Expression {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let source = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&source).map_err(serde::de::Error::custom)
     }
 }
 

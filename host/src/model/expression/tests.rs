@@ -24,6 +24,7 @@ fn event_of(data: impl Into<Vec<u8>>) -> Event {
             causation_id: None,
             traceparent: None,
             not_before: None,
+            job: None,
             attributes,
             payload: Some(Payload { content_type: "application/json".into(), data: Bytes::from(data.into()) }),
             depth: 0,
@@ -228,6 +229,10 @@ fn faults_say_where_and_what() {
         ("event.kind", "event.kind", "no \"kind\""),
         ("event.type.x", "event.type.x", "has no members"),
         ("event", "event", "all attributes"),
+        ("steps", "steps", "all outputs"),
+        ("steps[0].x", "steps[0].x", "by its name"),
+        ("steps[data.name].x", "steps", "all outputs"),
+        ("steps.reserve-stock.x", "stock", "not a variable"),
         ("lower(data.a)", "lower", "not a function"),
         ("data.a.matches(\"(a+)+\")", "matches", "regular expressions"),
         ("data.a.size(1)", "size", "not called like this"),
@@ -332,6 +337,9 @@ fn source() -> impl Strategy<Value = String> {
         Just("event.type".to_owned()),
         Just("event.attributes".to_owned()),
         Just("has(data.a)".to_owned()),
+        Just("steps.a".to_owned()),
+        Just("steps.b.a".to_owned()),
+        Just("has(steps.c)".to_owned()),
         any::<i64>().prop_map(|n| n.to_string()),
         Just("9223372036854775807".to_owned()),
         Just("1e308".to_owned()),
@@ -357,6 +365,107 @@ fn source() -> impl Strategy<Value = String> {
     })
 }
 
+fn output(content_type: &str, data: impl Into<Vec<u8>>) -> Option<Payload> {
+    Some(Payload { content_type: content_type.into(), data: Bytes::from(data.into()) })
+}
+
+/// What three steps left: one JSON, one nothing, one text; and one that only says that it is JSON.
+fn outputs() -> Vec<(String, Option<Payload>)> {
+    let reserve =
+        r#"{"inStock":true,"left":9007199254740993,"shelf":{"row":"B"},"none":null,"total":12.5,"beside":[[[1]]]}"#;
+    vec![
+        ("reserve".into(), output("application/json", reserve)),
+        ("notify".into(), None),
+        ("note".into(), output("text/plain", "{\"x\":1}")),
+        ("broken".into(), output("", "{\"x\":1")),
+    ]
+}
+
+#[test]
+fn steps_are_the_outputs_of_a_run() {
+    let (event, outputs) = (event_of(r#"{"total":12.5,"row":"B"}"#), outputs());
+    let scene = Scene { event: &event, outputs: &outputs };
+    for (source, expected) in [
+        ("steps.reserve.left", Ok("9007199254740993")),
+        ("steps.reserve.shelf.row", Ok("B")),
+        ("steps[\"reserve\"].shelf[\"row\"]", Ok("B")),
+        ("steps.reserve.shelf.row + \":\" + data.row", Ok("B:B")),
+        ("has(steps.notify.x) ? steps.notify.x : data.row", Ok("B")),
+        ("steps.reserve.none", Err("it is null")),
+        ("steps.reserve", Err("it is an object")),
+        ("steps.reserve.gone", Err("is not in the output of step `reserve`")),
+        ("steps.reserve.left.more", Err("is not in the output of step `reserve`")),
+        ("steps.notify.x", Err("needs an output of step `notify`, which has none")),
+        ("steps.later.x", Err("needs an output of step `later`, which has none")),
+        ("steps.note.x", Err("the output of step `note`, which is not JSON")),
+        ("steps.broken.x", Err("the output of step `broken`, which is not JSON")),
+        ("steps.later.x + \"\"", Err("needs \"x\", which is neither in the event nor among the outputs")),
+        ("steps.broken.x + \"\"", Err("needs \"x\", which is neither")),
+        ("has(steps.later) ? \"\" : steps.later.x", Err("needs \"later\", which is neither")),
+        ("string(steps.reserve.left)", Ok("9007199254740993")),
+    ] {
+        let found = Expression::parse(source).unwrap().key_in(&scene);
+        match expected {
+            Ok(key) => assert_eq!(found.as_deref(), Ok(key), "{source}"),
+            Err(reason) => assert!(found.as_ref().is_err_and(|said| said.contains(reason)), "{source}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_condition_of_a_run_is_true_or_false_or_says_why_not() {
+    let (event, outputs) = (event_of(r#"{"total":12.5,"row":"B","text":"x"}"#), outputs());
+    let scene = Scene { event: &event, outputs: &outputs };
+    for (source, expected) in [
+        ("steps.reserve.inStock", Ok(true)),
+        ("!steps.reserve.inStock", Ok(false)),
+        ("steps.reserve.total == data.total", Ok(true)),
+        ("has(steps.reserve)", Ok(true)),
+        ("has(steps.reserve.shelf)", Ok(true)),
+        ("has(steps.reserve.gone)", Ok(false)),
+        ("has(steps.notify)", Ok(false)),
+        ("has(steps.note)", Ok(false)),
+        ("has(steps.broken)", Ok(false)),
+        ("has(steps.notify.x)", Ok(false)),
+        ("has(steps.broken.x) || !has(steps.later.x)", Ok(true)),
+        ("has(steps.notify) && has(steps.notify.x)", Ok(false)),
+        ("true || steps.later.x", Ok(true)),
+        ("data.text", Err("it is text")),
+        ("data.text + \"\"", Err("it is text")),
+        ("steps.reserve.left", Err("it is a number")),
+        ("steps.reserve.none", Err("it is null")),
+        ("[steps.reserve.left]", Err("it is a list")),
+        ("steps.later.x", Err("which has none")),
+        ("steps.reserve.gone == 1", Err("needs \"gone\"")),
+        ("steps.reserve.left / 0 > 1", Err("divides by zero")),
+    ] {
+        let expression = Expression::parse(source).unwrap();
+        let found = expression.truth(&scene);
+        match expected {
+            Ok(truth) => assert_eq!(found, Ok(truth), "{source}"),
+            Err(reason) => {
+                let said = found.unwrap_err();
+                assert!(said.contains(reason) && said.contains("is neither true nor false"), "{source}: {said}");
+            }
+        }
+    }
+    // Outside of a run nothing is there.
+    assert!(!Expression::parse("steps.reserve.inStock").unwrap().holds(&event));
+    assert!(Expression::parse("!has(steps.reserve)").unwrap().holds(&event));
+}
+
+#[test]
+fn what_lies_beside_in_an_output_may_be_as_deep_as_it_likes() {
+    let deep = format!("{{\"deep\":{}1{},\"id\":\"x\"}}", "[".repeat(50_000), "]".repeat(50_000));
+    let (event, outputs) = (event_of("{}"), [("a".to_owned(), output("application/json", deep))]);
+    let scene = Scene { event: &event, outputs: &outputs };
+    for source in ["steps.a.id", "steps.a.id + \"\""] {
+        assert_eq!(Expression::parse(source).unwrap().key_in(&scene).as_deref(), Ok("x"), "{source}");
+    }
+    let reason = Expression::parse("string(size(steps.a.deep))").unwrap().key_in(&scene).unwrap_err();
+    assert!(reason.contains("more than 64 levels"), "{reason}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -375,12 +484,14 @@ proptest! {
     }
 
     #[test]
-    fn evaluation_gives_a_key_or_a_sentence(text in source(), data in json_value()) {
+    fn evaluation_gives_a_key_or_a_sentence(text in source(), data in json_value(), left in json_value()) {
         let event = event_of(data.to_string());
+        let outputs = [("a".to_owned(), output("application/json", left.to_string())), ("b".to_owned(), None)];
+        let scene = Scene { event: &event, outputs: &outputs };
         match Expression::parse(&text) {
             Ok(expression) => {
-                let _ = expression.holds(&event);
-                match expression.key(&event) {
+                prop_assert!(expression.truth(&scene).map_or_else(|reason| reason.len() > 20, |_| true));
+                match expression.key_in(&scene) {
                     Ok(key) => prop_assert!(key.len() <= KEY_BYTES_MAX),
                     Err(reason) => prop_assert!(reason.ends_with(|c: char| !c.is_whitespace())),
                 }
@@ -392,15 +503,19 @@ proptest! {
     /// The short way and the interpreter agree wherever both give a key.
     #[test]
     fn a_path_means_what_the_interpreter_says(
-        path in prop::sample::select(vec!["data", "data.a", "data.b", "data.a.b", "data.a[0]", "data.b.c[1].a", "event.type"]),
+        path in prop::sample::select(vec![
+            "data", "data.a", "data.b", "data.a.b", "data.a[0]", "data.b.c[1].a", "event.type", "steps.a", "steps.a.b[0]",
+        ]),
         data in json_value(),
     ) {
         let event = event_of(data.to_string());
+        let outputs = [("a".to_owned(), output("", data.to_string()))];
+        let scene = Scene { event: &event, outputs: &outputs };
         let short = Expression::parse(path).unwrap();
         let long = Expression::parse(&format!("true ? {path} : {path}")).unwrap();
         let apart = matches!((&short.0.form, &long.0.form), (Form::Path(_), Form::Program { .. }));
         prop_assert!(apart, "both went the same way");
-        prop_assert_eq!(short.key(&event).ok(), long.key(&event).ok());
-        prop_assert_eq!(short.holds(&event), long.holds(&event));
+        prop_assert_eq!(short.key_in(&scene).ok(), long.key_in(&scene).ok());
+        prop_assert_eq!(short.truth(&scene).ok(), long.truth(&scene).ok());
     }
 }

@@ -4,8 +4,10 @@
 pub(super) mod attempt;
 pub(super) mod config;
 pub(super) mod http;
+pub(super) mod jobs;
 pub(super) mod log;
 pub(super) mod publisher;
+pub(super) mod queries;
 pub(super) mod secrets;
 pub(super) mod state;
 
@@ -16,8 +18,15 @@ use super::instance::Host;
 use crate::model::Grants;
 
 /// The interfaces that a grant opens: name in the contract, name in the manifest.
-const GRANTED: [(&str, &str); 5] =
-    [("publisher", "publish"), ("http", "http"), ("state", "state"), ("config", "config"), ("secrets", "secrets")];
+const GRANTED: [(&str, &str); 7] = [
+    ("publisher", "publish"),
+    ("jobs", "jobs"),
+    ("queries", "queries"),
+    ("http", "http"),
+    ("state", "state"),
+    ("config", "config"),
+    ("secrets", "secrets"),
+];
 /// Those that need none.
 const FREE: [&str; 2] = ["attempt", "log"];
 
@@ -45,6 +54,8 @@ pub(super) fn access(interface: &str, grants: &Grants) -> Access {
 fn is_granted(grant: &str, grants: &Grants) -> bool {
     match grant {
         "publish" => !grants.publish.is_empty(),
+        "jobs" => !grants.jobs.is_empty(),
+        "queries" => !grants.queries.is_empty(),
         "http" => !grants.http.is_empty(),
         "state" => grants.state.is_some(),
         "config" => grants.config.is_some(),
@@ -61,6 +72,8 @@ pub(super) fn link(linker: &mut Linker<Host>, grants: &Grants) -> wasmtime::Resu
     for (_, grant) in GRANTED.iter().filter(|(_, grant)| is_granted(grant, grants)) {
         match *grant {
             "publish" => bindings::publisher::add_to_linker::<Host, Own>(linker, |host| host)?,
+            "jobs" => bindings::jobs::add_to_linker::<Host, Own>(linker, |host| host)?,
+            "queries" => bindings::queries::add_to_linker::<Host, Own>(linker, |host| host)?,
             "http" => bindings::http::add_to_linker::<Host, Own>(linker, |host| host)?,
             "state" => bindings::state::add_to_linker::<Host, Own>(linker, |host| host)?,
             "config" => bindings::config::add_to_linker::<Host, Own>(linker, |host| host)?,

@@ -8,12 +8,12 @@ use super::super::instance::Host;
 use super::super::{convert, text};
 use crate::model::event::CONSUMER_SOURCE_PREFIX;
 use crate::model::limit::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_MAX};
-use crate::model::{Envelope, route};
+use crate::model::{Envelope, Job, route};
 
 /// Version of an event type that neither the guest nor the catalogue names.
 const DATA_VERSION: &str = "1.0.0";
 /// Names that are fields of an event, so they cannot be attributes.
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 19] = [
     "id",
     "type",
     "source",
@@ -29,6 +29,7 @@ const RESERVED: [&str; 18] = [
     "traceparent",
     "tracestate",
     "notbefore",
+    "job",
     "partitionkey",
     "sequence",
     "depth",
@@ -43,17 +44,23 @@ pub(in crate::sandbox) struct Held {
 
 impl publisher::Host for Host {
     fn publish(&mut self, draft: Draft) -> wasmtime::Result<Result<String, PublishError>> {
-        let bytes = draft.payload.data.len() + draft.attributes.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
-        self.account.enter(bytes)?;
-        Ok(self.hold(draft))
+        self.enter_draft(&draft)?;
+        let may = self.may_publish(&draft.type_);
+        Ok(may.and_then(|()| self.hold(draft, None)))
     }
 }
 
 impl Host {
-    fn hold(&mut self, draft: Draft) -> Result<String, PublishError> {
-        self.may_publish(&draft.type_)?;
+    /// Counts a call that brings a draft.
+    pub(super) fn enter_draft(&mut self, draft: &Draft) -> wasmtime::Result<()> {
+        let bytes = draft.payload.data.len() + draft.attributes.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+        self.account.enter(bytes)
+    }
+
+    /// Keeps what the guest may publish, or give to a consumer as a job, until the settlement.
+    pub(super) fn hold(&mut self, draft: Draft, job: Option<Job>) -> Result<String, PublishError> {
         self.has_room(draft.payload.data.len())?;
-        let envelope = self.envelope(draft)?;
+        let envelope = Envelope { job, ..self.envelope(draft)? };
         if let Some(payload) = &envelope.payload {
             (self.consumer.dependencies.check)(&envelope.event_type, payload).map_err(PublishError::Invalid)?;
         }
@@ -64,17 +71,23 @@ impl Host {
     }
 
     fn may_publish(&mut self, event_type: &str) -> Result<(), PublishError> {
+        if self.cause.is_question() {
+            return Err(PublishError::Invalid("an answer publishes nothing: it is a look at things".to_owned()));
+        }
         route::check_type(event_type).map_err(PublishError::Invalid)?;
         let granted = self.consumer.grants.publish.iter().any(|pattern| pattern.matches(event_type));
         if route::is_host_type(event_type) || !granted {
             self.refuse(format!("publishing '{event_type}' is not granted: name it under grants.publish"));
             return Err(PublishError::NotGranted(event_type.to_owned()));
         }
-        let depth_max = self.consumer.limits.chain_depth;
+        self.may_cause(&format!("publishing '{event_type}'"))
+    }
+
+    /// Whether the chain of causes may become longer by `what`.
+    pub(super) fn may_cause(&mut self, what: &str) -> Result<(), PublishError> {
+        let depth_max = self.limits.chain_depth;
         if self.cause.depth() >= depth_max {
-            self.refuse(format!(
-                "publishing '{event_type}' would make a chain of more than {depth_max} events causing one another"
-            ));
+            self.refuse(format!("{what} would make a chain of more than {depth_max} events causing one another"));
             return Err(PublishError::ChainTooDeep(depth_max));
         }
         Ok(())
@@ -114,6 +127,7 @@ impl Host {
             causation_id: Some(cause.id.clone()),
             traceparent: cause.traceparent.clone(),
             not_before: draft.not_before.map(convert::timestamp).transpose().map_err(PublishError::Invalid)?,
+            job: None,
             attributes: attributes(draft.attributes)?,
             payload: convert::payload(draft.payload).map_err(PublishError::Invalid)?,
             depth: self.cause.depth() + 1,

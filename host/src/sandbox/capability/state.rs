@@ -97,6 +97,9 @@ impl Host {
         if let Err(error) = check_key(&key) {
             return Ok(Err(error));
         }
+        if self.cause.is_question() {
+            return Ok(Err(StateError::Invalid("an answer writes nothing: it is a look at things".into())));
+        }
         if let StateWrite::Set { value, .. } = &write {
             if value.len() > STATE_VALUE_BYTES_MAX {
                 return Ok(Err(StateError::TooLarge(STATE_VALUE_BYTES_MAX as u64)));

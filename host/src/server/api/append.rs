@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Answer;
 use crate::log;
 use crate::model::{Envelope, Payload, Seq};
+use crate::registry::Snapshot;
 use crate::registry::catalogue::{Catalogue, Violations};
 use crate::server::app::App;
 use crate::server::body::Incoming;
@@ -143,6 +144,7 @@ struct Rules {
     now: crate::model::Timestamp,
     event_bytes: usize,
     catalogue: Arc<Catalogue>,
+    snapshot: Arc<Snapshot>,
     traceparent: Option<String>,
 }
 
@@ -154,6 +156,7 @@ impl Rules {
             event_bytes: snapshot.deployment.ceilings.event_bytes,
             catalogue: Arc::clone(&snapshot.catalogue),
             traceparent: headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned),
+            snapshot,
         }
     }
 
@@ -186,17 +189,20 @@ impl Rules {
         }
     }
 
-    /// The first of several events whose payload does not match its schema.
+    /// The first of several events that is a job for nobody, or whose payload does not match its schema.
     async fn first_violation(&self, app: &App, events: &[Envelope], in_batch: bool) -> Option<(usize, Problem)> {
-        if !events.iter().any(|event| self.catalogue.has_schema(&event.event_type)) {
+        if !events.iter().any(|event| event.job.is_some() || self.catalogue.has_schema(&event.event_type)) {
             return None;
         }
         let check = |(index, event)| self.check(event, in_batch.then_some(index)).err().map(|problem| (index, problem));
         app.heavy(|| events.iter().enumerate().find_map(check)).await
     }
 
-    /// Holds the payload against the catalogue.
+    /// Whether there is somebody whom a job can be for; and holds the payload against the catalogue.
     fn check(&self, event: &Envelope, index: Option<usize>) -> Result<(), Problem> {
+        if let Some(job) = &event.job {
+            self.snapshot.check_target(&job.to).map_err(|why| Problem::no_target(&why))?;
+        }
         if !self.catalogue.has_schema(&event.event_type) {
             return Ok(());
         }

@@ -19,11 +19,12 @@ use crate::server::problem::Problem;
 /// Every consumer, with what only the running host knows.
 pub(super) async fn all(app: &Arc<App>) -> Result<Vec<ConsumerRecord>, Problem> {
     let mut consumers = app.read(crate::store::Reader::consumers).await?;
+    let paused = app.read(crate::store::Reader::paused).await?;
     let deployed = app.parts.registry.current();
-    for consumer in deployed.consumers.values().filter(|consumer| consumer.spec.delivery.mode == Mode::Ephemeral) {
+    for consumer in deployed.consumers.values().filter(|consumer| is_ephemeral(consumer)) {
         // The log knows nothing of it, or only what it was before.
         consumers.retain(|record| record.name != consumer.spec.name || record.depth > 0);
-        consumers.push(ephemeral(consumer));
+        consumers.push(ephemeral(consumer, paused.contains_key(&consumer.spec.name)));
     }
     consumers.sort_by(|one, other| one.name.cmp(&other.name));
     for consumer in &mut consumers {
@@ -32,7 +33,11 @@ pub(super) async fn all(app: &Arc<App>) -> Result<Vec<ConsumerRecord>, Problem> 
     Ok(consumers)
 }
 
-fn ephemeral(consumer: &Consumer) -> ConsumerRecord {
+fn is_ephemeral(consumer: &Consumer) -> bool {
+    consumer.spec.delivery.mode == Mode::Ephemeral
+}
+
+fn ephemeral(consumer: &Consumer, paused: bool) -> ConsumerRecord {
     ConsumerRecord {
         name: consumer.spec.name.clone(),
         status: "ephemeral".into(),
@@ -45,7 +50,7 @@ fn ephemeral(consumer: &Consumer) -> ConsumerRecord {
         succeeded: 0,
         failed_attempts: 0,
         dead_letters: 0,
-        paused: false,
+        paused,
         breaker: "closed".into(),
         blocked: 0,
         held_keys: 0,
@@ -78,8 +83,15 @@ pub(super) async fn one(app: &Arc<App>, uri: &Uri, path: &Path) -> Answer {
 }
 
 async fn find(app: &Arc<App>, name: ConsumerName) -> Result<ConsumerDetail, Problem> {
-    let found = app.read(move |reader| reader.consumer(&name)).await?;
-    let mut detail = found.ok_or_else(|| missing("it is not in the database"))?;
+    let asked = name.clone();
+    let found = app.read(move |reader| Ok((reader.consumer(&asked)?, reader.paused()?))).await?;
+    let (known, mut paused) = found;
+    let deployed = app.parts.registry.current();
+    let ephemeral = deployed.consumers.get(&name).filter(|consumer| is_ephemeral(consumer)).map(|consumer| {
+        let paused_since = paused.remove(&name);
+        ConsumerDetail { consumer: ephemeral(consumer, paused_since.is_some()), paused_since, held: Vec::new() }
+    });
+    let mut detail = known.or(ephemeral).ok_or_else(|| missing("it is not in the database"))?;
     live(app, &mut detail.consumer);
     Ok(detail)
 }

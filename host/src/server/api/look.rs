@@ -21,7 +21,7 @@ const BATCH: &str = "application/cloudevents-batch+json";
 const STRUCTURED: &str = "application/cloudevents+json";
 
 /// The rows asked for: never more than is good for the host.
-fn bounded(limit: Option<usize>) -> Result<usize, Problem> {
+pub(super) fn bounded(limit: Option<usize>) -> Result<usize, Problem> {
     match limit.unwrap_or(LIMIT) {
         0 => Err(Problem::new(StatusCode::BAD_REQUEST, "unknown-parameter", "limit: at least 1 is needed.")),
         limit => Ok(limit.min(LIMIT_MAX)),
@@ -29,7 +29,7 @@ fn bounded(limit: Option<usize>) -> Result<usize, Problem> {
 }
 
 /// Where to go on: the last row's place, if the answer is full.
-fn next<T>(rows: &[T], limit: usize, bytes: impl Fn(&T) -> usize, place: impl Fn(&T) -> Seq) -> Option<Seq> {
+pub(super) fn next<T>(rows: &[T], limit: usize, bytes: impl Fn(&T) -> usize, place: impl Fn(&T) -> Seq) -> Option<Seq> {
     rows.last().filter(|_| is_full(rows, limit, bytes)).map(place)
 }
 

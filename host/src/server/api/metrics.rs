@@ -1,5 +1,6 @@
 //! `GET /metrics`. What is not counted as it happens is read from the record, at most once a second.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use super::{Answer, Nothing, negotiate, query, text};
+use crate::model::pipeline::run::Status;
+use crate::model::{ConsumerName, Deployment};
 use crate::server::app::App;
 use crate::server::problem::Problem;
 use crate::telemetry::process::Process;
@@ -28,20 +31,31 @@ pub(super) async fn metrics(app: &Arc<App>, parts: &Parts) -> Answer {
     Ok(text(StatusCode::OK, format.content_type(), render(&app.parts.metrics, &gauges, format)))
 }
 
+/// With zeros for the pipelines that are live: a gauge that is gone says nothing.
+fn all(deployment: &Deployment, open: Vec<(ConsumerName, Status, u64)>) -> Vec<(ConsumerName, Status, u64)> {
+    let statuses = || Status::ALL.into_iter().filter(|status| status.is_open());
+    let live = deployment.pipelines.keys().flat_map(|name| statuses().map(move |status| ((name.clone(), status), 0)));
+    let mut counts: BTreeMap<(ConsumerName, Status), u64> = live.collect();
+    counts.extend(open.into_iter().map(|(name, status, n)| ((name, status), n)));
+    counts.into_iter().map(|((name, status), n)| (name, status, n)).collect()
+}
+
 async fn gauges(app: &Arc<App>) -> Result<Gauges, Problem> {
     let mut known = app.gauges.lock().await;
     let now = app.parts.clock.now();
     if let Some(gauges) = known.as_ref().filter(|gauges| gauges.now <= now && now.since(gauges.now) < FRESH) {
         return Ok(gauges.clone());
     }
-    let read = app.read(|reader| Ok((reader.consumers()?, reader.stats()?, Process::read()))).await?;
-    let (mut consumers, stats, process) = read;
+    let read =
+        app.read(|reader| Ok((reader.consumers()?, reader.open_runs()?, reader.stats()?, Process::read()))).await?;
+    let (mut consumers, open, stats, process) = read;
     for consumer in &mut consumers {
         super::consumers::live(app, consumer);
     }
     let gauges = Gauges {
         now,
         consumers,
+        runs: all(&app.parts.registry.current().deployment, open),
         log_bytes: stats.as_ref().map_or(0, |stats| stats.database_bytes),
         last_sequence: stats.as_ref().map_or(0, |stats| stats.last_sequence),
         process,

@@ -7,7 +7,9 @@ mod health;
 mod look;
 mod metrics;
 mod operate;
+mod queries;
 mod replays;
+mod runs;
 mod stream;
 
 use std::sync::Arc;
@@ -34,6 +36,9 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         Endpoint::Discard => return operate::discard(app, &parts, body).await,
         Endpoint::Backup => return backups::start(app, &parts, body).await,
         Endpoint::Replay => return replays::start(app, &parts, body).await,
+        Endpoint::Ask => return queries::ask(app, &mut parts, body).await,
+        Endpoint::RunCancel => return runs::cancel(app, &mut parts, body).await,
+        Endpoint::StepResolve => return runs::resolve(app, &mut parts, body).await,
         Endpoint::Release => return consumers::release(app, &mut parts, body).await,
         _ => super::body::discard(body, &parts.headers).await,
     }
@@ -42,6 +47,7 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         Endpoint::Events => look::events(app, &parts).await,
         Endpoint::Event => look::event(app, &parts, &path).await,
         Endpoint::Outcomes => look::outcomes(app, &parts.uri).await,
+        Endpoint::Queries => queries::list(app, &parts.uri).await,
         Endpoint::DeadLetters => look::dead_letters(app, &parts.uri).await,
         Endpoint::DeadLetter => look::dead_letter(app, &parts.uri, &path).await,
         Endpoint::Consumers => consumers::list(app, &parts.uri).await,
@@ -51,6 +57,9 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         Endpoint::Replays => replays::list(app, &parts.uri).await,
         Endpoint::ReplayOne => replays::one(app, &parts.uri, &path).await,
         Endpoint::ReplayCancel => replays::cancel(app, &parts.uri, &path).await,
+        Endpoint::Runs => runs::list(app, &parts.uri).await,
+        Endpoint::RunOne => runs::one(app, &parts.uri, &path).await,
+        Endpoint::StepRetry => runs::retry(app, &parts.uri, &path).await,
         Endpoint::Stats => look::stats(app, &parts.uri).await,
         Endpoint::State => look::state(app, &parts.uri, &path).await,
         Endpoint::Backups => backups::list(app, &parts.uri),
@@ -64,8 +73,11 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, request: Request)
         Endpoint::Append
         | Endpoint::Redrive
         | Endpoint::Discard
+        | Endpoint::Ask
         | Endpoint::Backup
         | Endpoint::Replay
+        | Endpoint::RunCancel
+        | Endpoint::StepResolve
         | Endpoint::Release => Err(Problem::not_found("There is no such route.")),
     }
 }

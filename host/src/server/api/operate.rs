@@ -171,7 +171,7 @@ pub(super) async fn wait(app: &Arc<App>, uri: &Uri) -> Answer {
 }
 
 /// `500ms`, `30s`, `2m`; a bare number is seconds.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let number: u64 = number.parse().ok()?;

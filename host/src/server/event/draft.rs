@@ -8,7 +8,7 @@ use super::{Defaults, EventError, ID_BYTES_MAX};
 use crate::model::event::{CONSUMER_SOURCE_PREFIX, HOST_SOURCE};
 use crate::model::limit::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX};
 use crate::model::route::{check_type, is_host_type};
-use crate::model::{Envelope, Payload, Timestamp};
+use crate::model::{Envelope, Job, Payload, Timestamp};
 
 /// Our fields, under both their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +24,11 @@ pub(super) enum Field {
     CausationId,
     Traceparent,
     NotBefore,
+    Job,
 }
 
 /// Field, name in native JSON, attribute of CloudEvents.
-pub(super) const FIELDS: [(Field, &str, &str); 11] = [
+pub(super) const FIELDS: [(Field, &str, &str); 12] = [
     (Field::Id, "id", "id"),
     (Field::Type, "type", "type"),
     (Field::Source, "source", "source"),
@@ -39,6 +40,7 @@ pub(super) const FIELDS: [(Field, &str, &str); 11] = [
     (Field::CausationId, "causationId", "causationid"),
     (Field::Traceparent, "traceparent", "traceparent"),
     (Field::NotBefore, "notBefore", "notbefore"),
+    (Field::Job, "job", "job"),
 ];
 
 /// What CloudEvents and we name otherwise: no foreign attribute can be called so.
@@ -57,6 +59,7 @@ pub(super) struct Draft {
     causation_id: Option<String>,
     traceparent: Option<String>,
     not_before: Option<Timestamp>,
+    job: Option<Job>,
     attributes: Map<String, Value>,
     pub(super) content_type: Option<String>,
     pub(super) data: Option<Bytes>,
@@ -83,7 +86,17 @@ impl Draft {
             // An invalid trace context is ignored, as W3C asks: it must not cost an event.
             Field::Traceparent => self.traceparent = is_traceparent(text).then(|| text.to_owned()),
             Field::NotBefore => self.not_before = Some(time(at, text)?),
+            Field::Job => self.job(at, text)?,
         }
+        Ok(())
+    }
+
+    /// A consumer's name, or JSON with more than that.
+    pub(super) fn job(&mut self, at: &str, text: &str) -> Result<(), EventError> {
+        let shape =
+            r#"a job is a consumer's name, or {"to": CONSUMER, "priority": "low" | "normal" | "high", "retry": {…}}"#;
+        let job = Job::parse(text).map_err(|why| EventError::new(at, format!("{why}; {shape}")))?;
+        self.job = Some(job);
         Ok(())
     }
 
@@ -175,6 +188,7 @@ impl Draft {
                 .traceparent
                 .or_else(|| defaults.traceparent.filter(|t| is_traceparent(t)).map(str::to_owned)),
             not_before: self.not_before,
+            job: self.job,
             attributes: self.attributes,
             payload: self.data.map(|data| Payload { content_type: self.content_type.unwrap_or_default(), data }),
             depth: 0,

@@ -27,6 +27,8 @@ pub fn native(body: &[u8], defaults: &Defaults<'_>) -> Result<Envelope, EventErr
             "dataText" => draft.data(&at, json::string(&at, raw)?.into())?,
             "dataBase64" => draft.data_base64(&at, &json::string(&at, raw)?)?,
             "contentType" => draft.content_type(&at, &text(&at, json::scalar(&at, raw)?)?)?,
+            // An object, and the only one that is a field.
+            "job" if raw.get().starts_with('{') => draft.job(&at, raw.get())?,
             "attributes" => attributes(&mut draft, &at, raw.get())?,
             name => match FIELDS.iter().find(|(_, native, _)| *native == name) {
                 Some((field, ..)) => draft.set(*field, &at, &text(&at, json::scalar(&at, raw)?)?)?,

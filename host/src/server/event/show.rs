@@ -25,6 +25,7 @@ pub fn record(event: &Event) -> EventRecord {
         causation_id: envelope.causation_id.clone(),
         traceparent: envelope.traceparent.clone(),
         not_before: envelope.not_before,
+        job: envelope.job.clone(),
         depth: envelope.depth,
         content_type: None,
         attributes: envelope.attributes.clone(),
@@ -77,6 +78,10 @@ impl Serialize for CloudEvent<'_> {
         map.serialize_entry("correlationid", &event.correlation_id)?;
         if let Some(time) = &event.not_before {
             map.serialize_entry("notbefore", time)?;
+        }
+        if let Some(job) = &event.job {
+            let text = serde_json::to_string(job).map_err(serde::ser::Error::custom)?;
+            map.serialize_entry("job", &text)?;
         }
         for (name, value) in &event.attributes {
             map.serialize_entry(name, value)?;

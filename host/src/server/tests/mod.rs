@@ -5,6 +5,7 @@ mod append;
 mod documents;
 mod mutated;
 mod operate;
+mod queries;
 mod reader;
 mod stream;
 mod support;

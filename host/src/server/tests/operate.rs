@@ -1,6 +1,8 @@
 //! Replays, backups and pauses, as far as requests are read and refused; what they do is shown with a real database.
 
 use super::support::{Fixture, request, server, token};
+use crate::model::Payload;
+use crate::model::pipeline::errand::Order;
 use crate::model::spec::Scope;
 
 const JSON: &str = "application/json";
@@ -48,7 +50,10 @@ async fn one_backup_at_a_time() {
         }
         tokio::task::yield_now().await;
     }
-    assert!(ask().await.status == 202);
+    // One that was asked for meanwhile may still run.
+    while ask().await.status != 202 {
+        tokio::task::yield_now().await;
+    }
     assert!(fixture.get("/backups").await.json()["backups"].as_array().unwrap().len() >= 2);
     fixture.get("/backups/99").await.problem(404, "not-found");
 }
@@ -88,4 +93,67 @@ async fn consumers_that_are_not_there_are_named() {
     for unclear in ["{}", r#"{"keys":["a"],"all":true}"#, r#"{"keys":[]}"#] {
         fixture.post("/consumers/nobody/release", JSON, unclear).await.problem(400, "malformed-request");
     }
+}
+
+#[tokio::test]
+async fn orders_about_runs_are_read_and_their_refusals_told() {
+    let fixture = Fixture::new();
+    let done = fixture.post("/runs/1/fulfil/cancel", JSON, r#"{"reason":"a mistake"}"#).await;
+    assert_eq!(done.json(), serde_json::json!({ "run": "1/fulfil", "status": "compensating" }), "{}", done.text());
+    assert_eq!(fixture.post("/runs/1/fulfil/cancel", JSON, "").await.status, 200);
+    assert_eq!(fixture.post("/runs/1/fulfil/steps/pay/retry", JSON, "").await.status, 200);
+    assert_eq!(fixture.post("/runs/1/fulfil/steps/pay/resolve", JSON, "").await.status, 200);
+    assert_eq!(fixture.post("/runs/1/fulfil/steps/pay/resolve", JSON, "{\"n\":  1}").await.status, 200);
+    assert_eq!(fixture.post("/runs/1/fulfil/steps/pay/resolve", "text/plain", "paid").await.status, 200);
+    let orders: Vec<Order> = fixture.log.orders.lock().unwrap().drain(..).map(|(_, order)| order).collect();
+    let resolve = |output: Option<(&str, &'static str)>| Order::Resolve {
+        step: "pay".into(),
+        output: output.map(|(content_type, data)| Payload { content_type: content_type.into(), data: data.into() }),
+    };
+    assert_eq!(
+        orders,
+        [
+            Order::Cancel { reason: "a mistake".into() },
+            Order::Cancel { reason: "an operator has cancelled it".into() },
+            Order::Retry { step: "pay".into() },
+            resolve(None),
+            resolve(Some((JSON, "{\"n\":  1}"))),
+            resolve(Some(("text/plain", "paid"))),
+        ]
+    );
+    let refused = fixture.post("/runs/2/fulfil/steps/pay/retry", JSON, "").await.problem(409, "run-refused");
+    assert!(refused["detail"].as_str().unwrap().starts_with("The run has ended as completed. GET /runs/2/fulfil"));
+    fixture.post("/runs/3/fulfil/steps/x/retry", JSON, "").await.problem(404, "not-found");
+    for path in ["/runs/9/fulfil/cancel", "/runs/x/fulfil/cancel", "/runs/1/No!/cancel"] {
+        fixture.post(path, JSON, "").await.problem(404, "not-found");
+    }
+    fixture.log.orders.lock().unwrap().clear();
+    for wrong in ["{", r#"{"reason":1}"#, r#"{"because":1}"#] {
+        fixture.post("/runs/1/fulfil/cancel", JSON, wrong).await.problem(400, "malformed-request");
+    }
+    fixture.post("/runs/1/fulfil/steps/pay/resolve", JSON, "paid").await.problem(400, "malformed-request");
+    let long = format!("\"{}\"", "x".repeat(64 << 10));
+    fixture.post("/runs/1/fulfil/steps/pay/resolve", JSON, long).await.problem(413, "too-large");
+    assert!(fixture.log.orders.lock().unwrap().is_empty());
+    for path in ["/runs/1/fulfil", "/runs/x/fulfil", "/runs/1/No!"] {
+        fixture.get(path).await.problem(404, "not-found");
+    }
+    fixture.get("/runs?status=done").await.problem(400, "unknown-parameter");
+    assert_eq!(
+        fixture.get("/runs?status=open&newest=true").await.json(),
+        serde_json::json!({ "runs": [], "next": null })
+    );
+}
+
+#[tokio::test]
+async fn who_may_only_read_orders_nothing() {
+    let mut spec = server();
+    spec.tokens = vec![token("reader", "read-token", &[Scope::Read])];
+    let fixture = Fixture::of(spec);
+    let headers = [("content-type", JSON), ("authorization", "Bearer read-token")];
+    for path in ["/runs/1/fulfil/cancel", "/runs/1/fulfil/steps/pay/retry", "/runs/1/fulfil/steps/pay/resolve"] {
+        fixture.send(request("POST", path, &headers, "")).await.problem(403, "forbidden");
+    }
+    assert_eq!(fixture.send(request("GET", "/runs", &headers, "")).await.status, 200);
+    assert!(fixture.log.orders.lock().unwrap().is_empty());
 }

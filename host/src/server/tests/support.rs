@@ -15,12 +15,17 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::log::{
-    Activated, Activation, Appended, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Settled,
+    Activated, Activation, Appended, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Rekey, Settled,
     Settlement, Waiting,
 };
+use crate::model::pipeline::errand::{Errand, Order};
+use crate::model::pipeline::run::{Refusal, RunId, Status};
+use crate::model::question::{Question, Reply, Unanswered};
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::{Ceilings, EventSpec, Retention, SchemaSpec, Scope, Secret, ServerSpec, TokenSpec};
-use crate::model::{ConsumerName, DeliveryId, Deployment, Envelope, Event, Generation, Seq, Timestamp};
+use crate::model::{
+    ConsumerName, DeliveryId, Deployment, Envelope, Event, Generation, Payload, Priority, Seq, Timestamp,
+};
 use crate::registry::catalogue::Catalogue;
 use crate::registry::{Registry, Snapshot};
 use crate::server::app::{App, Wire};
@@ -38,6 +43,7 @@ pub(super) struct FakeLog {
     pub refusals: Mutex<Vec<Error>>,
     pub decided: Mutex<Vec<(DeadSelection, DeadDecision)>>,
     pub replays: Mutex<Vec<ReplaySpec>>,
+    pub orders: Mutex<Vec<(RunId, Order)>>,
     pub groups: Mutex<Vec<usize>>,
 }
 
@@ -107,6 +113,10 @@ impl EventLog for FakeLog {
         Box::pin(async { Err(Error::Closed) })
     }
 
+    fn rekey(&self, _: Rekey) -> Pending<Option<(Seq, u32)>> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
     fn activate(&self, _: Activation) -> Pending<Activated> {
         Box::pin(async { Err(Error::Closed) })
     }
@@ -115,6 +125,29 @@ impl EventLog for FakeLog {
         let ids = dead.ids.clone();
         self.decided.lock().unwrap().push((dead, decision));
         Box::pin(async move { Ok(ids) })
+    }
+
+    fn errand(&self, _: DeliveryId) -> Pending<Option<Errand>> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn run_of(&self, _: ConsumerName, _: String) -> Pending<Option<RunId>> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
+    fn order_run(&self, run: RunId, order: Order) -> Pending<Option<Result<Status, Refusal>>> {
+        let answer = match run.seq {
+            1 => Some(Ok(Status::Compensating)),
+            2 => Some(Err(Refusal::Over(Status::Completed))),
+            3 => Some(Err(Refusal::NoStep { pipeline: run.pipeline.clone(), step: "x".into(), known: Vec::new() })),
+            _ => None,
+        };
+        self.orders.lock().unwrap().push((run, order));
+        Box::pin(async { Ok(answer) })
+    }
+
+    fn ring(&self) -> Pending<Option<Timestamp>> {
+        Box::pin(async { Err(Error::Closed) })
     }
 
     fn start_replay(&self, spec: ReplaySpec) -> Pending<u64> {
@@ -146,7 +179,13 @@ impl EventLog for FakeLog {
         Box::pin(async { Err(Error::Closed) })
     }
 
-    fn waiting(&self, _: ConsumerName, _: Option<(Timestamp, DeliveryId)>, _: usize) -> Pending<Vec<Waiting>> {
+    fn waiting(
+        &self,
+        _: ConsumerName,
+        _: Priority,
+        _: Option<(Timestamp, DeliveryId)>,
+        _: usize,
+    ) -> Pending<Vec<Waiting>> {
         Box::pin(async { Err(Error::Closed) })
     }
 }
@@ -157,9 +196,25 @@ pub(super) struct FakeControl {
     pub unready: Mutex<Option<String>>,
     pub refuse_reload: Mutex<bool>,
     pub settles: Mutex<bool>,
+    /// Questions that came, and answers to give, the last first.
+    pub asked: Mutex<Vec<Question>>,
+    pub answers: Mutex<Vec<Result<Payload, Unanswered>>>,
 }
 
 impl Control for FakeControl {
+    fn ask(&self, question: Question) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+        let answer = self.answers.lock().unwrap().pop().unwrap_or(Err(Unanswered::NoResponder));
+        let reply = Reply {
+            id: format!("q-{}", self.asked.lock().unwrap().len() + 1),
+            correlation_id: question.correlation_id.clone().unwrap_or_default(),
+            responder: answer.as_ref().ok().and(ConsumerName::new("stock").ok()),
+            answer,
+            duration: Duration::from_millis(7),
+        };
+        self.asked.lock().unwrap().push(question);
+        Box::pin(std::future::ready(reply))
+    }
+
     fn ready(&self) -> Vec<(&'static str, Result<(), String>)> {
         vec![("log", self.unready.lock().unwrap().clone().map_or(Ok(()), Err)), ("consumers", Ok(()))]
     }
@@ -240,6 +295,7 @@ fn deployment(server: ServerSpec) -> Deployment {
         ceilings: Ceilings::default(),
         events: [("order.checked".to_owned(), declared)].into(),
         consumers: std::collections::BTreeMap::new(),
+        pipelines: std::collections::BTreeMap::new(),
         schedules: std::collections::BTreeMap::new(),
     }
 }

@@ -46,6 +46,7 @@ impl Model {
             // It counted when it was claimed, among fewer or under another limit.
             return Ok(());
         }
+        self.let_through(begun)?;
         self.rate(begun)?;
         self.crowd(begun, slots)
     }
@@ -76,7 +77,7 @@ impl Model {
             let from = call.event.envelope.not_before.unwrap_or(call.event.accepted_at);
             hold!(begun.started_at < from.plus(after), "{id} has expired, and runs");
         }
-        if let Some(mark) = self.mark(id.seq).filter(|_| spec.idempotency.is_some()) {
+        if let Some(mark) = self.mark(id.seq, spec) {
             let settled = self.marks.get(&(id.consumer.clone(), mark.to_owned()));
             let by = settled.filter(|(by, until)| by != id && *until > self.latest);
             // One that was settled while the log was being asked is found out when this one is settled.
@@ -88,26 +89,17 @@ impl Model {
     /// One after another, in the order of the log.
     fn order(&self, id: &DeliveryId, spec: &ConsumerSpec) -> Checked {
         let Some(order) = &spec.delivery.order else { return self.share(id, spec) };
-        let (_, since) = self.ordered_since.get(&id.consumer).cloned().unwrap_or_default();
-        if id.seq < since {
-            return Ok(());
-        }
         let Some(key) = self.key(id.seq, &order.by) else {
             return Err(Violation(format!("{id} runs, and has no key")));
         };
         let same = |seq: u64| self.key(seq, &order.by) == Some(key);
         let beside = self.running.keys().find(|other| other.consumer == id.consumer && same(other.seq));
-        hold!(
-            beside.is_none_or(|other| other.seq < since || id.seq < since),
-            "I10: {id} runs beside {beside:?}, key {key}"
-        );
+        hold!(beside.is_none(), "I10: {id} runs beside {beside:?}, key {key}");
         if id.round > 0 {
             return Ok(());
         }
-        let before = self
-            .unfinished
-            .get(&id.consumer)
-            .and_then(|seqs| seqs.range(since..id.seq).copied().find(|seq| same(*seq)));
+        let unfinished = self.unfinished.get(&id.consumer);
+        let before = unfinished.and_then(|seqs| seqs.range(..id.seq).copied().find(|seq| same(*seq)));
         hold!(before.is_none(), "I10: {id} runs before {before:?}, key {key}");
         let held = self.held.contains_key(&(id.consumer.clone(), key.to_owned()));
         hold!(!held, "I10: {id} runs, and a dead letter holds {key}");
@@ -115,22 +107,15 @@ impl Model {
     }
 
     fn share(&self, id: &DeliveryId, spec: &ConsumerSpec) -> Checked {
-        if spec.delivery.share.is_none() {
-            return Ok(());
-        }
+        let Some(share) = &spec.delivery.share else { return Ok(()) };
         // A reload that lowers the limit does not stop what has its turn.
         let specs = self.generations.iter().filter_map(|(_, plan)| plan.consumers.get(&id.consumer));
-        let limits: Option<Vec<u32>> =
-            specs.map(|deployed| deployed.spec.delivery.share.as_ref().map(|share| share.limit)).collect();
-        // Nor one that begins to have one.
-        let Some(most) = limits.and_then(|limits| limits.into_iter().max()) else { return Ok(()) };
-        let Some(key) = self.keys[usize::try_from(id.seq).unwrap() - 1].k.as_deref() else {
+        let limits = specs.filter_map(|deployed| Some(deployed.spec.delivery.share.as_ref()?.limit));
+        let most = limits.max().unwrap_or(share.limit);
+        let Some(key) = self.text(id.seq, &share.key) else {
             return Err(Violation(format!("{id} runs, and has no key")));
         };
-        let same = |other: &&DeliveryId| {
-            other.consumer == id.consumer
-                && self.keys[usize::try_from(other.seq).unwrap() - 1].k.as_deref() == Some(key)
-        };
+        let same = |other: &&DeliveryId| other.consumer == id.consumer && self.text(other.seq, &share.key) == Some(key);
         let beside = self.running.keys().filter(same).count();
         hold!(beside < usize::try_from(most).unwrap(), "I17: {id} runs beside {beside} of its key");
         Ok(())

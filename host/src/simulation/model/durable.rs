@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{Checked, Claimed, Keys, Known, Model, Violation, hold};
 use crate::log::{
-    Activated, Activation, Appended, AttemptRecord, Commit, DeadDecision, Error, Hold, Settled, Settlement, Waiting,
+    Activated, Activation, Appended, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, Hold, Rekey, Settled,
+    Settlement, Waiting,
 };
 use crate::model::delivery::DeathCause;
 use crate::model::event::{DEAD_LETTERED, HOST_SOURCE};
@@ -24,9 +25,26 @@ impl Model {
             Change::Appended(envelopes, answer) => self.appended(&envelopes, answer, &commits),
             Change::Settled(settlements, answer) => self.settled(&settlements, answer, &commits),
             Change::Activated(activation, activated) => self.activated(&activation, activated),
-            Change::Decided(decision, ids) => self.decided(decision, &ids, &commits),
+            Change::Decided(selection, decision, ids) => self.decided(&selection, decision, &ids, &commits),
+            Change::ReplayStarted(spec, id) => self.replay_started(spec, id),
+            Change::ReplayCancelled(id, running) => {
+                self.replay_cancelled(id, running);
+                Ok(())
+            }
+            Change::Replayed(step, after) => self.replayed(&step, after, &commits),
+            Change::Fired(name, slot, event, true) => self.fired(&name, slot, &event, &commits),
+            Change::Planned => Ok(()),
+            Change::Fired(_, _, event, false) => {
+                hold!(commits.is_empty(), "a slot that did not fire left {} behind", event.id);
+                Ok(())
+            }
+            Change::Pruned(limit, gone) => self.pruned(limit, &gone),
             Change::Advanced(positions) => self.advanced(&positions),
             Change::Parked(waiting) => self.parked(&waiting),
+            Change::Rekeyed(step, last) => {
+                self.rekeyed(&step, last);
+                Ok(())
+            }
             Change::Claimed(id) => {
                 self.claims.entry(id).or_insert(Claimed { crashes: 1, in_hand: true }).in_hand = true;
                 Ok(())
@@ -58,16 +76,6 @@ impl Model {
         }
         hold!(activated.from == self.head() + 1, "I20: live from {}, not from the end", activated.from);
         for (name, Deployed { spec, .. }) in &plan.consumers {
-            let by = spec.delivery.order.as_ref().map(|order| order.by.clone());
-            let since = self.ordered_since.entry(name.clone()).or_insert((by.clone(), 1));
-            if since.0 != by {
-                *since = (by, activated.from);
-            }
-            let marks = spec.delivery.idempotency.is_some();
-            let since = self.marked_since.entry(name.clone()).or_insert((marks, 1));
-            if since.0 != marks {
-                *since = (marks, activated.from);
-            }
             let begins = match spec.delivery.from {
                 StartFrom::Start => 1,
                 StartFrom::Sequence(seq) => seq,
@@ -87,6 +95,7 @@ impl Model {
 
     fn parked(&mut self, waiting: &[Waiting]) -> Checked {
         for Waiting { id, blocked, delivery, .. } in waiting {
+            let not_before = self.event(id.seq).envelope.not_before.filter(|_| id.round == 0 && delivery.calls == 0);
             let Some(known) = self.deliveries.get_mut(id) else {
                 return Err(Violation(format!("I4: {id} is parked, and nobody subscribed to it")));
             };
@@ -94,13 +103,40 @@ impl Model {
                 known.stored = true;
                 known.due = match delivery.state {
                     State::Pending { due_at } if !blocked => due_at,
-                    // No due time counts any more.
-                    _ => Timestamp::MIN,
+                    // No due time counts any more but the event's own.
+                    _ => not_before.unwrap_or(Timestamp::MIN),
                 };
                 self.open.entry(id.consumer.clone()).or_default().remove(&id.seq);
             }
         }
         Ok(())
+    }
+
+    /// What dead letters hold, of events between where a step began and where it ended, has other keys; and what was settled
+    /// under another rule is forgotten.
+    fn rekeyed(&mut self, step: &Rekey, last: Option<(Seq, u32)>) {
+        let Rekey { consumer, after } = step;
+        let (name, spec) = (&consumer.name, &consumer.delivery);
+        let rule = spec.idempotency.as_ref().map(|idempotency| idempotency.key.source().to_owned()).unwrap_or_default();
+        let known = self.marked_by.entry(name.clone()).or_insert_with(|| Some(String::new()));
+        if known.as_ref() != Some(&rule) {
+            *known = last.is_none().then_some(rule);
+            self.marks.retain(|(owner, _), _| owner != name);
+        }
+        let range = after.map_or(0, |(seq, _)| seq + 1)..=last.map_or(Seq::MAX, |(seq, _)| seq);
+        let mine = self.held.extract_if(.., |(owner, _), _| owner == name);
+        let held: Vec<(String, Seq)> =
+            mine.flat_map(|((_, key), seqs)| seqs.into_iter().map(move |seq| (key.clone(), seq))).collect();
+        for (key, seq) in held {
+            let key = if range.contains(&seq) {
+                spec.order.as_ref().and_then(|order| self.key(seq, &order.by)).map(ToOwned::to_owned)
+            } else {
+                Some(key)
+            };
+            if let Some(key) = key {
+                self.held.entry((name.clone(), key)).or_default().insert(seq);
+            }
+        }
     }
 
     fn appended(
@@ -109,7 +145,9 @@ impl Model {
         answer: Result<Vec<Appended>, Error>,
         commits: &[Commit],
     ) -> Checked {
-        let taken = |model: &Self, e: &Envelope| model.by_id.get(&(e.source.clone(), e.id.clone())).copied();
+        let taken = |model: &Self, e: &Envelope| {
+            model.by_id.get(&(e.source.clone(), e.id.clone())).copied().filter(|seq| model.is_there(*seq))
+        };
         match answer {
             Ok(answers) => {
                 let mut expected = self.head();
@@ -145,13 +183,14 @@ impl Model {
     }
 
     /// Events that the feed tells of become known, and with them what they cause.
-    fn announced(&mut self, commits: &[Commit]) -> Checked {
+    pub(super) fn announced(&mut self, commits: &[Commit]) -> Checked {
         for commit in commits {
             let Commit::Events(events) = commit else { continue };
             for event in events {
                 hold!(event.seq == self.head() + 1, "I2: {} follows {}", event.seq, self.head());
                 let id = (event.envelope.source.clone(), event.envelope.id.clone());
-                hold!(self.by_id.insert(id, event.seq).is_none(), "I3: event {} was there already", event.seq);
+                let before = self.by_id.insert(id, event.seq).filter(|seq| self.is_there(*seq));
+                hold!(before.is_none(), "I3: event {} was there already", event.seq);
                 self.events.push(event.clone());
                 self.keys.push(Keys::of(event));
                 let specs = self.generations.last().map(|(_, plan)| plan.consumers.clone()).unwrap_or_default();
@@ -167,11 +206,20 @@ impl Model {
         let wanted =
             spec.subscriptions.iter().any(|subscription| subscription.pattern.matches(&event.envelope.event_type));
         let begins = self.begins.get(&spec.name).copied().unwrap_or_default();
-        if deep || !wanted || event.seq < begins || spec.delivery.mode == Mode::Ephemeral {
+        let own = event.envelope.event_type.starts_with("tidegate.breaker.")
+            && event.envelope.subject.as_deref() == Some(spec.name.as_str());
+        if own
+            || deep
+            || !wanted
+            || !self.is_there(event.seq)
+            || event.seq < begins
+            || spec.delivery.mode == Mode::Ephemeral
+        {
             return;
         }
         let id = DeliveryId { seq: event.seq, consumer: spec.name.clone(), round: 0 };
         let due = event.envelope.not_before.unwrap_or(Timestamp::MIN);
+        self.alive.insert(id.clone());
         self.deliveries.insert(id, Known { due, ..Known::default() });
         self.open.entry(spec.name.clone()).or_default().insert(event.seq);
         self.unfinished.entry(spec.name.clone()).or_default().insert(event.seq);
@@ -219,7 +267,12 @@ impl Model {
 
         let free = matches!(
             record.outcome,
-            Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed
+            Outcome::Defer
+                | Outcome::Interrupted
+                | Outcome::Duplicate
+                | Outcome::Expired
+                | Outcome::Crashed
+                | Outcome::Withdrawn
         );
         let attempts = known.attempts + u32::from(!free);
         hold!(
@@ -249,7 +302,6 @@ impl Model {
     /// Outcomes without a call have their reasons.
     fn uncalled(&self, id: &DeliveryId, record: &AttemptRecord, spec: &DeliverySpec) -> Checked {
         let event = self.event(id.seq);
-        let early = self.marked_since.get(&id.consumer).is_some_and(|(_, since)| id.seq < *since);
         match record.outcome {
             Outcome::Expired => {
                 let from = event.envelope.not_before.unwrap_or(event.accepted_at);
@@ -261,12 +313,10 @@ impl Model {
                 hold!(crashes >= 3, "{id} was given up after {crashes} crashes");
             }
             Outcome::Duplicate => {
-                let mark = self.mark(id.seq).filter(|_| spec.idempotency.is_some()).unwrap_or_default();
+                let mark = self.mark(id.seq, spec).unwrap_or_default();
                 let by = self.marks.get(&(id.consumer.clone(), mark.to_owned()));
-                hold!(
-                    early || by.is_some_and(|(by, _)| by != id),
-                    "{id} is called a duplicate, and nobody has settled {mark}"
-                );
+                let another = by.is_some_and(|(by, _)| by != id);
+                hold!(another, "{id} is called a duplicate, and nobody has settled {mark}");
             }
             _ => {}
         }
@@ -279,13 +329,9 @@ impl Model {
         if record.outcome != Outcome::Done {
             return Ok(());
         }
-        // A reload does not look again at what was ready before it.
-        let early = self.marked_since.get(&id.consumer).is_some_and(|(_, since)| id.seq < *since);
-        let wanted = self.mark(id.seq).filter(|_| spec.idempotency.is_some()).map(ToOwned::to_owned);
-        hold!(
-            early || mark.as_ref().map(|mark| &mark.key) == wanted.as_ref(),
-            "{id} is done and settles {mark:?}, not {wanted:?}"
-        );
+        let wanted = self.mark(id.seq, spec);
+        let same = mark.as_ref().map(|mark| mark.key.as_str()) == wanted;
+        hold!(same, "{id} is done and settles {mark:?}, not {wanted:?}");
         let Some(mark) = mark.as_ref() else { return Ok(()) };
         let key = (id.consumer.clone(), mark.key.clone());
         let by = self.marks.get(&key).filter(|(by, until)| by != id && *until > self.now);
@@ -310,8 +356,7 @@ impl Model {
             }
             None => {}
         }
-        let early = self.ordered_since.get(&id.consumer).is_some_and(|(_, since)| id.seq < *since);
-        if let Some(key) = key.filter(|_| must && !early) {
+        if let Some(key) = key.filter(|_| must) {
             let is = matches!(hold, Some(Hold::Begin(held)) if *held == key);
             hold!(is, "I10: {id} is dead, and does not hold {key}");
         }
@@ -335,7 +380,8 @@ impl Model {
         let deaths = events.iter().filter(|event| event.event_type == DEAD_LETTERED).count();
         hold!(deaths == usize::from(death.is_some()), "I9: {deaths} events say that {id} is dead");
         let published: Vec<&Envelope> = events.iter().filter(|event| event.event_type != DEAD_LETTERED).collect();
-        let uncalled = matches!(record.outcome, Outcome::Duplicate | Outcome::Expired | Outcome::Crashed);
+        let uncalled =
+            matches!(record.outcome, Outcome::Duplicate | Outcome::Expired | Outcome::Crashed | Outcome::Withdrawn);
         let by_host =
             matches!(record.outcome, Outcome::OverLimit | Outcome::Refused | Outcome::Interrupted) || uncalled;
         let came_to = staged.as_ref().map(|staged| staged.outcome);
@@ -393,13 +439,26 @@ impl Model {
             due,
             stored: !next.state.is_final(),
             end: next.state.is_final().then_some(record.outcome),
-            dead: next.state == State::Dead,
-            decided: false,
         };
+        if next.state.is_final() {
+            self.alive.remove(id);
+        }
+        if next.state == State::Dead {
+            self.dead.insert(id.clone());
+        }
         self.deliveries.insert(id.clone(), known);
     }
 
-    fn decided(&mut self, decision: DeadDecision, ids: &[DeliveryId], commits: &[Commit]) -> Checked {
+    fn decided(
+        &mut self,
+        selection: &DeadSelection,
+        decision: DeadDecision,
+        ids: &[DeliveryId],
+        commits: &[Commit],
+    ) -> Checked {
+        let meant = |id: &DeliveryId| selection.ids.is_empty() || selection.ids.contains(id);
+        let decided: Vec<DeliveryId> = self.dead.extract_if(.., |id| meant(id)).collect();
+        hold!(decided.len() == ids.len(), "I9: of {} dead letters, {} were decided", decided.len(), ids.len());
         let mut made: BTreeMap<&DeliveryId, Timestamp> = BTreeMap::new();
         for commit in commits {
             let Commit::Redriven(waiting) = commit else { continue };
@@ -410,24 +469,19 @@ impl Model {
             }
         }
         for id in ids {
-            // A redrive answers what it made.
-            let redrive = decision == DeadDecision::Redrive;
-            let dead = DeliveryId { round: id.round.saturating_sub(u32::from(redrive)), ..id.clone() };
-            let Some(known) = self.deliveries.get_mut(&dead).filter(|known| known.dead && !known.decided) else {
-                return Err(Violation(format!("I9: {dead} was decided, and is no open dead letter")));
-            };
-            known.decided = true;
-            if !redrive {
+            let of = |dead: &DeliveryId| dead.seq == id.seq && dead.consumer == id.consumer;
+            hold!(decided.iter().any(of), "I9: {id} was decided, and is no open dead letter");
+            if decision == DeadDecision::Discard {
                 let held: Vec<_> = self.held.keys().filter(|(name, _)| *name == id.consumer).cloned().collect();
                 held.into_iter().for_each(|(_, key)| self.free(id, &key));
+                continue;
             }
-            if redrive {
-                let Some(due) = made.get(id).copied() else {
-                    return Err(Violation(format!("I9: nobody is told of the redrive {id}")));
-                };
-                hold!(!self.deliveries.contains_key(id), "I9: the redrive {id} was there already");
-                self.deliveries.insert(id.clone(), Known { due, stored: true, ..Known::default() });
-            }
+            let Some(due) = made.get(id).copied() else {
+                return Err(Violation(format!("I9: nobody is told of the redrive {id}")));
+            };
+            hold!(!self.deliveries.contains_key(id), "I9: the redrive {id} was there already");
+            self.alive.insert(id.clone());
+            self.deliveries.insert(id.clone(), Known { due, stored: true, ..Known::default() });
         }
         Ok(())
     }
@@ -450,6 +504,7 @@ fn expected_end(record: &AttemptRecord, last: bool) -> (bool, bool) {
     match record.outcome {
         Outcome::Done | Outcome::Duplicate => (false, true),
         Outcome::Reject | Outcome::Refused | Outcome::Expired | Outcome::Crashed => (true, true),
+        Outcome::Withdrawn => (false, true),
         Outcome::Defer | Outcome::Interrupted => (false, false),
         Outcome::Retry
         | Outcome::Trapped

@@ -2,18 +2,22 @@
 //! The numbers are those of the invariants in `docs/guarantees.md`.
 
 mod begun;
+mod breakers;
 mod durable;
 mod kept;
+mod long;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::breakers::Breaker;
+use self::long::Replayed;
 use super::guests::Begun;
 use super::plan::{Deployed, Plan};
-use crate::log::Commit;
-use crate::model::spec::KeySpec;
-use crate::model::{ConsumerName, DeliveryId, Digest, Event, Generation, Outcome, Report, Seq, Timestamp};
+use crate::log::{Commit, Settled};
+use crate::model::spec::{DeliverySpec, KeySpec};
+use crate::model::{ConsumerName, DeliveryId, Digest, Event, Expression, Generation, Outcome, Report, Seq, Timestamp};
 
 /// What is wrong: the invariant and what was seen.
 #[derive(Debug)]
@@ -40,16 +44,10 @@ pub(super) struct Known {
     /// It has a row of its own.
     pub(super) stored: bool,
     pub(super) end: Option<Outcome>,
-    pub(super) dead: bool,
-    /// Somebody has redriven or discarded it.
-    pub(super) decided: bool,
 }
 
-/// What an event's payload says, as its producer meant it.
-struct Keys {
-    k: Option<String>,
-    m: Option<String>,
-}
+/// What an event's payload says, as its producer meant it: texts by name.
+struct Keys(BTreeMap<String, String>);
 
 /// That a delivery's attempt begins, as the log noted it.
 #[derive(Clone, Copy)]
@@ -67,13 +65,13 @@ pub(super) struct Model {
     pub(super) generations: Vec<(Seq, Plan)>,
     /// Plans on their way, by digest.
     pub(super) plans: BTreeMap<Digest, Plan>,
-    /// Since which event a consumer has been ordered as it is now.
-    ordered_since: BTreeMap<ConsumerName, (Option<KeySpec>, Seq)>,
-    /// Since which event a consumer has had an idempotency key, or none.
-    marked_since: BTreeMap<ConsumerName, (bool, Seq)>,
     /// The first event that a consumer is for.
     begins: BTreeMap<ConsumerName, Seq>,
     pub(super) deliveries: BTreeMap<DeliveryId, Known>,
+    /// Those that have died, and that nobody has redriven or discarded.
+    pub(super) dead: BTreeSet<DeliveryId>,
+    /// Those that are not over.
+    alive: BTreeSet<DeliveryId>,
     /// Of each consumer, first rounds that are neither over nor stored, and those that are not over.
     open: BTreeMap<ConsumerName, BTreeSet<Seq>>,
     unfinished: BTreeMap<ConsumerName, BTreeSet<Seq>>,
@@ -81,6 +79,8 @@ pub(super) struct Model {
     state: BTreeMap<(ConsumerName, String), u64>,
     /// Idempotency keys, by whom they are settled and until when that is remembered.
     marks: BTreeMap<(ConsumerName, String), (DeliveryId, Timestamp)>,
+    /// The rule for them, if it is known that they were all found by one.
+    marked_by: BTreeMap<ConsumerName, Option<String>>,
     /// Keys that dead letters hold, and of which events these are.
     pub(super) held: BTreeMap<(ConsumerName, String), BTreeSet<Seq>>,
     pub(super) paused: BTreeSet<ConsumerName>,
@@ -96,6 +96,12 @@ pub(super) struct Model {
     staged: BTreeMap<DeliveryId, Report>,
     /// When the latest calls of consumers with a rate began.
     starts: BTreeMap<ConsumerName, VecDeque<Duration>>,
+    breakers: BTreeMap<ConsumerName, Breaker>,
+    replays: BTreeMap<u64, Replayed>,
+    /// Slots of schedules that have fired, with their events.
+    slots: BTreeMap<(String, Timestamp), Seq>,
+    /// Events that retention has taken.
+    gone: BTreeSet<Seq>,
     /// What ephemeral consumers have been given.
     streamed: BTreeSet<DeliveryId>,
     /// The generation that the dispatcher knows of, and whether it may begin anything.
@@ -147,6 +153,7 @@ impl Model {
         self.running.clear();
         self.staged.clear();
         self.starts.clear();
+        self.breakers.clear();
         self.told_paused = self.paused.clone();
         self.live = None;
         self.draining = false;
@@ -155,10 +162,14 @@ impl Model {
     }
 
     /// The dispatcher has been told.
-    pub(super) fn told(&mut self, commits: &[Commit]) {
+    pub(super) fn told(&mut self, commits: &[Commit], now: Duration) {
         for commit in commits {
             match commit {
-                Commit::Activated(activated) => self.live = Some(activated.generation),
+                Commit::Settled(id, Settled::Committed) => self.judged(id, now),
+                Commit::Activated(activated) => {
+                    self.live = Some(activated.generation);
+                    self.redeployed();
+                }
                 Commit::Paused(consumer, true) => drop(self.told_paused.insert(consumer.clone())),
                 Commit::Paused(consumer, false) => drop(self.told_paused.remove(consumer)),
                 _ => {}
@@ -191,17 +202,11 @@ impl Model {
 
     /// Deliveries that are not over.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = (&DeliveryId, &Known)> {
-        self.deliveries.iter().filter(|(_, known)| known.end.is_none())
+        self.alive.iter().filter_map(|id| self.deliveries.get_key_value(id))
     }
 
     pub(super) fn settled_so_far(&self) -> usize {
         self.records.len()
-    }
-
-    /// Open dead letters.
-    pub(super) fn dead(&self) -> Vec<DeliveryId> {
-        let dead = self.deliveries.iter().filter(|(_, known)| known.dead && !known.decided);
-        dead.map(|(id, _)| id.clone()).collect()
     }
 
     /// How each consumer that was ever deployed was deployed last.
@@ -210,15 +215,21 @@ impl Model {
     }
 
     /// The key of an event, as far as it has one.
-    fn key(&self, seq: Seq, by: &KeySpec) -> Option<&str> {
+    fn key<'a>(&'a self, seq: Seq, by: &KeySpec) -> Option<&'a str> {
         match by {
             KeySpec::One => Some("*"),
-            KeySpec::Of(_) => self.keys[usize::try_from(seq).unwrap() - 1].k.as_deref(),
+            KeySpec::Of(expression) => self.text(seq, expression),
         }
     }
 
-    fn mark(&self, seq: Seq) -> Option<&str> {
-        self.keys[usize::try_from(seq).unwrap() - 1].m.as_deref()
+    /// What such a path finds in an event.
+    fn text(&self, seq: Seq, path: &Expression) -> Option<&str> {
+        let Keys(texts) = &self.keys[usize::try_from(seq).unwrap() - 1];
+        texts.get(path.source().trim_start_matches("data.")).map(String::as_str)
+    }
+
+    fn mark(&self, seq: Seq, spec: &DeliverySpec) -> Option<&str> {
+        self.text(seq, &spec.idempotency.as_ref()?.key)
     }
 }
 
@@ -226,7 +237,7 @@ impl Keys {
     fn of(event: &Event) -> Self {
         let data = event.envelope.payload.as_ref().map(|payload| &payload.data[..]);
         let data: serde_json::Value = serde_json::from_slice(data.unwrap_or(b"null")).unwrap_or_default();
-        let text = |name: &str| data.get(name).and_then(|value| value.as_str()).map(ToOwned::to_owned);
-        Self { k: text("k"), m: text("m") }
+        let texts = data.as_object().into_iter().flatten();
+        Self(texts.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect())
     }
 }

@@ -47,6 +47,15 @@ CREATE INDEX raw_events_by_type ON raw_events (type);
 CREATE INDEX raw_events_by_correlation ON raw_events (correlation) WHERE correlation IS NOT NULL;
 CREATE INDEX raw_events_by_causation ON raw_events (causation) WHERE causation IS NOT NULL;
 
+-- Events that are jobs, for whom, and how they are retried, as JSON; NULL: as the consumer says. priority: 0 low, 1 normal,
+-- 2 high. A row stays for as long as the event or an outcome of it does.
+CREATE TABLE raw_jobs (
+  seq      INTEGER PRIMARY KEY CHECK (seq > 0),
+  consumer INTEGER NOT NULL,
+  priority INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 2),
+  retry    TEXT
+) STRICT;
+
 -- Sequences that are no longer here, and the chain's hash at the end of each such range (NULL: not known).
 CREATE TABLE raw_gaps (
   last_seq    INTEGER PRIMARY KEY,
@@ -67,7 +76,8 @@ CREATE TABLE raw_losses (
 ) STRICT;
 
 -- One row a call of a handler. outcome: 0 done, 1 retry, 2 defer, 3 reject, 4 trapped, 5 timed-out, 6 out-of-fuel,
--- 7 out-of-memory, 8 over-limit, 9 refused, 10 interrupted; without a call: 11 duplicate, 12 expired, 13 crashed.
+-- 7 out-of-memory, 8 over-limit, 9 refused, 10 interrupted; without a call: 11 duplicate, 12 expired, 13 crashed,
+-- 14 withdrawn.
 -- state: 0 succeeded, 1 pending, 2 dead, 3 cancelled. sum: of the other columns, so that a changed bit is found.
 CREATE TABLE raw_outcomes (
   seq          INTEGER NOT NULL CHECK (seq > 0),
@@ -75,7 +85,7 @@ CREATE TABLE raw_outcomes (
   round        INTEGER NOT NULL CHECK (round >= 0),
   call         INTEGER NOT NULL CHECK (call >= 1),
   attempt      INTEGER NOT NULL CHECK (attempt >= 1),
-  outcome      INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 13),
+  outcome      INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 14),
   state        INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),
   started_at   INTEGER NOT NULL,
   duration_us  INTEGER NOT NULL CHECK (duration_us >= 0),
@@ -94,12 +104,13 @@ CREATE TABLE raw_outcomes (
   CHECK ((outcome IN (0, 11)) = (state = 0)),
   CHECK (outcome NOT IN (3, 9, 12, 13) OR state = 2),
   CHECK (outcome <> 2 OR state = 1),
+  CHECK ((outcome = 14) = (state = 3)),
   CHECK ((output_type IS NULL) = (output IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX raw_outcomes_not_done ON raw_outcomes (outcome, seq) WHERE outcome <> 0;
 
 -- Deliveries that are stored because they must wait. key: what they are ordered by. blocked: they wait for the key, and
--- not for their due time.
+-- not for their due time. errand: another table says what they are for. priority: 0 low, 1 normal, 2 high.
 CREATE TABLE raw_waiting (
   seq      INTEGER NOT NULL,
   consumer INTEGER NOT NULL,
@@ -109,10 +120,12 @@ CREATE TABLE raw_waiting (
   calls    INTEGER NOT NULL CHECK (calls >= attempts),
   key      TEXT,
   blocked  INTEGER NOT NULL CHECK (blocked IN (0, 1)),
+  errand   INTEGER NOT NULL DEFAULT 0 CHECK (errand IN (0, 1)),
+  priority INTEGER NOT NULL DEFAULT 1 CHECK (priority BETWEEN 0 AND 2),
   PRIMARY KEY (seq, consumer, round),
   CHECK (blocked = 0 OR key IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX raw_waiting_by_due ON raw_waiting (consumer, due_at, seq, round) WHERE blocked = 0;
+CREATE INDEX raw_waiting_by_due ON raw_waiting (consumer, priority, due_at, seq, round) WHERE blocked = 0;
 CREATE INDEX raw_waiting_by_key ON raw_waiting (consumer, key, blocked, seq, round) WHERE key IS NOT NULL;
 
 CREATE TABLE raw_dead_letters (
@@ -170,11 +183,14 @@ CREATE TABLE raw_claims (
 ) STRICT, WITHOUT ROWID;
 
 -- How far each consumer has come: everything up to seq is settled or waiting. begins: the first event that it is for, if
--- that is not the first one after it was deployed.
+-- that is not the first one after it was deployed. lines_by, marks_by: the rules by which the keys in raw_waiting and
+-- raw_held_keys, and those in raw_marks, were found; NULL while that is being changed.
 CREATE TABLE raw_cursors (
   consumer INTEGER PRIMARY KEY,
   seq      INTEGER NOT NULL CHECK (seq >= 0),
-  begins   INTEGER CHECK (begins > 0)
+  begins   INTEGER CHECK (begins > 0),
+  lines_by TEXT DEFAULT '',
+  marks_by TEXT DEFAULT ''
 ) STRICT;
 
 CREATE TABLE raw_generations (
@@ -191,6 +207,39 @@ CREATE TABLE raw_schedules (
   rule TEXT NOT NULL,
   slot INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Questions and what came of them, for people to look at: nothing depends on a row. number: as they were taken down, a moment
+-- after the answer. type: as text, because a client may ask for anything. seq, round, call: of the delivery that asked, consumer:
+-- who asked, parent: the question that was being answered. outcome: 0 answered, 1 no-responder, 2 timed-out, 3 invalid,
+-- 4 not-found, 5 unavailable, 6 failed, 7 abandoned.
+CREATE TABLE raw_queries (
+  number         INTEGER PRIMARY KEY AUTOINCREMENT,
+  id             ANY NOT NULL CHECK (typeof(id) = 'text' OR (typeof(id) = 'blob' AND length(id) = 16)),
+  type           TEXT NOT NULL,
+  asked_at       INTEGER NOT NULL,
+  responder      INTEGER,
+  seq            INTEGER,
+  consumer       INTEGER,
+  round          INTEGER,
+  call           INTEGER,
+  parent         ANY,
+  correlation    ANY NOT NULL,
+  depth          INTEGER NOT NULL CHECK (depth >= 1),
+  outcome        INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 7),
+  reason         TEXT,
+  duration_us    INTEGER NOT NULL CHECK (duration_us >= 0),
+  fuel           INTEGER NOT NULL CHECK (fuel >= 0),
+  question_bytes INTEGER NOT NULL,
+  answer_bytes   INTEGER NOT NULL,
+  generation     INTEGER NOT NULL,
+  logs           TEXT,
+  CHECK (outcome <> 0 OR reason IS NULL),
+  CHECK ((seq IS NULL) = (call IS NULL)),
+  CHECK (seq IS NULL OR parent IS NULL),
+  CHECK ((consumer IS NULL) = (seq IS NULL AND parent IS NULL))
+) STRICT;
+CREATE INDEX raw_queries_by_time ON raw_queries (asked_at);
+CREATE INDEX raw_queries_by_correlation ON raw_queries (correlation);
 
 CREATE TABLE raw_state (
   consumer   INTEGER NOT NULL,
@@ -231,13 +280,16 @@ SELECT
     || '-' || substr(hex(e.causation), 21)) ELSE e.causation END AS causation_id,
   e.traceparent,
   strftime('%Y-%m-%dT%H:%M:%fZ', e.not_before / 1e6, 'unixepoch') AS not_before,
+  (SELECT text FROM names WHERE names.id = j.consumer) AS job_to,
+  CASE j.priority WHEN 0 THEN 'low' WHEN 1 THEN 'normal' WHEN 2 THEN 'high' END AS job_priority,
+  j.retry AS job_retry,
   e.depth,
   e.attributes,
   (SELECT text FROM names WHERE names.id = e.content_type) AS content_type,
   CAST(e.data AS TEXT) AS data,
   length(e.data) AS data_bytes,
   lower(hex(e.hash)) AS hash
-FROM raw_events AS e;
+FROM raw_events AS e LEFT JOIN raw_jobs AS j ON j.seq = e.seq;
 
 CREATE VIEW outcomes AS
 SELECT
@@ -249,7 +301,7 @@ SELECT
   CASE o.outcome WHEN 0 THEN 'done' WHEN 1 THEN 'retry' WHEN 2 THEN 'defer' WHEN 3 THEN 'reject' WHEN 4 THEN 'trapped'
     WHEN 5 THEN 'timed-out' WHEN 6 THEN 'out-of-fuel' WHEN 7 THEN 'out-of-memory' WHEN 8 THEN 'over-limit'
     WHEN 9 THEN 'refused' WHEN 10 THEN 'interrupted' WHEN 11 THEN 'duplicate' WHEN 12 THEN 'expired'
-    WHEN 13 THEN 'crashed' END AS outcome,
+    WHEN 13 THEN 'crashed' WHEN 14 THEN 'withdrawn' END AS outcome,
   CASE o.state WHEN 0 THEN 'succeeded' WHEN 1 THEN 'pending' WHEN 2 THEN 'dead' WHEN 3 THEN 'cancelled' END AS state,
   o.reason,
   strftime('%Y-%m-%dT%H:%M:%fZ', o.started_at / 1e6, 'unixepoch') AS started_at,
@@ -263,8 +315,11 @@ SELECT
   CAST(o.output AS TEXT) AS output,
   o.logs,
   o.logs_dropped,
-  CASE WHEN o.round = 0 THEN 'subscription' WHEN EXISTS (SELECT 1 FROM raw_replayed AS d WHERE d.seq = o.seq
-    AND d.consumer = o.consumer AND d.round = o.round) THEN 'replay' ELSE 'redrive' END AS origin
+  CASE WHEN o.round = 0 AND EXISTS (SELECT 1 FROM raw_jobs AS j WHERE j.seq = o.seq) THEN 'job'
+    WHEN o.round = 0 THEN 'subscription' WHEN EXISTS (SELECT 1 FROM raw_replayed AS d WHERE d.seq = o.seq
+    AND d.consumer = o.consumer AND d.round = o.round) THEN 'replay' ELSE coalesce((SELECT
+    CASE s.undo WHEN 0 THEN 'step' ELSE 'compensation' END FROM raw_errands AS s WHERE s.seq = o.seq
+    AND s.consumer = o.consumer AND s.round = o.round), 'redrive') END AS origin
 FROM raw_outcomes AS o;
 
 CREATE VIEW waiting AS
@@ -276,7 +331,8 @@ SELECT
   w.attempts,
   w.calls,
   w.key,
-  w.blocked
+  w.blocked,
+  CASE w.priority WHEN 0 THEN 'low' WHEN 1 THEN 'normal' WHEN 2 THEN 'high' END AS priority
 FROM raw_waiting AS w;
 
 CREATE VIEW dead_letters AS
@@ -291,7 +347,7 @@ SELECT
   CASE d.outcome WHEN 1 THEN 'retry' WHEN 2 THEN 'defer' WHEN 3 THEN 'reject' WHEN 4 THEN 'trapped'
     WHEN 5 THEN 'timed-out' WHEN 6 THEN 'out-of-fuel' WHEN 7 THEN 'out-of-memory' WHEN 8 THEN 'over-limit'
     WHEN 9 THEN 'refused' WHEN 10 THEN 'interrupted' WHEN 11 THEN 'duplicate' WHEN 12 THEN 'expired'
-    WHEN 13 THEN 'crashed' END AS outcome,
+    WHEN 13 THEN 'crashed' WHEN 14 THEN 'withdrawn' END AS outcome,
   d.reason,
   d.attempts,
   strftime('%Y-%m-%dT%H:%M:%fZ', d.died_at / 1e6, 'unixepoch') AS died_at,
@@ -352,6 +408,35 @@ SELECT
   (SELECT bytes FROM raw_state_totals AS t WHERE t.consumer = c.consumer) AS state_bytes
 FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer;
 
+CREATE VIEW queries AS
+SELECT
+  q.number,
+  CASE typeof(q.id) WHEN 'blob' THEN lower(substr(hex(q.id), 1, 8) || '-' || substr(hex(q.id), 9, 4)
+    || '-' || substr(hex(q.id), 13, 4) || '-' || substr(hex(q.id), 17, 4) || '-' || substr(hex(q.id), 21)) ELSE q.id END AS id,
+  q.type,
+  strftime('%Y-%m-%dT%H:%M:%fZ', q.asked_at / 1e6, 'unixepoch') AS asked_at,
+  (SELECT text FROM names WHERE names.id = q.responder) AS responder,
+  CASE WHEN q.seq IS NOT NULL THEN 'delivery' WHEN q.parent IS NOT NULL THEN 'query' ELSE 'client' END AS asked_by,
+  (SELECT text FROM names WHERE names.id = q.consumer) AS consumer,
+  q.seq AS sequence,
+  q.round,
+  q.call,
+  CASE typeof(q.parent) WHEN 'blob' THEN lower(substr(hex(q.parent), 1, 8) || '-' || substr(hex(q.parent), 9, 4)
+    || '-' || substr(hex(q.parent), 13, 4) || '-' || substr(hex(q.parent), 17, 4) || '-' || substr(hex(q.parent), 21)) ELSE q.parent END AS parent,
+  CASE typeof(q.correlation) WHEN 'blob' THEN lower(substr(hex(q.correlation), 1, 8) || '-' || substr(hex(q.correlation), 9, 4)
+    || '-' || substr(hex(q.correlation), 13, 4) || '-' || substr(hex(q.correlation), 17, 4) || '-' || substr(hex(q.correlation), 21)) ELSE q.correlation END AS correlation_id,
+  q.depth,
+  CASE q.outcome WHEN 0 THEN 'answered' WHEN 1 THEN 'no-responder' WHEN 2 THEN 'timed-out' WHEN 3 THEN 'invalid'
+    WHEN 4 THEN 'not-found' WHEN 5 THEN 'unavailable' WHEN 6 THEN 'failed' WHEN 7 THEN 'abandoned' END AS outcome,
+  q.reason,
+  q.duration_us / 1e3 AS duration_ms,
+  q.fuel,
+  q.question_bytes,
+  q.answer_bytes,
+  q.generation,
+  q.logs
+FROM raw_queries AS q;
+
 CREATE VIEW state AS
 SELECT
   (SELECT text FROM names WHERE names.id = s.consumer) AS consumer,
@@ -373,7 +458,7 @@ FROM raw_losses AS l;
 -- How often a consumer's attempts came to what, those included that are past their retention, and the last of their events.
 CREATE TABLE raw_tallies (
   consumer INTEGER NOT NULL,
-  outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 13),
+  outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 0 AND 14),
   attempts INTEGER NOT NULL CHECK (attempts > 0),
   last_seq INTEGER NOT NULL CHECK (last_seq > 0),
   PRIMARY KEY (consumer, outcome)
@@ -433,3 +518,126 @@ SELECT
   strftime('%Y-%m-%dT%H:%M:%fZ', r.created_at / 1e6, 'unixepoch') AS created_at,
   strftime('%Y-%m-%dT%H:%M:%fZ', r.ended_at / 1e6, 'unixepoch') AS ended_at
 FROM raw_replays AS r;
+
+-- What runs go by: a pipeline's steps as they were deployed when a run began, as JSON.
+CREATE TABLE raw_definitions (
+  digest     BLOB PRIMARY KEY CHECK (length(digest) = 32),
+  definition TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Runs of pipelines; seq is the event that began one. One run a key.
+CREATE TABLE raw_runs (
+  seq        INTEGER NOT NULL CHECK (seq > 0),
+  pipeline   INTEGER NOT NULL,
+  key        TEXT NOT NULL,
+  definition BLOB NOT NULL CHECK (length(definition) = 32),
+  status     TEXT NOT NULL CHECK (status IN
+    ('running', 'compensating', 'stuck', 'completed', 'partial', 'compensated', 'stopped', 'cancelled')),
+  began_at   INTEGER NOT NULL,
+  ended_at   INTEGER,
+  PRIMARY KEY (seq, pipeline),
+  UNIQUE (pipeline, key),
+  CHECK ((status IN ('running', 'compensating', 'stuck')) = (ended_at IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_runs_open ON raw_runs (pipeline, status, seq) WHERE ended_at IS NULL;
+CREATE INDEX raw_runs_ended ON raw_runs (ended_at) WHERE ended_at IS NOT NULL;
+
+-- What became of runs. n: the number of entries before. entries: what followed from one input, as JSON.
+CREATE TABLE raw_journal (
+  seq         INTEGER NOT NULL,
+  pipeline    INTEGER NOT NULL,
+  n           INTEGER NOT NULL CHECK (n >= 0),
+  at          INTEGER NOT NULL,
+  entries     TEXT NOT NULL,
+  PRIMARY KEY (seq, pipeline, n)
+) STRICT, WITHOUT ROWID;
+
+-- What steps left behind: what their handlers returned, or the payload of the event that they waited for.
+CREATE TABLE raw_outputs (
+  seq          INTEGER NOT NULL,
+  pipeline     INTEGER NOT NULL,
+  step         INTEGER NOT NULL CHECK (step >= 0),
+  content_type INTEGER NOT NULL,
+  data         BLOB NOT NULL,
+  PRIMARY KEY (seq, pipeline, step)
+) STRICT, WITHOUT ROWID;
+
+-- Deliveries that are a step of a run. step: its index in the definition. undo: it undoes the step. withdrawn: the run has
+-- given it up.
+CREATE TABLE raw_errands (
+  seq       INTEGER NOT NULL,
+  consumer  INTEGER NOT NULL,
+  round     INTEGER NOT NULL CHECK (round > 0),
+  pipeline  INTEGER NOT NULL,
+  step      INTEGER NOT NULL CHECK (step >= 0),
+  undo      INTEGER NOT NULL CHECK (undo IN (0, 1)),
+  withdrawn INTEGER NOT NULL CHECK (withdrawn IN (0, 1)),
+  PRIMARY KEY (seq, consumer, round)
+) STRICT, WITHOUT ROWID;
+
+-- Steps that wait for an event with a key, and keys that events have had for the steps that wait for such.
+CREATE TABLE raw_waits (
+  pipeline INTEGER NOT NULL,
+  name     TEXT NOT NULL,
+  key      TEXT NOT NULL,
+  seq      INTEGER NOT NULL,
+  step     INTEGER NOT NULL CHECK (step >= 0),
+  PRIMARY KEY (pipeline, name, key, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_waits_by_run ON raw_waits (seq, pipeline, step);
+CREATE TABLE raw_arrivals (
+  pipeline INTEGER NOT NULL,
+  name     TEXT NOT NULL,
+  key      TEXT NOT NULL,
+  seq      INTEGER NOT NULL,
+  PRIMARY KEY (pipeline, name, key, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_arrivals_by_event ON raw_arrivals (seq);
+
+-- When runs are to be looked at. step: whose wait is over then; -1: the run's own time is up.
+CREATE TABLE raw_timers (
+  seq      INTEGER NOT NULL,
+  pipeline INTEGER NOT NULL,
+  step     INTEGER NOT NULL CHECK (step >= -1),
+  at       INTEGER NOT NULL,
+  PRIMARY KEY (seq, pipeline, step)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX raw_timers_by_time ON raw_timers (at);
+
+CREATE VIEW runs AS
+SELECT
+  r.seq || '/' || (SELECT text FROM names WHERE names.id = r.pipeline) AS id,
+  (SELECT text FROM names WHERE names.id = r.pipeline) AS pipeline,
+  r.key,
+  r.status,
+  r.seq AS sequence,
+  strftime('%Y-%m-%dT%H:%M:%fZ', r.began_at / 1e6, 'unixepoch') AS began_at,
+  strftime('%Y-%m-%dT%H:%M:%fZ', r.ended_at / 1e6, 'unixepoch') AS ended_at,
+  (r.ended_at - r.began_at) / 1e3 AS duration_ms,
+  lower(hex(r.definition)) AS definition
+FROM raw_runs AS r;
+
+CREATE VIEW run_journal AS
+SELECT
+  j.seq || '/' || (SELECT text FROM names WHERE names.id = j.pipeline) AS run,
+  j.n + e.key AS line,
+  strftime('%Y-%m-%dT%H:%M:%fZ', j.at / 1e6, 'unixepoch') AS at,
+  e.value ->> 'entry' AS entry,
+  (SELECT d.definition ->> ('$.steps[' || (e.value ->> 'step') || '].name') FROM raw_runs AS r
+    JOIN raw_definitions AS d ON d.digest = r.definition WHERE r.seq = j.seq AND r.pipeline = j.pipeline) AS step,
+  e.value ->> 'reason' AS reason,
+  CASE WHEN e.value ->> 'entry' = 'done' THEN (SELECT CAST(o.data AS TEXT) FROM raw_outputs AS o WHERE o.seq = j.seq
+    AND o.pipeline = j.pipeline AND o.step = e.value ->> 'step') END AS output
+FROM raw_journal AS j, json_each(j.entries) AS e;
+
+CREATE VIEW run_deliveries AS
+SELECT
+  s.seq || '/' || (SELECT text FROM names WHERE names.id = s.pipeline) AS run,
+  (SELECT d.definition ->> ('$.steps[' || s.step || '].name') FROM raw_runs AS r
+    JOIN raw_definitions AS d ON d.digest = r.definition WHERE r.seq = s.seq AND r.pipeline = s.pipeline) AS step,
+  s.seq AS sequence,
+  (SELECT text FROM names WHERE names.id = s.consumer) AS consumer,
+  s.round,
+  s.undo,
+  s.withdrawn
+FROM raw_errands AS s;

@@ -20,7 +20,12 @@ use crate::store::{Error, claims, names};
 fn summed(tally: &Tally) -> (u64, u64) {
     let failed = tally.attempts.iter().filter(|(outcome, _)| match outcome {
         // The handler was not called, or not charged.
-        Outcome::Defer | Outcome::Interrupted | Outcome::Duplicate | Outcome::Expired | Outcome::Crashed => false,
+        Outcome::Defer
+        | Outcome::Interrupted
+        | Outcome::Duplicate
+        | Outcome::Expired
+        | Outcome::Crashed
+        | Outcome::Withdrawn => false,
         outcome => **outcome != Outcome::Done,
     });
     (tally.of(Outcome::Done), failed.map(|(_, count)| count).sum())

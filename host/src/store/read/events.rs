@@ -34,6 +34,12 @@ impl Filter {
         }
     }
 
+    /// One of several words, which are constants.
+    pub(super) fn and_one_of<'w>(&mut self, column: &str, words: impl Iterator<Item = &'w str>) {
+        let list: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+        self.conditions.push(format!("{column} IN ({})", list.join(",")));
+    }
+
     /// Nothing fits.
     fn nothing(&mut self) {
         self.conditions.push("0".into());
@@ -185,6 +191,7 @@ pub(super) fn record(event: Event) -> EventRecord {
         causation_id: envelope.causation_id,
         traceparent: envelope.traceparent,
         not_before: envelope.not_before,
+        job: envelope.job,
         depth: envelope.depth,
         content_type,
         attributes: envelope.attributes,

@@ -18,8 +18,11 @@ const OUTCOME: &str = "SELECT o.seq, (SELECT text FROM names WHERE names.id = o.
     o.outcome, o.state, o.reason, o.started_at, o.duration_us, o.fuel, o.memory_peak, o.published, o.generation, \
     (SELECT text FROM names WHERE names.id = o.component), o.output, o.logs, o.logs_dropped, e.id, \
     (SELECT text FROM names WHERE names.id = e.type), \
-    CASE WHEN o.round = 0 THEN 'subscription' WHEN EXISTS (SELECT 1 FROM raw_replayed AS d WHERE d.seq = o.seq \
-      AND d.consumer = o.consumer AND d.round = o.round) THEN 'replay' ELSE 'redrive' END \
+    CASE WHEN o.round = 0 AND EXISTS (SELECT 1 FROM raw_jobs AS j WHERE j.seq = o.seq) THEN 'job' \
+       WHEN o.round = 0 THEN 'subscription' WHEN EXISTS (SELECT 1 FROM raw_replayed AS d WHERE d.seq = o.seq \
+      AND d.consumer = o.consumer AND d.round = o.round) THEN 'replay' ELSE coalesce((SELECT \
+      CASE s.undo WHEN 0 THEN 'step' ELSE 'compensation' END FROM raw_errands AS s WHERE s.seq = o.seq \
+      AND s.consumer = o.consumer AND s.round = o.round), 'redrive') END \
     FROM raw_outcomes AS o LEFT JOIN raw_events AS e ON e.seq = o.seq";
 
 const ORDER: &str = "o.seq, o.consumer, o.round, o.call";
@@ -44,14 +47,14 @@ pub(super) fn list(conn: &Connection, query: &OutcomeQuery) -> Result<Vec<Outcom
 }
 
 /// What kind of rows a page has.
-struct Kind<T> {
-    read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    seq: fn(&T) -> Seq,
-    bytes: fn(&T) -> usize,
+pub(super) struct Kind<T> {
+    pub(super) read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    pub(super) seq: fn(&T) -> Seq,
+    pub(super) bytes: fn(&T) -> usize,
 }
 
 /// A page of rows in log order, or the newest first; the rows of its last event are all in it.
-fn whole_events<T>(
+pub(super) fn whole_events<T>(
     conn: &Connection,
     (select, order): (&str, &str),
     mut filter: Filter,

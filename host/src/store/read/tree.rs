@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use crate::model::event::CONSUMER_SOURCE_PREFIX;
+use crate::model::event::{CONSUMER_SOURCE_PREFIX, RUN_PREFIX};
 use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::bounded;
-use crate::model::record::{DeliveryNode, EventTree, OutcomeRecord};
+use crate::model::record::{DeliveryNode, EventTree, OutcomeRecord, RunNode};
 use crate::model::{ConsumerName, Event, Seq};
 use crate::store::Error;
 use crate::store::depth::{self, Known};
 use crate::store::row::{EVENT, Id, StoredEvent, event_by_seq, int};
 use crate::store::waiting::delivery_id;
 
-use super::{events, outcomes};
+use super::{events, outcomes, runs};
 
 /// Levels of a tree, at most: it is built by recursion.
 const LEVELS_MAX: usize = 64;
@@ -44,7 +44,7 @@ fn grow(
     let outcomes = deliveries.iter().flat_map(|node| &node.outcomes).map(OutcomeRecord::bytes).sum::<usize>();
     budget.bytes = budget.bytes.saturating_sub(outcomes + event.envelope.data_len());
     budget.cut |= outcomes > ANSWER_BYTES;
-    let mut events = Vec::new();
+    let (mut events, mut about_runs) = (Vec::new(), Vec::new());
     for child in children(conn, &event, budget)? {
         if level >= LEVELS_MAX || budget.nodes == 0 || budget.bytes == 0 {
             budget.cut = true;
@@ -52,6 +52,7 @@ fn grow(
         }
         budget.nodes -= 1;
         let publisher = child.envelope.source.strip_prefix(CONSUMER_SOURCE_PREFIX).map(str::to_owned);
+        let about_run = child.envelope.event_type.starts_with(RUN_PREFIX);
         let tree = grow(conn, child, known, budget, level + 1)?;
         // Only a delivery that succeeded has published.
         let node = publisher.and_then(|name| {
@@ -59,10 +60,41 @@ fn grow(
         });
         match node {
             Some(node) => node.events.push(tree),
+            None if about_run => about_runs.push(tree),
             None => events.push(tree),
         }
     }
-    Ok(EventTree { event: events::record(event), deliveries, events })
+    let runs = runs(conn, event.seq, &mut deliveries, about_runs)?;
+    Ok(EventTree { event: events::record(event), deliveries, runs, events })
+}
+
+/// The runs that an event began, each with those of the deliveries that are its own, and what the host told of it.
+fn runs(
+    conn: &Connection,
+    seq: Seq,
+    deliveries: &mut Vec<DeliveryNode>,
+    mut told: Vec<EventTree>,
+) -> Result<Vec<RunNode>, Error> {
+    let mut steps = runs::steps_of_event(conn, seq)?;
+    let mut own: Vec<(runs::StepOf, DeliveryNode)> = Vec::new();
+    for mut node in std::mem::take(deliveries) {
+        match steps.remove(&(node.consumer.clone(), node.round)) {
+            Some(step) => {
+                (node.step, node.undo) = (Some(step.name.clone()), step.undo);
+                own.push((step, node));
+            }
+            None => deliveries.push(node),
+        }
+    }
+    own.sort_by_key(|(step, node)| (step.order, node.round));
+    let mut nodes = Vec::new();
+    for run in runs::of_event(conn, seq)? {
+        let (mine, others): (Vec<_>, _) = own.into_iter().partition(|(step, _)| step.pipeline == run.pipeline);
+        let (about, elsewhere) = told.into_iter().partition(|tree| tree.event.subject.as_deref() == Some(&run.id));
+        (own, told) = (others, elsewhere);
+        nodes.push(RunNode { run, deliveries: mine.into_iter().map(|(_, node)| node).collect(), events: about });
+    }
+    Ok(nodes)
 }
 
 /// Events that name this one as their cause, in log order.
@@ -102,6 +134,8 @@ fn deliveries(conn: &Connection, event: &Event, known: &[Known]) -> Result<Vec<D
     let node = |((consumer, round), outcomes): ((ConsumerName, u32), Vec<OutcomeRecord>)| DeliveryNode {
         consumer,
         round,
+        step: None,
+        undo: false,
         state: outcomes.last().map_or_else(|| "pending".to_owned(), |last| last.state.clone()),
         outcomes,
         events: Vec::new(),

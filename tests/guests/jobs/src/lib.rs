@@ -1,25 +1,30 @@
-//! Imports `jobs`, which the host does not provide yet.
-wit_bindgen::generate!({ world: "consumer", path: "../../../wit", generate_all });
+//! Gives the jobs that its event lists, and publishes nothing.
+use tidegate_sdk::prelude::*;
 
-use exports::tidegate::consumer::handler::{Delivery, Failure, Guest, Payload};
-
-struct Handler;
-
-impl Guest for Handler {
-    fn handle(_delivery: Delivery) -> Result<Option<Payload>, Failure> {
-        let payload = tidegate::consumer::types::Payload { content_type: String::new(), data: Vec::new() };
-        let draft = tidegate::consumer::publisher::Draft {
-            type_: "a.b".into(),
-            payload,
-            subject: None,
-            key: None,
-            data_version: None,
-            not_before: None,
-            attributes: Vec::new(),
-        };
-        let _ = tidegate::consumer::jobs::enqueue("other", &draft, tidegate::consumer::jobs::Priority::Low);
-        Ok(None)
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wanted {
+    to: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    priority: Option<String>,
+    delay_ms: Option<u64>,
 }
 
-export!(Handler);
+#[consumer]
+fn give(event: Event<Vec<Wanted>>) -> Outcome {
+    let mut given = Vec::new();
+    for wanted in &event.data {
+        let priority = match wanted.priority.as_deref() {
+            Some("low") => Priority::Low,
+            Some("high") => Priority::High,
+            _ => Priority::Normal,
+        };
+        let mut job = Enqueue::new(&wanted.to, &wanted.event_type, json!({ "from": event.id })).priority(priority);
+        if let Some(delay) = wanted.delay_ms {
+            job = job.delay(Duration::from_millis(delay));
+        }
+        given.push(job.send()?);
+    }
+    done_with(given)
+}

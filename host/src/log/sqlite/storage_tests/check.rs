@@ -11,7 +11,7 @@ use super::story::{Answer, CONSUMERS, TOTAL, Told, is_for, on};
 use crate::log::conformance::consumer;
 use crate::log::sqlite::{Options, SqliteLog};
 use crate::log::{DeadDecision, EventLog as _, Hold, Settlement};
-use crate::model::{DeliveryId, Envelope, Event, Outcome, Seq, State, Timestamp};
+use crate::model::{DeliveryId, Envelope, Event, Outcome, Priority, Seq, State, Timestamp};
 use crate::store;
 
 /// What is in a database.
@@ -359,13 +359,12 @@ async fn check_recovery(log: &SqliteLog, found: &Found, told: &Told, at: usize) 
             ensure!(given_back || has_row || final_before, "{id} is neither settled nor given back");
             ensure!(!(given_back && has_row), "{id} is settled or waits, and is given back");
         }
-        let waiting: BTreeSet<DeliveryId> = log
-            .waiting(name.clone(), None, usize::MAX)
-            .await
-            .map_err(|error| format!("what waits cannot be read: {error}"))?
-            .into_iter()
-            .map(|waiting| waiting.id)
-            .collect();
+        let mut waiting = BTreeSet::new();
+        for priority in Priority::ALL {
+            let page = log.waiting(name.clone(), priority, None, usize::MAX).await;
+            let page = page.map_err(|error| format!("what waits cannot be read: {error}"))?;
+            waiting.extend(page.into_iter().map(|waiting| waiting.id));
+        }
         let due = found.waiting.iter().filter(|(id, (.., blocked))| id.consumer == name && !blocked);
         let rows: BTreeSet<DeliveryId> = due.map(|(id, _)| id.clone()).collect();
         ensure!(waiting == rows, "{name:?}: what waits is {waiting:?} and should be {rows:?}");

@@ -1,4 +1,4 @@
-//! The k-th write fails, the k-th sync fails, for every k. `TIDEGATE_FAULTS` (200) is the last k.
+//! The k-th write fails, the k-th sync fails, for every k. `TIDEGATE_FAULTS` (300) is the last k.
 //!
 //! After a sync that failed nothing is known: nothing more is acknowledged or written, and the log says that it has failed. A write
 //! that failed is undone, and the log goes on when there is space again. In both cases what was acknowledged is there after a
@@ -21,7 +21,7 @@ const STEPS_AFTER: usize = 3;
 const STEPS_MAX: usize = 400;
 
 fn last() -> u64 {
-    number("TIDEGATE_FAULTS", 200)
+    number("TIDEGATE_FAULTS", 300)
 }
 
 /// How a story with a fault ended.

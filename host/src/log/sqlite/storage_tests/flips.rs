@@ -15,7 +15,7 @@ use crate::log::EventLog as _;
 use crate::log::conformance::{consumer, done, event};
 use crate::log::sqlite::{Options, SqliteLog};
 use crate::model::query::{DeadLetterQuery, LIMIT_MAX, OutcomeQuery};
-use crate::model::{Event, Payload};
+use crate::model::{Event, Payload, Priority};
 use crate::store::{self, Reader};
 
 /// What a host would hand out of a database.
@@ -46,9 +46,12 @@ fn look(path: &Path) -> Result<Content, String> {
         let mut left = String::new();
         for (name, _) in CONSUMERS {
             let recovery = log.recover(consumer(name)).await.map_err(|error| format!("recover: {error}"))?;
-            let waiting = log.waiting(consumer(name), None, usize::MAX).await;
-            let waiting = waiting.map_err(|error| format!("waiting: {error}"))?;
-            left += &format!("{recovery:?} {waiting:?}");
+            left += &format!("{recovery:?}");
+            for priority in Priority::ALL {
+                let waiting = log.waiting(consumer(name), priority, None, usize::MAX).await;
+                let waiting = waiting.map_err(|error| format!("waiting: {error}"))?;
+                left += &format!(" {waiting:?}");
+            }
         }
         let reader = Reader::open(path).map_err(|error| format!("look: {error}"))?;
         let query = OutcomeQuery { limit: Some(LIMIT_MAX), ..OutcomeQuery::default() };

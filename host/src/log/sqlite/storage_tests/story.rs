@@ -18,7 +18,7 @@ use crate::log::{
 };
 use crate::model::outcome::{StateChanges, StateWrite};
 use crate::model::{
-    ConsumerName, Delivery, DeliveryId, Digest, Envelope, Generation, Outcome, Payload, Seq, State, Timestamp,
+    ConsumerName, Delivery, DeliveryId, Digest, Envelope, Generation, Outcome, Payload, Priority, Seq, State, Timestamp,
 };
 use crate::planted::{self, Bug};
 use crate::store::Reader;
@@ -351,7 +351,14 @@ impl Teller {
         let id = open.id.clone();
         self.parked.push(id.clone());
         let key = Some(format!("k{}", self.dice.roll(3)));
-        let waiting = Waiting { id: open.id, delivery: open.delivery, key, blocked: self.dice.once_in(2) };
+        let waiting = Waiting {
+            id: open.id,
+            delivery: open.delivery,
+            key,
+            blocked: self.dice.once_in(2),
+            errand: false,
+            priority: Priority::Normal,
+        };
         let answer = self.log().park(vec![waiting]);
         replies.push(Box::pin(async move { Reply::Parked(id, answer.await) }));
     }

@@ -1,0 +1,205 @@
+//! Jobs of three priorities in one lane: who goes first, and that none starves.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::dispatch::core::PAGE_WAITING;
+use crate::dispatch::scripted;
+use crate::model::spec::{BatchSpec, DeliverySpec, KeySpec, OnDead, OrderSpec};
+use crate::model::{Envelope, Job, Priority, Timestamp};
+
+const NOW: Moment = Moment { wall: Timestamp(1_000_000), monotonic: Duration::from_secs(1) };
+
+/// A lane, and what its log has.
+struct Bench {
+    lane: Lane,
+    events: BTreeMap<Seq, Arc<Event>>,
+    rows: BTreeMap<(Priority, WaitKey), Waiting>,
+}
+
+fn name() -> ConsumerName {
+    ConsumerName::new("mailer").unwrap()
+}
+
+impl Bench {
+    fn new(delivery: DeliverySpec) -> Self {
+        let mut consumer = scripted::consumer("mailer", "order.created", |_| Outcome::Done);
+        let mut spec = consumer.spec.as_ref().clone();
+        spec.limits.concurrency = 1;
+        spec.delivery = delivery;
+        let keyed_by = Some(KeyRules::of(&spec.delivery));
+        consumer.spec = Arc::new(spec);
+        let mut lane = Lane::new(name(), Recovery { keyed_by, ..Recovery::default() });
+        lane.deploy(1, Some(consumer));
+        Self { lane, events: BTreeMap::new(), rows: BTreeMap::new() }
+    }
+
+    fn job(seq: Seq, priority: Priority) -> Event {
+        let job = Job { priority, ..Job::to(name()) };
+        let event = scripted::event(seq, "order.created");
+        Event { envelope: Envelope { job: Some(job), ..event.envelope }, ..event }
+    }
+
+    /// Events become durable, with the rows of those that are jobs.
+    fn append(&mut self, events: Vec<Event>) {
+        for event in events {
+            let event = Arc::new(event);
+            let made = event.envelope.job.as_ref().map(|job| Waiting {
+                id: DeliveryId { seq: event.seq, consumer: job.to.clone(), round: 0 },
+                delivery: Delivery::new(event.envelope.not_before.unwrap_or(event.accepted_at)),
+                key: None,
+                blocked: false,
+                errand: false,
+                priority: job.priority,
+            });
+            self.events.insert(event.seq, event.clone());
+            self.lane.offer(&[event], NOW);
+            if let Some(waiting) = made {
+                let due_at = due(waiting.delivery).unwrap();
+                self.rows.insert((waiting.priority, (due_at, waiting.id.clone())), waiting.clone());
+                self.lane.wait(waiting);
+            }
+        }
+    }
+
+    /// Gives the lane everything that it asks its log for, until it asks for nothing.
+    fn feed(&mut self) {
+        loop {
+            let wanted = self.lane.wants_waiting();
+            let due = self.lane.fall_due(NOW);
+            if wanted.is_empty() && due.is_empty() {
+                return;
+            }
+            for (priority, after) in wanted {
+                let rows = self
+                    .rows
+                    .iter()
+                    .filter(|((of, key), _)| *of == priority && after.as_ref().is_none_or(|after| key > after));
+                let page: Vec<Waiting> = rows.take(PAGE_WAITING).map(|(_, waiting)| waiting.clone()).collect();
+                self.lane.loaded(priority, page, PAGE_WAITING);
+            }
+            for (id, _) in due {
+                let event = self.events[&id.seq].clone();
+                self.lane.fetched(&id, Some(Fetched { event, errand: None }), NOW);
+            }
+        }
+    }
+
+    /// The next call, done at once.
+    fn call(&mut self) -> Vec<Seq> {
+        self.feed();
+        let claimed = self.lane.claim(NOW, true).unwrap_or_default();
+        let next = |ready: &Ready| Delivery { state: State::Succeeded, calls: ready.delivery.calls + 1, attempts: 1 };
+        let left = claimed
+            .iter()
+            .map(|ready| (ready.id.clone(), Left::Settled { next: next(ready), outcome: Outcome::Done, hold: None }));
+        let left: Vec<_> = left.collect();
+        for ready in claimed.iter().filter(|ready| ready.stored) {
+            let due_at = due(ready.delivery).unwrap();
+            self.rows.remove(&(ready.priority, (due_at, ready.id.clone()))).unwrap();
+        }
+        self.lane.ended(left, NOW);
+        claimed.into_iter().map(|ready| ready.id.seq).collect()
+    }
+
+    fn calls(&mut self, count: usize) -> Vec<Seq> {
+        (0..count).flat_map(|_| self.call()).collect()
+    }
+}
+
+/// How many of each priority these are, if the priority is the sequence's thousands.
+fn shares(seqs: &[Seq]) -> [usize; 3] {
+    [1, 2, 3].map(|of| seqs.iter().filter(|seq| **seq / 100_000 == of).count())
+}
+
+fn jobs(from: Seq, count: u64, priority: Priority) -> Vec<Event> {
+    (from..from + count).map(|seq| Bench::job(seq, priority)).collect()
+}
+
+#[test]
+fn a_high_job_overtakes_a_backlog_that_is_only_in_the_store() {
+    let mut bench = Bench::new(DeliverySpec::default());
+    let backlog = WAITING_MAX as u64 * 3;
+    bench.append(jobs(1, backlog, Priority::Low));
+    assert_eq!(bench.calls(20), (1..=20).collect::<Vec<_>>(), "in the order of their due times");
+    bench.append(vec![Bench::job(backlog + 1, Priority::High)]);
+    bench.append(vec![Bench::job(backlog + 2, Priority::Normal)]);
+    let next = bench.calls(3);
+    assert!(next.contains(&(backlog + 1)) && next.contains(&(backlog + 2)), "{next:?}");
+    let rest = bench.calls(usize::try_from(backlog).unwrap());
+    assert_eq!(rest.len() + next.len() + 20, usize::try_from(backlog).unwrap() + 2, "each of them once");
+    assert_eq!(bench.calls(1), Vec::<Seq>::new());
+    assert!(bench.lane.is_settled(backlog + 2));
+}
+
+#[test]
+fn none_starves_and_shares_are_four_two_one() {
+    let mut bench = Bench::new(DeliverySpec::default());
+    bench.append(jobs(100_000, 1_000, Priority::Low));
+    bench.append(jobs(200_000, 1_000, Priority::Normal));
+    bench.append(jobs(300_000, 1_000, Priority::High));
+    assert_eq!(shares(&bench.calls(700)), [100, 200, 400]);
+    // Each in its own order.
+    let next = bench.calls(7);
+    let mut lows = next.iter().filter(|seq| **seq / 100_000 == 1);
+    assert_eq!((lows.next(), lows.next()), (Some(&100_100), None), "{next:?}");
+    // What has nothing to start leaves its turns to the others.
+    let rest = bench.calls(1_100);
+    assert_eq!(shares(&rest)[2], 596);
+    let last = bench.calls(5_000);
+    assert_eq!(shares(&last).iter().sum::<usize>() + rest.len() + 707, 3_000);
+}
+
+#[test]
+fn a_subscriptions_deliveries_are_normal() {
+    let mut bench = Bench::new(DeliverySpec::default());
+    bench.append((1..=700).map(|seq| scripted::event(seq, "order.created")).collect());
+    bench.append(jobs(100_000, 700, Priority::Low));
+    // The gap between sequences is none that the log has: what is offered is offered in order.
+    let mut high = jobs(300_000, 700, Priority::High);
+    bench.append(std::mem::take(&mut high));
+    let called = bench.calls(70);
+    let first = called.iter().filter(|seq| **seq <= 700).count();
+    assert_eq!((first, shares(&called)), (20, [10, 0, 40]));
+}
+
+#[test]
+fn no_subscription_takes_a_job() {
+    let mut bench = Bench::new(DeliverySpec::default());
+    // Not for this consumer, and of a type that it subscribes to.
+    let mut foreign = Bench::job(1, Priority::Normal);
+    foreign.envelope.job = Some(Job::to(ConsumerName::new("other").unwrap()));
+    let foreign = Arc::new(foreign);
+    bench.lane.offer(&[foreign], NOW);
+    bench.append(vec![scripted::event(2, "order.created")]);
+    assert_eq!(bench.calls(2), [2]);
+    assert_eq!(bench.lane.position(), 2);
+}
+
+#[test]
+fn jobs_fill_batches() {
+    let batch = Some(BatchSpec { size: 100, wait: Duration::from_secs(60) });
+    let mut bench = Bench::new(DeliverySpec { batch, ..DeliverySpec::default() });
+    bench.append(jobs(1, 250, Priority::Low));
+    assert_eq!(bench.call().len(), 100);
+    assert_eq!(bench.call().len(), 100);
+    assert_eq!(bench.call(), Vec::<Seq>::new(), "the rest waits for others");
+}
+
+/// A job has a row from the start, which does not mean that it had the turn of its key before.
+#[test]
+fn a_job_does_not_take_the_turn_of_one_that_waits_for_its_retry() {
+    let by = KeySpec::One;
+    let order = Some(OrderSpec { by, on_dead: OnDead::Continue });
+    let standing = crate::model::delivery::KeyStanding { key: "*".into(), taken: true, blocked_to: None };
+    let mut bench = Bench::new(DeliverySpec { order, ..DeliverySpec::default() });
+    let consumer = bench.lane.consumer().cloned();
+    let keyed_by = consumer.as_ref().map(|consumer| KeyRules::of(&consumer.spec.delivery));
+    bench.lane = Lane::new(name(), Recovery { keys: vec![standing], keyed_by, ..Recovery::default() });
+    bench.lane.deploy(1, consumer);
+    bench.append(vec![Bench::job(1, Priority::High)]);
+    assert_eq!(bench.call(), Vec::<Seq>::new(), "another one has the turn");
+    let parked = bench.lane.wants_parked(NOW);
+    assert_eq!(parked.len(), 1, "so it waits in the log");
+    assert_eq!((parked[0].blocked, parked[0].priority), (true, Priority::High));
+}
