@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_tests::dice::Dice;
 use tidegate_tests::http::Client;
-use tidegate_tests::{Host, Project};
+use tidegate_tests::{Host, Project, until};
 
 const MANIFEST: &str = r#"
 tidegate: 1
@@ -73,9 +73,7 @@ fn nothing_acknowledged_is_lost_and_nothing_happens_twice() {
             .collect();
         // The moment is drawn in acknowledgements, not in time.
         let moment = dice.roll(60);
-        while acknowledged.load(Ordering::SeqCst) < moment {
-            std::thread::yield_now();
-        }
+        until(|| acknowledged.load(Ordering::SeqCst) >= moment);
         host.kill();
         feeders.into_iter().for_each(|feeder| accepted.extend(feeder.join().unwrap()));
     }

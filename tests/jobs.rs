@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_tests::hand::Hand;
 use tidegate_tests::http::Response;
-use tidegate_tests::{Host, Project};
+use tidegate_tests::{Host, Project, until};
 
 const HEAD: &str = "
 tidegate: 1
@@ -91,15 +91,13 @@ fn a_job_has_a_retry_of_its_own_and_keeps_it() {
     let fail = |attempt: u32| hand.expect("worker", "j-1", attempt).answer(&json!({ "then": "retry" }));
     enqueue(&project, "j", 1, &["--retry-attempts", "2", "--retry-initial", "1ms", "--retry-backoff", "fixed"]);
     fail(1);
-    while project.calls("worker").is_empty() {
-        std::thread::yield_now();
-    }
+    // In hand when the host dies, so that it is made once more.
+    let second = hand.expect("worker", "j-1", 2);
     host.kill();
+    drop(second);
     let host = project.start();
     fail(2);
-    while project.count("SELECT count(*) FROM dead_letters") == 0 {
-        std::thread::yield_now();
-    }
+    until(|| project.count("SELECT count(*) FROM dead_letters") != 0);
     let dead = &project.json(&["dead", "list", "--json"])[0];
     assert_eq!((&dead["cause"], &dead["attempts"]), (&"attempts-exhausted".into(), &2.into()));
     let shown = project.ok(&["event", "1"]);
@@ -109,9 +107,7 @@ fn a_job_has_a_retry_of_its_own_and_keeps_it() {
     project.ok(&["dead", "redrive", "--all", "--yes"]);
     fail(1);
     fail(2);
-    while project.count("SELECT count(*) FROM dead_letters") < 2 {
-        std::thread::yield_now();
-    }
+    until(|| project.count("SELECT count(*) FROM dead_letters") >= 2);
     let origins = project.rows("SELECT origin, attempt FROM outcomes ORDER BY round, call");
     let expected = [("job", 1), ("job", 2), ("redrive", 1), ("redrive", 2)].map(|(o, a)| vec![json!(o), json!(a)]);
     assert_eq!(origins, expected);
@@ -127,9 +123,7 @@ fn a_job_waits_for_its_time() {
     enqueue(&project, "soon", 1, &["--delay", "300ms", "--priority", "low"]);
     hand.expect("worker", "soon-1", 1).done();
     let early = "SELECT count(*) FROM outcomes JOIN events USING (sequence) WHERE started_at < not_before";
-    while project.calls("worker").is_empty() {
-        std::thread::yield_now();
-    }
+    until(|| !project.calls("worker").is_empty());
     assert_eq!(project.count(early), 0);
     assert!(hand.asked_already().is_empty(), "the other is not due");
     let waiting = project.rows("SELECT sequence, priority, attempts FROM waiting");

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use tidegate_tests::hand::Hand;
-use tidegate_tests::{Host, Project};
+use tidegate_tests::{Host, Project, until};
 
 fn project(hand: &Hand) -> Project {
     let consumer = hand.consumer("worker", "order.created", "    concurrency: 1\n");
@@ -30,9 +30,7 @@ fn pass(project: &Project, host: &Host, id: &str) {
     host.emit(id, "order.created");
     let done =
         format!("SELECT count(*) FROM outcomes JOIN events USING (sequence) WHERE consumer = 'ledger' AND id = '{id}'");
-    while project.count(&done) == 0 {
-        std::thread::yield_now();
-    }
+    until(|| project.count(&done) != 0);
 }
 
 fn shown(project: &Project) -> serde_json::Value {
@@ -51,9 +49,7 @@ fn a_pause_outlives_restarts_and_keeps_what_comes() {
     assert!(project.ok(&["consumers", "pause", "worker"]).starts_with("worker was paused already"));
     // What was in hand finishes.
     in_hand.done();
-    while project.calls("worker").is_empty() {
-        std::thread::yield_now();
-    }
+    until(|| !project.calls("worker").is_empty());
     pass(&project, &host, "o-2");
     pass(&project, &host, "o-3");
     host.kill();
@@ -90,9 +86,7 @@ fn a_replay_waits_for_a_paused_consumer() {
     project.ok(&["consumers", "pause", "worker"]);
     let mut command = project.command(&["replay", "--from", "1", "--consumer", "worker", "--yes", "--json"]);
     let watching = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while project.count("SELECT coalesce(max(made), 0) FROM replays") < 2 {
-        std::thread::yield_now();
-    }
+    until(|| project.count("SELECT coalesce(max(made), 0) FROM replays") >= 2);
     pass(&project, &host, "o-3");
     assert!(hand.asked_already().is_empty(), "it is paused");
     assert_eq!(project.count("SELECT finished FROM replays"), 0);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidegate_tests::hand::Hand;
-use tidegate_tests::{Host, Project};
+use tidegate_tests::{Host, Project, until};
 
 const HEAD: &str = "
 tidegate: 1
@@ -220,9 +220,7 @@ fn a_wait_ends_with_its_event_whenever_that_comes_or_with_its_time() {
     emit(&host, "5", "order.lost", &json!({ "order": "C" }));
     settle(&project);
     // Nobody delivers what never comes: its time has to pass.
-    while status(&project, "5") != "compensated" {
-        std::thread::yield_now();
-    }
+    until(|| status(&project, "5") == "compensated");
     assert_eq!((status(&project, "1"), status(&project, "2")), ("completed".into(), "completed".into()));
     assert!(journal(&project, "1").contains(&"done end".into()), "{:?}", journal(&project, "1"));
     assert!(journal(&project, "2").contains(&"skipped end".into()), "{:?}", journal(&project, "2"));
@@ -324,19 +322,16 @@ fn a_cancelled_run_waits_for_what_is_in_hand_and_for_no_retry() {
         hand.consumer("worker", "nothing.else", "    retry: { attempts: 9, initial: 1h, max: 1h, jitter: none }\n");
     let project = project(&worker, SAGA);
     let host = project.start();
-    emit(&host, "1", "order.created", &json!({ "order": "A", "gift": false }));
-    emit(&host, "2", "order.created", &json!({ "order": "B", "gift": false }));
+    let first = emit(&host, "1", "order.created", &json!({ "order": "A", "gift": false }));
+    let second = emit(&host, "2", "order.created", &json!({ "order": "B", "gift": false }));
     let (one, two) = (hand.asked(), hand.asked());
     let (waits, works) = if one.what["id"] == "1" { (one, two) } else { (two, one) };
     waits.answer(&json!({ "then": "retry" }));
-    while project.count("SELECT count(*) FROM waiting WHERE consumer = 'worker' AND attempts = 1") == 0 {
-        std::thread::yield_now();
+    until(|| project.count("SELECT count(*) FROM waiting WHERE consumer = 'worker' AND attempts = 1") != 0);
+    for run in [first, second] {
+        project.ok(&["runs", "cancel", &format!("{run}/fulfil"), "--yes"]);
     }
-    project.ok(&["runs", "cancel", "1/fulfil", "--yes"]);
-    project.ok(&["runs", "cancel", "2/fulfil", "--yes"]);
-    while status(&project, "1") != "cancelled" {
-        std::thread::yield_now();
-    }
+    until(|| status(&project, "1") == "cancelled");
     assert!(journal(&project, "1").contains(&"withdrawn last".into()), "{:?}", journal(&project, "1"));
     assert_eq!(status(&project, "2"), "running", "nobody knows yet what its step has done");
     works.done();

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tidegate_tests::hand::Hand;
 use tidegate_tests::http::Stream;
-use tidegate_tests::{Host, Project};
+use tidegate_tests::{Host, Project, until};
 
 const HEAD: &str = "
 tidegate: 1
@@ -264,15 +264,13 @@ fn an_ephemeral_consumer_is_called_at_once_and_nothing_about_it_is_kept() {
     let host = project.start();
     emit(&host, "o-1", &json!({ "orderId": "A-1" }));
     let mut client = host.client();
-    let mut called = || {
+    let called = || {
         let metrics = String::from_utf8(client.get("/metrics").unwrap().body).unwrap();
         metrics
             .lines()
             .any(|line| line.starts_with("tidegate_attempts_total{consumer=\"feed\"") && !line.ends_with(" 0"))
     };
-    while !called() {
-        std::thread::yield_now();
-    }
+    until(called);
     settle(&project);
     let feed = &project.json(&["consumers", "--json"])[0];
     assert_eq!((feed["name"].as_str(), feed["status"].as_str()), (Some("feed"), Some("ephemeral")));
@@ -295,9 +293,7 @@ fn a_paused_ephemeral_consumer_is_not_called_and_its_losses_are_counted() {
     let host = project.start();
     emit(&host, "o-1", &json!({ "orderId": "A-1" }));
     let shown = || project.json(&["consumers", "feed", "--json"]).remove(0);
-    while shown()["ephemeralLost"] != 1 {
-        std::thread::yield_now();
-    }
+    until(|| shown()["ephemeralLost"] == 1);
     let feed = shown();
     assert_eq!((feed["status"].as_str(), feed["paused"].as_bool()), (Some("ephemeral"), Some(true)), "{feed}");
     assert!(project.ok(&["consumers"]).lines().any(|line| line.starts_with("feed") && line.contains("paused")));
@@ -310,9 +306,7 @@ fn a_paused_ephemeral_consumer_is_not_called_and_its_losses_are_counted() {
         let of_feed = metrics.lines().filter(|line| line.starts_with(called));
         of_feed.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
     };
-    while calls() == 0 {
-        std::thread::yield_now();
-    }
+    until(|| calls() != 0);
     assert_eq!((calls(), &shown()["ephemeralLost"]), (1, &1.into()));
     drop(host.stop());
 }

@@ -1,7 +1,7 @@
 //! Questions to the real host: every way to have an answer or none, over HTTP, with the command and from a handler.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Host, Project};
+use tidegate_tests::{Host, Project, until};
 
 /// Two that answer alike, one that nobody may wake, and one that asks.
 fn project() -> Project {
@@ -35,9 +35,7 @@ consumers:
 }
 
 fn rows(project: &Project, count: i64) {
-    while project.count("SELECT count(*) FROM queries") < count {
-        std::thread::yield_now();
-    }
+    until(|| project.count("SELECT count(*) FROM queries") >= count);
 }
 
 /// Sends an event to the asker, and gives what it was told.
@@ -47,13 +45,8 @@ fn told(project: &Project, host: &Host, id: &str, ask: &Value) -> Value {
     let sql = format!(
         "SELECT o.output FROM outcomes AS o JOIN events USING (sequence) WHERE o.consumer = 'asker' AND events.id = '{id}'"
     );
-    loop {
-        let rows = project.rows(&sql);
-        if let Some(row) = rows.first() {
-            return serde_json::from_str(row[0].as_str().unwrap_or("null")).unwrap();
-        }
-        std::thread::yield_now();
-    }
+    until(|| !project.rows(&sql).is_empty());
+    serde_json::from_str(project.rows(&sql)[0][0].as_str().unwrap_or("null")).unwrap()
 }
 
 /// What a responder is told, and what comes of it: exit code, status, problem, word.

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use tidegate_tests::Project;
+use tidegate_tests::{Project, until};
 
 const MANIFEST: &str = "
 tidegate: 1
@@ -102,17 +102,13 @@ fn a_replay_goes_on_after_a_kill_and_makes_nothing_twice() {
     let position = || project.count("SELECT coalesce(max(position), 0) FROM replays");
     // Twice: what is in hand at a third one is a dead letter.
     for kill in 1..=2 {
-        while position() < kill * 60 {
-            std::thread::yield_now();
-        }
+        until(|| position() >= kill * 60);
         host.kill();
         host = project.start();
     }
     drop(watching.kill());
     drop(watching.wait());
-    while project.count("SELECT count(*) FROM replays WHERE status = 'done'") == 0 {
-        std::thread::yield_now();
-    }
+    until(|| project.count("SELECT count(*) FROM replays WHERE status = 'done'") != 0);
     let shown = project.json(&["replay", "show", "1", "--json"]);
     let number = |field: &str| shown[0][field].as_u64();
     assert_eq!((number("made"), number("finished"), number("skipped")), (Some(300), Some(300), Some(0)));
@@ -131,9 +127,7 @@ fn a_replay_can_be_cancelled() {
     feed(&project, 60);
     let mut command = project.command(&["replay", "--from", "1", "--rate", "1/m", "--yes", "--json"]);
     let watching = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while project.count("SELECT count(*) FROM replays") == 0 {
-        std::thread::yield_now();
-    }
+    until(|| project.count("SELECT count(*) FROM replays") != 0);
     project.ok(&["replay", "cancel", "1"]);
     let output = watching.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -207,9 +201,7 @@ fn a_range_of_which_retention_has_taken_something_is_refused() {
         MANIFEST.replace("consumers:", "retention: { events: 30d, outcomes: 30d }\nconsumers:"),
     );
     project.ok(&["reload"]);
-    while project.count("SELECT count(*) FROM events WHERE type = 'order.paid'") > 0 {
-        std::thread::yield_now();
-    }
+    until(|| project.count("SELECT count(*) FROM events WHERE type = 'order.paid'") == 0);
     let oldest = project.count("SELECT min(sequence) FROM events");
     assert!(oldest > 6, "six orders are gone, and what they caused");
 

@@ -18,13 +18,24 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 /// How long a test waits for a signal that must come. Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Looks again and again until what must come has come: what is looked at tells nobody of itself. The pause between two looks
+/// decides nothing; it leaves the processor to the host.
+#[track_caller]
+pub fn until(mut has_come: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !has_come() {
+        assert!(start.elapsed() < PATIENCE, "what must come has not come");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
 
 /// The binary under test: built beside the tests, or named by `TIDEGATE_BINARY`.
 pub fn binary() -> PathBuf {

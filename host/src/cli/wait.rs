@@ -40,27 +40,20 @@ struct Settled {
 /// What a host gets beyond the time limit to say that it has passed.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// What `--all` asks for.
+const ALL: &str = "all";
+
 /// A host waits no longer than this for one request; what takes longer is asked again.
 const SLICE: Duration = Duration::from_secs(240);
 
 pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     let host = locate::host(context, &args.reach)?;
-    let start = context.clock.monotonic();
-    let left = |context: &Context| args.timeout.saturating_sub(context.clock.monotonic().saturating_sub(start));
-    let waited = || -> Result<Settled, client::Error> {
-        let mut settled = wait(&host, args.through, args.timeout)?;
-        if args.all {
-            loop {
-                let again = wait(&host, None, left(context))?;
-                if again.through == settled.through {
-                    break;
-                }
-                settled = again;
-            }
-        }
-        Ok(settled)
+    let through = match args.through {
+        Some(through) => through.to_string(),
+        None if args.all => ALL.to_owned(),
+        None => "now".to_owned(),
     };
-    let settled = waited().map_err(|e| match e {
+    let settled = wait(&host, through, args.timeout).map_err(|e| match e {
         client::Error::Problem(problem) if problem.status == 408 => late(&problem, args),
         e => e.into(),
     })?;
@@ -70,22 +63,22 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     context.out.line(format!("everything up to event {} is settled", settled.through))
 }
 
-fn wait(host: &Client, mut through: Option<Seq>, mut left: Duration) -> Result<Settled, client::Error> {
+fn wait(host: &Client, mut through: String, mut left: Duration) -> Result<Settled, client::Error> {
     loop {
         let slice = left.min(SLICE);
         left -= slice;
-        match ask(host, through, slice) {
+        match ask(host, &through, slice) {
             // What was accepted when the wait began is waited for, not what has come since.
             Err(client::Error::Problem(problem)) if problem.status == 408 && !left.is_zero() => {
-                through = through.or(problem.through);
+                let began = problem.through.filter(|_| through != ALL);
+                through = began.map_or(through, |seq| seq.to_string());
             }
             other => return other,
         }
     }
 }
 
-fn ask(host: &Client, through: Option<Seq>, timeout: Duration) -> Result<Settled, client::Error> {
-    let through = through.map_or_else(|| "now".to_owned(), |seq| seq.to_string());
+fn ask(host: &Client, through: &str, timeout: Duration) -> Result<Settled, client::Error> {
     let path = format!("/wait?through={through}&timeout={}ms", timeout.as_millis());
     host.json_patiently(Ask::get(&path).within(timeout.saturating_add(ANSWER)))
 }

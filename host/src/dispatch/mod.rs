@@ -51,7 +51,8 @@ pub struct Handle {
 }
 
 enum Request {
-    Settled(Seq, oneshot::Sender<()>),
+    /// Up to here; or all that there is. Answers how far it is settled.
+    Settled(Option<Seq>, oneshot::Sender<Seq>),
     Drained(oneshot::Sender<()>),
 }
 
@@ -75,13 +76,15 @@ impl Handle {
         let _ended = drained.await;
     }
 
-    /// Ends when nothing is left to do about events up to `through`.
-    pub async fn settled(&self, through: Seq) {
+    /// Ends when nothing is left to do about events up to `through`, or about any event, those included that come meanwhile;
+    /// answers up to which event that is.
+    pub async fn settled(&self, through: Option<Seq>) -> Seq {
         let (done, settled) = oneshot::channel();
         self.ask(Request::Settled(through, done));
-        if settled.await.is_err() {
+        match settled.await {
+            Ok(through) => through,
             // The loop has ended, and what it had left to do is not done: nobody may be told that it is.
-            std::future::pending::<()>().await;
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -127,6 +130,8 @@ pub struct Dispatcher {
     requests: mpsc::UnboundedReceiver<Request>,
     back: mpsc::UnboundedSender<Wake>,
     open: Vec<Request>,
+    /// Nothing had become durable that the core did not know when it last knew of attempts that are over.
+    abreast: bool,
     standings: Arc<RwLock<BTreeMap<ConsumerName, Standing>>>,
 }
 
@@ -145,6 +150,7 @@ impl Dispatcher {
             requests,
             back,
             open: Vec::new(),
+            abreast: false,
             standings,
         };
         (dispatcher, handle)
@@ -185,6 +191,9 @@ impl Dispatcher {
         while let Ok(wake) = self.wakes.try_recv() {
             wakes.push(wake);
         }
+        // An attempt that ended just now may have made something to do, as a step of a run does, and that is among the commits
+        // that are still to be taken.
+        self.abreast = self.commits.is_empty();
         for commit in commits.drain(..) {
             if let Commit::Events(events) = &commit {
                 self.tools.witness.appended(events);
@@ -360,15 +369,19 @@ impl Dispatcher {
     }
 
     fn answer(&mut self) {
-        let core = &self.core;
+        let (core, abreast) = (&self.core, self.abreast);
         let ready = |request: &mut Request| match request {
-            Request::Settled(through, done) => done.is_closed() || core.is_settled(*through),
+            Request::Settled(through, done) => {
+                done.is_closed() || (abreast && core.is_settled(through.unwrap_or(core.head())))
+            }
             Request::Drained(done) => done.is_closed() || (core.is_draining() && core.running() == 0),
         };
         for request in self.open.extract_if(.., ready) {
-            let (Request::Settled(_, done) | Request::Drained(done)) = request;
             // Whoever asked may have gone.
-            let _gone = done.send(()).is_err();
+            let _gone = match request {
+                Request::Settled(through, done) => done.send(through.unwrap_or(core.head())).is_err(),
+                Request::Drained(done) => done.send(()).is_err(),
+            };
         }
     }
 }

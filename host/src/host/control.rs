@@ -241,7 +241,7 @@ impl server::Control for HostControl {
         })
     }
 
-    fn wait_settled(&self, through: Seq) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn wait_settled(&self, through: Option<Seq>) -> Pin<Box<dyn Future<Output = Seq> + Send>> {
         let dispatch = self.dispatch.clone();
         Box::pin(async move { dispatch.settled(through).await })
     }

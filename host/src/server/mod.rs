@@ -87,8 +87,9 @@ pub trait Control: Send + Sync {
     /// Reads the manifest again and makes it live, whole or not at all.
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Diagnostics>> + Send>>;
 
-    /// Ends when every delivery of every event up to `through` is final.
-    fn wait_settled(&self, through: Seq) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Ends when every delivery of every event up to `through`, or of every event that there is by then, is final; answers
+    /// up to which event that is.
+    fn wait_settled(&self, through: Option<Seq>) -> Pin<Box<dyn Future<Output = Seq> + Send>>;
 }
 
 /// What only the running host knows of a consumer.

@@ -382,7 +382,7 @@ impl World {
     pub(super) fn believes_settled(&mut self, through: Seq) -> Result<bool, Violation> {
         let Some(host) = &mut self.host else { return Ok(false) };
         let dispatch = host.dispatch.clone();
-        let asked = host.runtime.spawn(async move { dispatch.settled(through).await });
+        let asked = host.runtime.spawn(async move { dispatch.settled(Some(through)).await });
         self.go_on()?;
         Ok(asked.is_finished())
     }

@@ -139,9 +139,12 @@ pub(super) async fn wait(app: &Arc<App>, uri: &Uri) -> Answer {
 
     let asked: Asked = query(uri)?;
     let wrong = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "unknown-parameter", detail);
-    let through: Seq = match asked.through.as_deref() {
-        None | Some("now") => app.read(crate::store::Reader::stats).await?.map_or(0, |stats| stats.last_sequence),
-        Some(text) => text.parse().map_err(|_| wrong("through: a sequence number or now is needed."))?,
+    let last =
+        || async { app.read(crate::store::Reader::stats).await.map(|stats| stats.map_or(0, |s| s.last_sequence)) };
+    let through: Option<Seq> = match asked.through.as_deref() {
+        None | Some("now") => Some(last().await?),
+        Some("all") => None,
+        Some(text) => Some(text.parse().map_err(|_| wrong("through: a sequence number, now or all is needed."))?),
     };
     let timeout = match asked.timeout.as_deref() {
         None => WAIT,
@@ -151,8 +154,12 @@ pub(super) async fn wait(app: &Arc<App>, uri: &Uri) -> Answer {
     let mut stop = app.stop.clone();
     tokio::select! {
         waited = tokio::time::timeout(timeout.min(WAIT_MAX), app.parts.control.wait_settled(through)) => match waited {
-            Ok(()) => json(StatusCode::OK, &value!({ "settled": true, "through": through })),
+            Ok(through) => json(StatusCode::OK, &value!({ "settled": true, "through": through })),
             Err(_) => {
+                let through = match through {
+                    Some(through) => through,
+                    None => last().await?,
+                };
                 let unsettled = app.read(move |reader| reader.unsettled(through)).await?;
                 Err(Problem::new(
                     StatusCode::REQUEST_TIMEOUT,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
 
-use super::support::{Fixture, NOW, request};
+use super::support::{ALL_SETTLED, Fixture, NOW, request};
 use crate::log::{DeadDecision, Error};
 use crate::model::Payload;
 
@@ -296,4 +296,5 @@ async fn waiting_ends_when_all_is_settled_or_the_time_is_up() {
     *fixture.control.settles.lock().unwrap() = true;
     assert_eq!(fixture.get("/wait?through=7").await.json(), json!({ "settled": true, "through": 7 }));
     assert_eq!(fixture.get("/wait?through=now&timeout=5s").await.status, 200);
+    assert_eq!(fixture.get("/wait?through=all").await.json(), json!({ "settled": true, "through": ALL_SETTLED }));
 }

@@ -34,6 +34,8 @@ use crate::server::{Control, Diagnostics, Live, Parts, Reloaded, accept};
 use crate::telemetry::Metrics;
 
 pub(super) const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
+/// Up to where everything is settled, if it is.
+pub(super) const ALL_SETTLED: Seq = 12;
 
 /// Remembers what was appended; refuses what it is told to refuse.
 #[derive(Default)]
@@ -233,8 +235,9 @@ impl Control for FakeControl {
         })
     }
 
-    fn wait_settled(&self, _: Seq) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        if *self.settles.lock().unwrap() { Box::pin(async {}) } else { Box::pin(std::future::pending()) }
+    fn wait_settled(&self, through: Option<Seq>) -> Pin<Box<dyn Future<Output = Seq> + Send>> {
+        let through = through.unwrap_or(ALL_SETTLED);
+        if *self.settles.lock().unwrap() { Box::pin(async move { through }) } else { Box::pin(std::future::pending()) }
     }
 }
 
