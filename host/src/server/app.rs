@@ -19,9 +19,11 @@ use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::framing::Framing;
+use super::ids::Ids;
 use super::problem::Problem;
 use super::route::{Endpoint, ROUTES};
 use super::{Parts, access, api, body};
+use crate::random::Random;
 use crate::store;
 use crate::telemetry::Gauges;
 
@@ -40,6 +42,7 @@ const ASKERS_MAX: usize = 256;
 pub(super) struct App {
     pub parts: Parts,
     pub room: body::Room,
+    pub ids: Ids,
     pub stop: watch::Receiver<bool>,
     pub backups: super::backups::Backups,
     pub gauges: tokio::sync::Mutex<Option<Gauges>>,
@@ -67,11 +70,19 @@ pub(super) struct Wire {
     pub local: Option<SocketAddr>,
 }
 
+fn random() -> Random {
+    Random::from_system().unwrap_or_else(|error| {
+        tracing::error!(%error, "the system has no randomness; ids are made of the time alone");
+        Random::seeded(0)
+    })
+}
+
 impl App {
     pub(super) fn new(parts: Parts, stop: watch::Receiver<bool>) -> Self {
         Self {
             parts,
             room: body::Room::new(body::HELD_BYTES_MAX),
+            ids: Ids::new(random()),
             stop,
             backups: super::backups::Backups::default(),
             gauges: tokio::sync::Mutex::default(),

@@ -14,6 +14,7 @@ mod backups;
 mod body;
 pub mod event;
 mod framing;
+mod ids;
 mod io;
 pub mod problem;
 pub mod route;

@@ -1,19 +1,16 @@
-//! `POST /events`: one event, a batch, or a stream of lines. Answers 202 only once the events are on disk.
+//! `POST /events`: one event, a batch, or a stream ([`super::lines`]). Answers 202 only once the events are on disk.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use bytes::BytesMut;
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::Answer;
 use crate::log;
-use crate::model::{Envelope, Payload, Seq};
+use crate::model::{Envelope, Payload, Seq, Timestamp};
 use crate::registry::Snapshot;
 use crate::registry::catalogue::{Catalogue, Violations};
 use crate::server::app::App;
@@ -22,16 +19,11 @@ use crate::server::event::{self, Defaults};
 use crate::server::problem::Problem;
 
 /// A body that is kept whole, in bytes; more only where the manifest allows larger payloads.
-const BODY_BYTES: usize = 8 << 20;
+pub(super) const BODY_BYTES: usize = 8 << 20;
 /// What an envelope adds to its payload, in bytes, at most.
-const ENVELOPE_BYTES: usize = 128 << 10;
+pub(super) const ENVELOPE_BYTES: usize = 128 << 10;
 /// Below it, reading a body takes no time worth a thread of its own.
 const HEAVY_BYTES: usize = 256 << 10;
-/// Events of a stream that are appended at once, at most.
-const GROUP_EVENTS: usize = 512;
-/// How often, and how long apart, a stream waits for a busy log before it gives up.
-const BUSY_TRIES: u32 = 100;
-const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
@@ -73,11 +65,11 @@ pub(super) async fn append(app: &Arc<App>, parts: &Parts, body: Body) -> Answer 
     };
     let rules = Rules::of(app, &parts.headers);
     if format == Format::Lines {
-        return lines(app, parts, body, &rules).await;
+        return super::lines::append(app, parts, body, &rules).await;
     }
     let max = BODY_BYTES.max(rules.event_bytes.saturating_mul(2).saturating_add(ENVELOPE_BYTES));
     let whole = Incoming::whole(body, &parts.headers, max, &app.room).await?;
-    let read = || rules.read(format, parts, &whole.bytes);
+    let read = || rules.read(app, format, parts, &whole.bytes);
     let events = if whole.bytes.len() > HEAVY_BYTES { app.heavy(read).await? } else { read()? };
     if let Some((index, problem)) = rules.first_violation(app, &events, is_batch(format, &whole.bytes)).await {
         return Err(if is_batch(format, &whole.bytes) { problem.with("index", index) } else { problem });
@@ -140,9 +132,8 @@ fn unsupported() -> Problem {
 }
 
 /// What holds for the events of one request.
-struct Rules {
-    now: crate::model::Timestamp,
-    event_bytes: usize,
+pub(super) struct Rules {
+    pub(super) event_bytes: usize,
     catalogue: Arc<Catalogue>,
     snapshot: Arc<Snapshot>,
     traceparent: Option<String>,
@@ -152,7 +143,6 @@ impl Rules {
     fn of(app: &App, headers: &HeaderMap) -> Self {
         let snapshot = app.parts.registry.current();
         Self {
-            now: app.parts.clock.now(),
             event_bytes: snapshot.deployment.ceilings.event_bytes,
             catalogue: Arc::clone(&snapshot.catalogue),
             traceparent: headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned),
@@ -160,9 +150,10 @@ impl Rules {
         }
     }
 
-    fn read(&self, format: Format, parts: &Parts, body: &bytes::Bytes) -> Result<Vec<Envelope>, Problem> {
-        let version = |event_type: &str| self.catalogue.version(event_type).map(str::to_owned);
-        let defaults = self.defaults(&version);
+    fn read(&self, app: &App, format: Format, parts: &Parts, body: &bytes::Bytes) -> Result<Vec<Envelope>, Problem> {
+        let version = self.version();
+        let id = |now| app.ids.next(now);
+        let defaults = self.defaults(app, &version, &id);
         let batch = is_batch(format, body);
         let events = match format {
             Format::Batch => event::batch(body, &defaults)?,
@@ -178,19 +169,34 @@ impl Rules {
         Ok(events)
     }
 
-    fn defaults<'a>(&'a self, version: &'a dyn Fn(&str) -> Option<String>) -> Defaults<'a> {
+    /// The catalogue's version of a type.
+    pub(super) fn version(&self) -> impl Fn(&str) -> Option<String> {
+        |event_type| self.catalogue.version(event_type).map(str::to_owned)
+    }
+
+    pub(super) fn defaults<'a>(
+        &'a self,
+        app: &App,
+        version: &'a dyn Fn(&str) -> Option<String>,
+        id: &'a dyn Fn(Timestamp) -> String,
+    ) -> Defaults<'a> {
         Defaults {
-            now: self.now,
+            now: app.parts.clock.now(),
             source: None,
             traceparent: self.traceparent.as_deref(),
             event_bytes: self.event_bytes,
             version,
-            random: &random,
+            id,
         }
     }
 
     /// The first of several events that is a job for nobody, or whose payload does not match its schema.
-    async fn first_violation(&self, app: &App, events: &[Envelope], in_batch: bool) -> Option<(usize, Problem)> {
+    pub(super) async fn first_violation(
+        &self,
+        app: &App,
+        events: &[Envelope],
+        in_batch: bool,
+    ) -> Option<(usize, Problem)> {
         if !events.iter().any(|event| event.job.is_some() || self.catalogue.has_schema(&event.event_type)) {
             return None;
         }
@@ -229,168 +235,5 @@ impl Rules {
                 None => problem,
             }
         })
-    }
-}
-
-fn random() -> [u8; 10] {
-    let mut bytes = [0; 10];
-    if getrandom::fill(&mut bytes).is_err() {
-        tracing::error!("the system has no randomness; ids are made of the time alone");
-    }
-    bytes
-}
-
-/// How far a stream has come.
-#[derive(Default)]
-struct Progress {
-    /// Lines read, empty ones included.
-    lines: u64,
-    accepted: u64,
-    duplicates: u64,
-    last: Seq,
-}
-
-/// A stream of lines: appended in groups as they come. After a line that is no event nothing more is accepted, and
-/// the answer says how many were.
-async fn lines(app: &Arc<App>, parts: &Parts, body: Body, rules: &Rules) -> Answer {
-    let mut incoming = Incoming::stream(body);
-    let mut progress = Progress::default();
-    match follow(app, &mut incoming, rules, &mut progress).await {
-        Ok(()) => super::json(
-            StatusCode::ACCEPTED,
-            &json!({
-                "accepted": progress.accepted, "duplicates": progress.duplicates, "lines": progress.lines,
-                "lastSequence": progress.last,
-            }),
-        ),
-        Err((mut problem, line)) => {
-            incoming.discard(&parts.headers).await;
-            let so_far = progress.accepted + progress.duplicates;
-            problem.detail = format!(
-                "Line {line}: {} The {so_far} events of the lines before were accepted; go on from line {line}.",
-                problem.detail.replace(" Nothing was accepted.", "").replace("Nothing was accepted; ", "")
-            );
-            Err(problem.with("line", line).with("accepted", progress.accepted).with("duplicates", progress.duplicates))
-        }
-    }
-}
-
-/// A problem, and the line it is about.
-type LineProblem = (Problem, u64);
-
-async fn follow(
-    app: &Arc<App>,
-    incoming: &mut Incoming,
-    rules: &Rules,
-    progress: &mut Progress,
-) -> Result<(), LineProblem> {
-    let max = BODY_BYTES.max(rules.event_bytes.saturating_mul(2).saturating_add(ENVELOPE_BYTES));
-    let mut rest = BytesMut::new();
-    let mut since: Option<Instant> = None;
-    let mut group = Group::default();
-    let mut held = None;
-    loop {
-        let part = incoming.next(since).await.map_err(|problem| (problem, progress.lines + 1))?;
-        let ended = part.is_none();
-        rest.extend_from_slice(&part.unwrap_or_default());
-        let mut failed = None;
-        while let Some(line) = next_line(&mut rest, ended) {
-            progress.lines += 1;
-            if let Err(problem) = group.read(&line, progress.lines, rules) {
-                failed = Some((problem, progress.lines));
-                break;
-            }
-            if group.events.len() >= GROUP_EVENTS {
-                group.append(app, progress, rules).await?;
-            }
-        }
-        group.append(app, progress, rules).await?;
-        if let Some(failed) = failed {
-            return Err(failed);
-        }
-        if ended {
-            return Ok(());
-        }
-        if rest.len() > max {
-            let detail = format!("the line has more than {max} bytes and no end.");
-            return Err((Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail), progress.lines + 1));
-        }
-        since = if rest.is_empty() { None } else { since.or_else(|| Some(Instant::now())) };
-        // Given back before it is taken anew, so that a stream never waits for itself.
-        drop(held.take());
-        held = app.room.hold(rest.len()).map_err(|problem| (problem, progress.lines + 1))?;
-    }
-}
-
-/// The next whole line, without its end; at the end of the stream also one that has no line end.
-fn next_line(rest: &mut BytesMut, ended: bool) -> Option<BytesMut> {
-    match rest.iter().position(|b| *b == b'\n') {
-        Some(at) => {
-            let mut line = rest.split_to(at + 1);
-            line.truncate(at);
-            Some(line)
-        }
-        None if ended && !rest.is_empty() => Some(rest.split()),
-        None => None,
-    }
-}
-
-/// Events of a stream that wait to be appended, each with its line.
-#[derive(Default)]
-struct Group {
-    events: Vec<Envelope>,
-    lines: Vec<u64>,
-}
-
-impl Group {
-    fn read(&mut self, line: &[u8], number: u64, rules: &Rules) -> Result<(), Problem> {
-        if line.trim_ascii().is_empty() {
-            return Ok(());
-        }
-        let version = |event_type: &str| rules.catalogue.version(event_type).map(str::to_owned);
-        let event = event::native(line, &rules.defaults(&version))?;
-        self.events.push(event);
-        self.lines.push(number);
-        Ok(())
-    }
-
-    /// Appends all of them; if one is refused by its schema or by the log, those before it.
-    async fn append(&mut self, app: &Arc<App>, progress: &mut Progress, rules: &Rules) -> Result<(), LineProblem> {
-        let mut events = std::mem::take(&mut self.events);
-        let lines = std::mem::take(&mut self.lines);
-        let mut refused: Option<LineProblem> = None;
-        if let Some((index, problem)) = rules.first_violation(app, &events, false).await {
-            refused = Some((problem, lines.get(index).copied().unwrap_or(progress.lines)));
-            events.truncate(index);
-        }
-        let mut tries = 0;
-        while !events.is_empty() {
-            match app.parts.log.append(events.clone()).await {
-                Ok(appended) => {
-                    let duplicates = appended.iter().filter(|event| event.duplicate).count() as u64;
-                    let accepted = appended.len() as u64 - duplicates;
-                    app.parts.metrics.duplicates(duplicates);
-                    progress.accepted += accepted;
-                    progress.duplicates += duplicates;
-                    progress.last = appended.iter().map(|event| event.seq).max().unwrap_or(0).max(progress.last);
-                    break;
-                }
-                Err(log::Error::Busy) if tries < BUSY_TRIES => {
-                    tries += 1;
-                    app.parts.clock.sleep_until(app.parts.clock.monotonic() + BUSY_PAUSE).await;
-                }
-                Err(error) => {
-                    let index = match &error {
-                        log::Error::Conflict { index, .. } => *index,
-                        _ => 0,
-                    };
-                    let index = index.min(events.len() - 1);
-                    let line = lines.get(index).copied().unwrap_or(progress.lines);
-                    refused = Some((error.into(), line));
-                    events.truncate(index);
-                }
-            }
-        }
-        refused.map_or(Ok(()), Err)
     }
 }

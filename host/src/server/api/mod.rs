@@ -4,6 +4,7 @@ mod append;
 mod backups;
 mod consumers;
 mod health;
+mod lines;
 mod look;
 mod metrics;
 mod operate;

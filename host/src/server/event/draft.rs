@@ -170,7 +170,7 @@ impl Draft {
                 format!("the payload has {size} bytes, at most {max} are allowed; send a reference to what is larger"),
             ));
         }
-        let id = self.id.unwrap_or_else(|| generated(defaults));
+        let id = self.id.unwrap_or_else(|| (defaults.id)(defaults.now));
         Ok(Envelope {
             correlation_id: self.correlation_id.unwrap_or_else(|| id.clone()),
             data_version: self
@@ -194,11 +194,6 @@ impl Draft {
             depth: 0,
         })
     }
-}
-
-fn generated(defaults: &Defaults<'_>) -> String {
-    let ms = u64::try_from(defaults.now.as_millis()).unwrap_or(0);
-    uuid::Builder::from_unix_timestamp_millis(ms, &(defaults.random)()).into_uuid().to_string()
 }
 
 /// No control characters, no noncharacters: what CloudEvents allows in a string.

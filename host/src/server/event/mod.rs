@@ -36,8 +36,8 @@ pub struct Defaults<'a> {
     pub event_bytes: usize,
     /// The catalogue's version of a type.
     pub version: &'a dyn Fn(&str) -> Option<String>,
-    /// Ten random bytes: what a generated id is made of, besides the time.
-    pub random: &'a dyn Fn() -> [u8; 10],
+    /// An id for an event that comes without one, made at this time.
+    pub id: &'a dyn Fn(Timestamp) -> String,
 }
 
 impl std::fmt::Debug for Defaults<'_> {
