@@ -42,8 +42,9 @@ pub struct Tools {
 
 const OVER_QUOTA: &str = "the writes to state pass the consumer's quota; delete keys, or raise grants.state.quota";
 
-/// Runs the attempt that `claim` allows and makes durable what it caused. Also says what the call itself took.
-pub async fn run(tools: &Tools, mut claim: Claim) -> (Left, Duration) {
+/// Runs the attempt that `claim` allows and makes durable what it caused; tells in between that the call is over. Also says what
+/// the call itself took.
+pub async fn run(tools: &Tools, mut claim: Claim, called: impl FnOnce()) -> (Left, Duration) {
     if !prepare(tools, &mut claim).await {
         return (Left::Unsettled, Duration::ZERO);
     }
@@ -55,6 +56,7 @@ pub async fn run(tools: &Tools, mut claim: Claim) -> (Left, Duration) {
     let wall = tools.clock.now().since(report.started_at);
     let lost = planted::is(Bug::LeaseByWallClock) && wall > claim.consumer.spec.limits.timeout;
     let report = if lost { Report::bare(Outcome::TimedOut, None, report.started_at) } else { report };
+    called();
     (make_durable(tools, claim, report).await, took)
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn run(tools: &Tools, claims: Vec<Claim>) -> (Vec<(DeliveryId, 
             left.push((claim.id, Left::Unsettled));
         } else if claim.instead.is_some() {
             let id = claim.id.clone();
-            left.push((id, attempt::run(tools, claim).await.0));
+            left.push((id, attempt::run(tools, claim, || {}).await.0));
         } else {
             called.push(claim);
         }

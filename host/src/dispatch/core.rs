@@ -53,6 +53,8 @@ pub enum Wake {
         limit: usize,
         page: Option<Vec<(Waiting, Fetched)>>,
     },
+    /// A call is over, and what it came to is on its way into the log.
+    Called(DeliveryId),
     /// A call and its settlements are over. With what the call of the handler took.
     Ended {
         consumer: ConsumerName,
@@ -130,6 +132,8 @@ pub struct Core {
     /// Attempts that may run at once, over all lanes.
     slots: usize,
     running: usize,
+    /// Calls that are over and give up their slot before what they came to is in the log.
+    settling: usize,
     /// Those of them that belong to slow consumers, by the first delivery of the call.
     slow: BTreeSet<DeliveryId>,
     /// The one in hand of those that were in hand at crashes.
@@ -154,6 +158,7 @@ impl Core {
             head,
             slots: 0,
             running: 0,
+            settling: 0,
             slow: BTreeSet::new(),
             suspect: None,
             streams: Streams::default(),
@@ -211,6 +216,7 @@ impl Core {
             Wake::Unparked { consumer, key, limit, page } => {
                 self.with(&consumer, |lane| lane.unparked(&key, page, limit, now));
             }
+            Wake::Called(id) => self.called(&id),
             Wake::Ended { consumer, left, took } => self.ended(&consumer, left, took, now, actions),
             Wake::Streamed { consumer, took } => self.streams.ended(&consumer, took),
             Wake::Tick => {
@@ -341,6 +347,15 @@ impl Core {
         }
     }
 
+    /// The slot of a call that is over is another's, if its consumer allows that.
+    fn called(&mut self, id: &DeliveryId) {
+        if self.lanes.get_mut(&id.consumer).is_some_and(|lane| lane.called(id)) {
+            self.running = self.running.saturating_sub(1);
+            self.settling += 1;
+            self.slow.remove(id);
+        }
+    }
+
     fn ended(
         &mut self,
         name: &ConsumerName,
@@ -349,7 +364,10 @@ impl Core {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        self.running = self.running.saturating_sub(1);
+        let first = left.first().map(|(id, _)| id);
+        let settling = first.is_some_and(|id| self.lanes.get(name).is_some_and(|lane| lane.is_settling(id)));
+        let calls = if settling { &mut self.settling } else { &mut self.running };
+        *calls = calls.saturating_sub(1);
         for (id, _) in &left {
             self.slow.remove(id);
             self.suspect.take_if(|suspect| suspect == id);
@@ -472,9 +490,9 @@ impl Core {
         self.head
     }
 
-    /// Calls in hand, those of ephemeral consumers included.
+    /// Calls in hand until they are settled, those of ephemeral consumers included.
     pub fn running(&self) -> usize {
-        self.running + self.streams.running()
+        self.running + self.settling + self.streams.running()
     }
 
     /// How each consumer stands.

@@ -210,16 +210,18 @@ impl Dispatcher {
 
     fn act(&self, action: Action) {
         match action {
-            Action::Attempt(claim, pace) => self.attempt(vec![*claim], pace, |tools, claims| {
-                Box::pin(async move {
-                    let Some(claim) = claims.into_iter().next() else { return (Vec::new(), Duration::ZERO) };
+            Action::Attempt(claim, pace) => {
+                let (ids, back) = (vec![claim.id.clone()], self.back.clone());
+                self.attempt(ids, pace, async move |tools| {
                     let id = claim.id.clone();
-                    let (left, took) = attempt::run(&tools, claim).await;
+                    let called = || drop(back.send(Wake::Called(id.clone())));
+                    let (left, took) = attempt::run(&tools, *claim, called).await;
                     (vec![(id, left)], took)
-                })
-            }),
+                });
+            }
             Action::Batch(claims, pace) => {
-                self.attempt(claims, pace, |tools, claims| Box::pin(async move { batch::run(&tools, claims).await }))
+                let ids = claims.iter().map(|claim| claim.id.clone()).collect();
+                self.attempt(ids, pace, async move |tools| batch::run(&tools, claims).await);
             }
             Action::Stream(claim, pace) => self.stream(*claim, pace),
             Action::Recover(name) => self.ask_log(move |log, clock| {
@@ -278,13 +280,16 @@ impl Dispatcher {
         }
     }
 
-    /// Starts a task that makes a call and tells how it left its deliveries.
-    fn attempt(&self, claims: Vec<Claim>, pace: Pace, run: Run) {
+    /// Starts a task that makes a call and tells how it left its deliveries, which are these.
+    fn attempt<R>(&self, ids: Vec<DeliveryId>, pace: Pace, run: impl FnOnce(Tools) -> R)
+    where
+        R: Future<Output = (Vec<(DeliveryId, Left)>, Duration)> + Send + 'static,
+    {
         let (tools, back) = (self.tools.clone(), self.back.clone());
-        let Some(consumer) = claims.first().map(|claim| claim.id.consumer.clone()) else { return };
-        let ids: Vec<DeliveryId> = claims.iter().map(|claim| claim.id.clone()).collect();
+        let Some(consumer) = ids.first().map(|id| id.consumer.clone()) else { return };
+        let run = run(tools.clone());
         let attempt = async move {
-            let ended = AssertUnwindSafe(run(tools.clone(), claims)).catch_unwind().await;
+            let ended = AssertUnwindSafe(run).catch_unwind().await;
             let (left, took) = ended.unwrap_or_else(|_| {
                 tools.metrics.host_panic();
                 tracing::error!(%consumer, "the host panicked while it settled; please report this");
@@ -385,9 +390,6 @@ impl Dispatcher {
         }
     }
 }
-
-/// Runs the attempts that claims allow; says how each delivery was left and what the call took.
-type Run = fn(Tools, Vec<Claim>) -> Pin<Box<dyn Future<Output = (Vec<(DeliveryId, Left)>, Duration)> + Send>>;
 
 /// The first parked deliveries of a line, with their events.
 async fn unparked(

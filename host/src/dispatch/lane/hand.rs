@@ -13,6 +13,8 @@ use crate::model::spec::BatchSpec;
 use crate::model::{DeliveryId, Moment, Outcome, Priority, Seq, State};
 use crate::planted::{self, Bug};
 
+/// Calls of a consumer that are over and not in the log yet, at most: so many more may be made again after a crash.
+const SETTLING_MAX: usize = 256;
 /// Payloads of a batch may take so small a share of the guest's memory.
 const BATCH_MEMORY_SHARE: u64 = 16;
 
@@ -169,10 +171,33 @@ impl Lane {
         }
     }
 
-    /// A call is over, and this is how it left its deliveries.
+    /// A call is over, and what it came to is on its way into the log. Whether another may take its place meanwhile: so that a
+    /// consumer's pace is that of its handler and not that of the disk. Not where the next attempt would read the state that
+    /// this one has written, and not of a suspect.
+    pub fn called(&mut self, id: &DeliveryId) -> bool {
+        let keeps_state = self.consumer.as_ref().is_none_or(|consumer| consumer.spec.grants.state.is_some());
+        let makes_room = self.in_hand.contains_key(id)
+            && !keeps_state
+            && !self.running_alone
+            && !self.is_suspect(id)
+            && self.settling.len() < SETTLING_MAX;
+        if makes_room {
+            self.calls = self.calls.saturating_sub(1);
+            self.settling.insert(id.clone());
+        }
+        makes_room
+    }
+
+    pub fn is_settling(&self, id: &DeliveryId) -> bool {
+        self.settling.contains(id)
+    }
+
+    /// A call is settled, and this is how it left its deliveries.
     pub fn ended(&mut self, left: Vec<(DeliveryId, Left)>, now: Moment) -> Vec<Change> {
-        self.calls = self.calls.saturating_sub(1);
-        self.running_alone = false;
+        if !left.iter().any(|(id, _)| self.settling.remove(id)) {
+            self.calls = self.calls.saturating_sub(1);
+            self.running_alone = false;
+        }
         let mut changes = Vec::new();
         let mut judged = false;
         for (id, left) in left {
@@ -324,7 +349,7 @@ impl Lane {
 
     pub fn standing(&self) -> Standing {
         Standing {
-            running: self.in_hand.len(),
+            running: self.in_hand.len().saturating_sub(self.settling.len()),
             ready: self.queues.iter().count() + self.alone.len() + self.suspects.len(),
             blocked: self.lines.blocked(),
             breaker: self.gate.breaker(),

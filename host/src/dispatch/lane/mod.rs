@@ -136,8 +136,10 @@ pub struct Lane {
     freed: BTreeSet<DeliveryId>,
     /// Those that their runs have given up.
     withdrawn: BTreeSet<DeliveryId>,
-    /// Calls that they are in: a batch is one.
+    /// Calls that they are in, until they are over: a batch is one.
     calls: usize,
+    /// Those whose call is over and made room for another, before what it came to is in the log.
+    settling: BTreeSet<DeliveryId>,
     /// Events whose first delivery is neither settled nor stored: they hold the cursor back.
     open: BTreeSet<Seq>,
     /// The cursor as the log was last told.
@@ -196,6 +198,7 @@ impl Lane {
             freed: BTreeSet::new(),
             withdrawn: BTreeSet::new(),
             calls: 0,
+            settling: BTreeSet::new(),
             open: BTreeSet::new(),
             told: recovery.position,
             meter: Meter::default(),
