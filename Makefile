@@ -1,6 +1,6 @@
 # A table of short commands. `make demo` and `make test` do all their own set-up, given Rust and a C compiler.
 
-.PHONY: help demo test planted soak guests fmt
+.PHONY: help demo test bench planted soak guests fmt
 
 help:            ## say what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/: *[^#]*##/\t/'
@@ -17,6 +17,10 @@ test: guests     ## format, lints, every test
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --locked --no-fail-fast
 	cargo test --manifest-path examples/Cargo.toml --locked --target-dir target/examples
+
+bench: guests    ## the floor of this machine and Tidegate beside it, with the ratios; see BENCHMARKS.md
+	cargo build --release -p tidegate -p tidegate-floor
+	target/release/tidegate-floor
 
 planted:         ## the table of planted bugs and which suite finds each
 	cargo test --locked -p tidegate --lib planted -- --nocapture --test-threads 1

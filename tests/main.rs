@@ -8,6 +8,7 @@
 
 mod backup;
 mod bad_input;
+mod bench;
 mod clock;
 mod commands;
 mod crash;

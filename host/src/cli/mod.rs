@@ -5,6 +5,7 @@ mod args;
 mod ask;
 mod backend;
 mod backup;
+mod bench;
 mod check;
 mod client;
 mod compile;
@@ -95,6 +96,7 @@ enum Command {
     Restore(restore::Args),
     Verify(verify::Args),
     Reload(reload::Args),
+    Bench(bench::Args),
     New(scaffold::Args),
     Schema(schema::Args),
     Explain(explain::Args),
@@ -228,6 +230,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Error> {
         Command::Restore(args) => restore::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Reload(args) => reload::run(&args, context),
+        Command::Bench(args) => bench::run(&args, context),
         Command::New(args) => scaffold::run(&args, context),
         Command::Schema(args) => schema::run(&args, context),
         Command::Explain(args) => explain::run(&args, context),
