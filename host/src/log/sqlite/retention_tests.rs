@@ -166,7 +166,7 @@ async fn what_a_replay_has_yet_to_read_stays() {
     left(&log, &clock, &[6]).await;
 }
 
-fn note(id: &str, asked_at: Timestamp) -> QueryNote {
+pub(super) fn note(id: &str, asked_at: Timestamp) -> QueryNote {
     let question = Question {
         query_type: "stock.check".into(),
         payload: Payload::nothing(),

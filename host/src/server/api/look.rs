@@ -14,7 +14,7 @@ use crate::server::app::App;
 use crate::server::event::show::CloudEvent;
 use crate::server::problem::Problem;
 
-/// Events of one causal tree, at most.
+/// Events and questions of one causal tree, at most.
 const TREE_NODES_MAX: usize = 1_000;
 const JSON: &str = "application/json";
 const BATCH: &str = "application/cloudevents-batch+json";

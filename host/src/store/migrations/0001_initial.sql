@@ -240,6 +240,9 @@ CREATE TABLE raw_queries (
 ) STRICT;
 CREATE INDEX raw_queries_by_time ON raw_queries (asked_at);
 CREATE INDEX raw_queries_by_correlation ON raw_queries (correlation);
+-- What the handling of an event asked, and what a responder asked in turn.
+CREATE INDEX raw_queries_by_event ON raw_queries (seq) WHERE seq IS NOT NULL;
+CREATE INDEX raw_queries_by_parent ON raw_queries (parent) WHERE parent IS NOT NULL;
 
 CREATE TABLE raw_state (
   consumer   INTEGER NOT NULL,
