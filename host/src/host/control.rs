@@ -19,7 +19,7 @@ use crate::model::event::RELOADED;
 use crate::model::pipeline::Definition;
 use crate::model::question::{Question, Reply};
 use crate::model::record::DeadLetterRecord;
-use crate::model::spec::{ConsumerSpec, Mode, StartFrom};
+use crate::model::spec::{ConsumerKind, ConsumerSpec, Mode, StartFrom};
 use crate::model::{ConsumerName, Envelope, Event, Generation, Seq, Timestamp};
 use crate::query::{self, Desk};
 use crate::registry::Registry;
@@ -62,9 +62,19 @@ impl Activate for Activator {
                 .map(|(name, consumer)| (name.clone(), consumer.spec.subscriptions.clone()))
                 .collect();
             self.dispatch.prepare(super::snapshot(&loaded, Generation(0)));
+            let kind = |name: &ConsumerName| match loaded.deployment.consumers.contains_key(name) {
+                true => ConsumerKind::Consumer,
+                false => ConsumerKind::Pipeline,
+            };
+            let kinds = loaded.consumers.keys().map(|name| (name.clone(), kind(name))).collect();
             let from = loaded.consumers.values().filter_map(|consumer| begins(&consumer.spec)).collect();
             let activation = Activation { digest: loaded.digest, subscriptions, from };
-            let activated = self.log.activate(activation).await.map_err(|error| {
+            let activated = self.log.activate(activation).await;
+            let activated = match activated {
+                Ok(activated) => self.log.note_kinds(kinds).await.map(|()| activated),
+                Err(error) => Err(error),
+            };
+            let activated = activated.map_err(|error| {
                 self.dispatch.withdraw();
                 error.to_string()
             })?;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::outcome::LogLine;
 use super::replay::{RateText, Replay};
+use super::spec::ConsumerKind;
 use super::{ConsumerName, Generation, Job, Outcome, QueryOutcome, Seq, Timestamp};
 
 pub use runs::{JournalRecord, RunDetail, RunRecord, StepRecord, WaitRecord, WorkRecord};
@@ -161,6 +162,9 @@ pub struct WaitingRecord {
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerRecord {
     pub name: ConsumerName,
+    /// A pipeline takes events as a consumer does.
+    #[serde(default)]
+    pub kind: ConsumerKind,
     /// `active`; `removed` when the manifest no longer has it and work is waiting; `ephemeral`, which only a running host
     /// knows.
     pub status: String,

@@ -43,7 +43,7 @@ fn every_field_is_documented_and_no_other() {
         "logs": [line], "logsDropped": 1 });
     let letter = json!({ "id": "1/c", "sequence": 1, "eventId": "e", "eventType": "a.b", "consumer": "c", "round": 0,
         "cause": "rejected", "outcome": "reject", "reason": "r", "attempts": 1, "diedAt": now, "status": "dead" });
-    let consumer = json!({ "name": "c", "status": "active", "on": ["a.b"], "component": "00", "running": 0,
+    let consumer = json!({ "name": "c", "kind": "pipeline", "status": "active", "on": ["a.b"], "component": "00", "running": 0,
         "depth": 0, "waiting": 0, "oldestWaitingSince": now, "succeeded": 0, "failedAttempts": 0, "deadLetters": 0,
         "paused": false, "breaker": "open", "blocked": 0, "heldKeys": 0, "ephemeralLost": 0 });
     let replay = json!({ "id": 1, "status": "done", "from": 1, "to": 2, "type": "a.*", "key": "k", "correlation": "c",

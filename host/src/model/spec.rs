@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::breaker::BreakerPolicy;
 use super::flow::Rate;
 use super::pipeline::{PipelineSpec, StepLimits};
@@ -169,6 +171,25 @@ pub enum Mode {
     Durable,
     /// At most once, straight from accept to handler; nothing about it is kept.
     Ephemeral,
+}
+
+/// Who consumes: a component, or the host itself on behalf of a pipeline's runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsumerKind {
+    #[default]
+    Consumer,
+    Pipeline,
+}
+
+impl ConsumerKind {
+    /// The word used in JSON, SQL and prose.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consumer => "consumer",
+            Self::Pipeline => "pipeline",
+        }
+    }
 }
 
 /// Where in the log a new consumer begins.

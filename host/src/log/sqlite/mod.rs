@@ -44,7 +44,7 @@ use crate::model::pipeline::errand::{Errand, Order};
 use crate::model::pipeline::run::{Refusal, RunId, Status};
 use crate::model::question::QueryNote;
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
-use crate::model::spec::Retention;
+use crate::model::spec::{ConsumerKind, Retention};
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
 use crate::store::{self, Checkpoints, LogReader, Opening, WaitingRow, Writer};
 
@@ -164,6 +164,11 @@ impl SqliteLog {
     /// Changes what is taken away, after a reload.
     pub fn retain(&self, retention: Retention) {
         drop(self.commands.send(Command::Retain(retention)));
+    }
+
+    /// What consumers are that the log knows: nothing but what is shown depends on it.
+    pub fn note_kinds(&self, kinds: Vec<(ConsumerName, ConsumerKind)>) -> Pending<()> {
+        self.write(move |store, _, _| store.note_kinds(&kinds))
     }
 
     /// Lets the file grow up to so many pages: a disk that fills up, or gets space again, for tests.

@@ -184,13 +184,14 @@ CREATE TABLE raw_claims (
 
 -- How far each consumer has come: everything up to seq is settled or waiting. begins: the first event that it is for, if
 -- that is not the first one after it was deployed. lines_by, marks_by: the rules by which the keys in raw_waiting and
--- raw_held_keys, and those in raw_marks, were found; NULL while that is being changed.
+-- raw_held_keys, and those in raw_marks, were found; NULL while that is being changed. kind: 0 consumer, 1 pipeline.
 CREATE TABLE raw_cursors (
   consumer INTEGER PRIMARY KEY,
   seq      INTEGER NOT NULL CHECK (seq >= 0),
   begins   INTEGER CHECK (begins > 0),
   lines_by TEXT DEFAULT '',
-  marks_by TEXT DEFAULT ''
+  marks_by TEXT DEFAULT '',
+  kind     INTEGER NOT NULL DEFAULT 0 CHECK (kind IN (0, 1))
 ) STRICT;
 
 CREATE TABLE raw_generations (
@@ -403,6 +404,7 @@ FROM raw_generations AS g;
 CREATE VIEW consumers AS
 SELECT
   n.text AS name,
+  CASE c.kind WHEN 0 THEN 'consumer' WHEN 1 THEN 'pipeline' END AS kind,
   CASE WHEN EXISTS (SELECT 1 FROM json_each((SELECT subscriptions FROM raw_generations ORDER BY generation DESC LIMIT 1))
     AS s WHERE s.key = n.text) THEN 'active' ELSE 'removed' END AS status,
   c.seq AS position,
