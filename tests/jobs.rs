@@ -177,7 +177,7 @@ fn a_job_for_nobody_is_refused() {
     let host = project.start();
     for (to, kind, said) in [
         ("wroker", "unknown-consumer", "No consumer is called 'wroker'. Did you mean 'worker'?"),
-        ("accounts", "unknown-consumer", "`tidegate consumers` lists them."),
+        ("accounts", "unknown-consumer", "No consumer is called 'accounts'."),
         ("feed", "not-a-target", "'feed' is ephemeral"),
     ] {
         let event = json!({ "type": "a.b", "source": "/s", "job": to });
