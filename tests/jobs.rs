@@ -65,6 +65,12 @@ fn an_urgent_job_overtakes_a_backlog_also_across_a_crash() {
     enqueue(&project, "low", BACKLOG, &["--priority", "low"]);
     let first = hand.expect("worker", "low-1", 1);
     enqueue(&project, "urgent", 1, &["--priority", "high"]);
+    let metrics = String::from_utf8(host.client().get("/metrics").unwrap().body).unwrap();
+    for (priority, n) in [("low", BACKLOG), ("normal", 0), ("high", 1)] {
+        let line = format!("tidegate_jobs_depth{{consumer=\"worker\",priority=\"{priority}\"}} {n}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+    assert!(!metrics.contains("tidegate_jobs_depth{consumer=\"feed\""), "an ephemeral consumer has none");
     first.done();
     let before = until_urgent(&hand);
     assert!(before < BACKLOG - 1, "{before} others came first");

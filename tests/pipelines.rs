@@ -324,16 +324,17 @@ fn a_cancelled_run_waits_for_what_is_in_hand_and_for_no_retry() {
         hand.consumer("worker", "nothing.else", "    retry: { attempts: 9, initial: 1h, max: 1h, jitter: none }\n");
     let project = project(&worker, SAGA);
     let host = project.start();
-    emit(&host, "1", "order.created", &json!({ "order": "A", "gift": false }));
-    emit(&host, "2", "order.created", &json!({ "order": "B", "gift": false }));
+    let first = emit(&host, "1", "order.created", &json!({ "order": "A", "gift": false }));
+    // What the host tells of the first run may come before it in the log.
+    let second = emit(&host, "2", "order.created", &json!({ "order": "B", "gift": false }));
     let (one, two) = (hand.asked(), hand.asked());
     let (waits, works) = if one.what["id"] == "1" { (one, two) } else { (two, one) };
     waits.answer(&json!({ "then": "retry" }));
     while project.count("SELECT count(*) FROM waiting WHERE consumer = 'worker' AND attempts = 1") == 0 {
         std::thread::yield_now();
     }
-    project.ok(&["runs", "cancel", "1/fulfil", "--yes"]);
-    project.ok(&["runs", "cancel", "2/fulfil", "--yes"]);
+    project.ok(&["runs", "cancel", &format!("{first}/fulfil"), "--yes"]);
+    project.ok(&["runs", "cancel", &format!("{second}/fulfil"), "--yes"]);
     while status(&project, "1") != "cancelled" {
         std::thread::yield_now();
     }
@@ -346,4 +347,33 @@ fn a_cancelled_run_waits_for_what_is_in_hand_and_for_no_retry() {
     assert!(lines.contains(&"done last".into()) && lines.contains(&"undone reserve".into()), "{lines:?}");
     assert!(hand.asked_already().is_empty(), "what is withdrawn is not called again");
     host.stop();
+}
+
+#[test]
+fn a_pipeline_is_called_one_wherever_it_stands() {
+    let hand = Hand::new();
+    let project = project(&worker(&hand), SAGA);
+    let checked = project.ok(&["check"]);
+    assert!(checked.contains("tidegate.yaml is valid: 3 consumers, 1 pipeline, "), "{checked}");
+    let summary = project.json(&["check", "--json"]).pop().unwrap();
+    let fulfil = json!({ "name": "fulfil", "on": ["order.created"], "steps": ["reserve", "pay", "gift", "last"] });
+    assert_eq!((&summary["pipelines"], &summary["schedules"]), (&json!([fulfil]), &json!([])));
+    let kinds = || -> Vec<(String, String)> {
+        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        let listed = project.json(&["consumers", "--json"]);
+        listed.iter().map(|consumer| (word(&consumer["name"]), word(&consumer["kind"]))).collect()
+    };
+    let expected = [("fulfil", "pipeline"), ("other", "consumer"), ("step", "consumer"), ("worker", "consumer")];
+    let expected = expected.map(|(name, kind)| (name.to_owned(), kind.to_owned()));
+    let host = project.start();
+    assert_eq!(kinds(), expected);
+    // What was a pipeline may become a consumer, and the other way round.
+    let other = "  other-one: { on: a.b, steps: [{ name: x, consumer: step }] }\n";
+    let text = manifest(&(worker(&hand) + &hand.consumer("fulfil", "order.created", "")), other);
+    project.write("tidegate.yaml", text);
+    project.ok(&["reload"]);
+    host.stop();
+    let now = kinds();
+    assert_eq!(now[0], ("fulfil".to_owned(), "consumer".to_owned()), "also without a host: {now:?}");
+    assert!(now.contains(&("other-one".to_owned(), "pipeline".to_owned())), "{now:?}");
 }

@@ -103,7 +103,7 @@ fn summary(compiled: &Compiled) -> Summary {
 }
 
 fn print(compiled: &Compiled, args: &Args, context: &mut Context) -> Result<(), Error> {
-    let Deployment { consumers, pipelines, schedules, .. } = &compiled.deployment;
+    let Deployment { consumers, pipelines, .. } = &compiled.deployment;
     if !consumers.is_empty() {
         context.out.table(&table(consumers.values()))?;
         context.out.line("")?;
@@ -112,18 +112,12 @@ fn print(compiled: &Compiled, args: &Args, context: &mut Context) -> Result<(), 
         context.out.table(&pipeline_table(pipelines.values()))?;
         context.out.line("")?;
     }
-    let parts = [
-        Some(text::count(consumers.len() as u64, "consumer")),
-        (!pipelines.is_empty()).then(|| text::count(pipelines.len() as u64, "pipeline")),
-        (!schedules.is_empty()).then(|| text::count(schedules.len() as u64, "schedule")),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
     let warnings = match compiled.warnings.len() {
         0 => String::new(),
         n => format!(", with {}", text::count(n as u64, "warning")),
     };
     let path = text::escape(&args.manifest.display().to_string());
-    context.out.line(format!("{path} is valid: {}{warnings}", parts.join(", ")))?;
+    context.out.line(format!("{path} is valid: {}{warnings}", compiled.deployment.parts()))?;
     context.out.tip(format!("Serve it with `tidegate run -m {}`.", args.manifest.display()));
     Ok(())
 }

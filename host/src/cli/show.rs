@@ -3,9 +3,9 @@
 use super::error::Error;
 use super::output::{Colour, Output};
 use super::text;
-use crate::model::pipeline::run::Status;
+use crate::model::pipeline::run::{Status, StepState};
 use crate::model::record::{DeliveryNode, EventRecord, EventTree, OutcomeRecord, QueryNode, QueryRecord, RunNode};
-use crate::model::{ConsumerName, DeliveryId, Job, QueryOutcome, TypePattern};
+use crate::model::{ConsumerName, DeliveryId, Job, Outcome, QueryOutcome, TypePattern};
 
 /// Reads an event type with `*` and `**`.
 pub(super) fn pattern(text: &str) -> Result<String, String> {
@@ -101,7 +101,13 @@ fn push<'a>(stack: &mut Vec<(String, bool, Branch<'a>)>, prefix: &str, children:
 }
 
 fn children_of_event(tree: &EventTree) -> Vec<Branch<'_>> {
-    let mut children: Vec<_> = tree.deliveries.iter().map(Branch::Delivery).collect();
+    // That a pipeline has taken its event is said by the run that it began.
+    let began = |node: &&DeliveryNode| {
+        let plain = node.state == "succeeded" && node.outcomes.iter().all(|outcome| outcome.outcome == Outcome::Done);
+        plain && node.events.is_empty() && tree.runs.iter().any(|of| of.run.pipeline == node.consumer)
+    };
+    let deliveries = tree.deliveries.iter().filter(|node| !began(node));
+    let mut children: Vec<_> = deliveries.map(Branch::Delivery).collect();
     children.extend(tree.queries.iter().map(Branch::Query));
     children.extend(tree.runs.iter().map(Branch::Run));
     children.extend(tree.events.iter().map(Branch::Event));
@@ -113,11 +119,17 @@ fn children_of_event(tree: &EventTree) -> Vec<Branch<'_>> {
     children
 }
 
+/// A step's state. Of a run that is over nothing is pending any more, as long as nobody takes it up again.
+pub(super) fn step_state(state: &str, open: bool) -> &str {
+    if state == StepState::Pending.as_str() && !open { "not begun" } else { state }
+}
+
 /// `run 17/fulfil  completed  1.24 s  2 done, 1 skipped`.
 fn run_line(node: &RunNode, out: &Output) -> String {
     let run = &node.run;
     let status = out.paint(run_colour(run.status), run.status.as_str());
-    let steps: Vec<String> = run.step_counts.iter().map(|(state, n)| format!("{n} {}", text::escape(state))).collect();
+    let word = |state| text::escape(step_state(state, run.status.is_open()));
+    let steps: Vec<String> = run.step_counts.iter().map(|(state, n)| format!("{n} {}", word(state))).collect();
     let took = run.duration_ms.map_or_else(|| "not over yet".to_owned(), text::millis);
     let mut line = format!("run {}  {status}  {took}  {}", text::escape(&run.id), steps.join(", "));
     if let Some(failure) = &run.failure {

@@ -103,7 +103,7 @@ fn compensated() -> RunNode {
         ended_at: Some(Timestamp(0)),
         duration_ms: Some(40.0),
         definition: "00".into(),
-        step_counts: [("failed".to_owned(), 1), ("undone".to_owned(), 1)].into(),
+        step_counts: [("failed".to_owned(), 1), ("pending".to_owned(), 2), ("undone".to_owned(), 1)].into(),
         failure: Some("step 'pay' has failed: \u{1b}[2J".into()),
     };
     let did = |consumer, undo| DeliveryNode {
@@ -135,6 +135,7 @@ fn a_tree_shows_what_caused_what() {
             mail,
             node("fraud-check", "dead", vec![outcome(12, "fraud-check", 1, Outcome::Reject)], vec![]),
             node("slow", "pending", vec![], vec![]),
+            node("fulfil", "succeeded", vec![outcome(12, "fulfil", 1, Outcome::Done)], vec![]),
         ],
         runs: vec![compensated()],
         queries: vec![asked(Some("stock"), Some(1), QueryOutcome::Answered, vec![])],
@@ -159,7 +160,7 @@ order.created  #12  1970-01-01T00:00:12.000Z  id-12
 ├─ slow  pending
 │  └─ not attempted yet
 ├─ asked stock.check of stock  answered  3.00 ms  1970-01-01T00:00:01.000Z
-├─ run 12/fulfil  compensated  40 ms  1 failed, 1 undone  step 'pay' has failed: \\x1b[2J
+├─ run 12/fulfil  compensated  40 ms  1 failed, 2 not begun, 1 undone  step 'pay' has failed: \\x1b[2J
 │  ├─ step reserve  stock  succeeded
 │  │  └─ attempt 1  done  12 ms  21.8k fuel  1.00 MiB
 │  ├─ undo reserve  release  succeeded

@@ -31,6 +31,17 @@ pub struct Deployment {
     pub schedules: BTreeMap<String, ScheduleSpec>,
 }
 
+impl Deployment {
+    /// What there is of what, as in `5 consumers, 1 pipeline`.
+    pub fn parts(&self) -> String {
+        let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
+        let mut parts = vec![count(self.consumers.len(), "consumer")];
+        let others = [(self.pipelines.len(), "pipeline"), (self.schedules.len(), "schedule")];
+        parts.extend(others.into_iter().filter(|(n, _)| *n > 0).map(|(n, noun)| count(n, noun)));
+        parts.join(", ")
+    }
+}
+
 /// Emits an event at the times that a cron expression names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleSpec {
