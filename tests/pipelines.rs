@@ -243,7 +243,7 @@ fn a_run_goes_by_the_definition_that_it_began_with() {
       - { name: two, consumer: step }
 ";
     let project = project(&worker(&hand), before);
-    let host = project.start();
+    let mut host = project.start();
     emit(&host, "1", "order.created", &json!({ "order": "A" }));
     let asked = hand.expect("worker", "1", 1);
     let after = "
@@ -255,15 +255,25 @@ fn a_run_goes_by_the_definition_that_it_began_with() {
     project.ok(&["reload"]);
     emit(&host, "2", "order.created", &json!({ "order": "B" }));
     asked.done();
+    settle(&project);
     // The pipeline as a whole is gone now; the run that it has left still gets what it waits for.
     project.write(
         "tidegate.yaml",
         manifest(&worker(&hand), "  other-one: { on: a.b, steps: [{ name: x, consumer: step }] }\n"),
     );
-    project.ok(&["reload"]);
+    host.hear("removed fulfil (its open run goes on as it began)").unwrap();
+    let standing = |name: &str| -> (Value, Value) {
+        let mut listed = project.json(&["consumers", "--json"]).into_iter();
+        let found = listed.find(|consumer| consumer["name"] == name).unwrap();
+        (found["kind"].clone(), found["status"].clone())
+    };
+    let (pipeline, removed) = (json!("pipeline"), json!("removed"));
+    assert_eq!(standing("fulfil"), (pipeline.clone(), removed.clone()), "it is there for its run alone");
     let (code, said) = host.stop();
     assert_eq!(code, 0, "{said}");
-    let host = project.start();
+    assert!(!said.contains("go on when it is back"), "{said}");
+    assert_eq!(standing("fulfil"), (pipeline.clone(), removed));
+    let mut host = project.start();
     emit(&host, "3", "payment.settled", &json!({ "order": "A" }));
     settle(&project);
     assert_eq!((status(&project, "1"), status(&project, "2")), ("completed".into(), "completed".into()));
@@ -272,6 +282,13 @@ fn a_run_goes_by_the_definition_that_it_began_with() {
     emit(&host, "4", "order.created", &json!({ "order": "C" }));
     settle(&project);
     assert_eq!(project.count("SELECT count(*) FROM runs"), 2, "what is gone begins nothing");
+    // It comes back under a definition of its own.
+    project.write("tidegate.yaml", manifest(&worker(&hand), after));
+    host.hear("is live: added fulfil,").unwrap();
+    assert_eq!(standing("fulfil"), (pipeline, json!("active")));
+    emit(&host, "5", "order.created", &json!({ "order": "D" }));
+    settle(&project);
+    assert_eq!(journal(&project, "5"), ["began", "step-began only", "done only", "ended"]);
     host.stop();
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Known {
     pub id: i64,
     pub name: ConsumerName,
     pub kind: ConsumerKind,
+    /// Not: the manifest no longer has it, and it is there for its runs alone.
+    pub deployed: bool,
     pub position: Seq,
     /// What it subscribed to from which sequence on, oldest first.
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
@@ -28,7 +30,7 @@ pub(super) struct Known {
 pub(super) fn known(conn: &Connection) -> Result<Vec<Known>, Error> {
     let generations = generations::all(conn)?;
     let newest = generations.last().map(|(_, subscriptions)| subscriptions);
-    let sql = "SELECT c.consumer, n.text, c.seq, c.begins, c.kind FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer ORDER BY n.text";
+    let sql = "SELECT c.consumer, n.text, c.seq, c.begins, c.kind, c.deployed FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer ORDER BY n.text";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| {
         let name = get_consumer(row, 1)?;
@@ -37,6 +39,7 @@ pub(super) fn known(conn: &Connection) -> Result<Vec<Known>, Error> {
         Ok(Known {
             id: row.get(0)?,
             kind: get_kind(row, 4)?,
+            deployed: row.get(5)?,
             position: get_u64(row, 2)?,
             active: now.is_some(),
             on: now

@@ -89,6 +89,15 @@ pub fn timeline(
     line
 }
 
+/// What a consumer is that the log knows.
+#[derive(Clone, Debug)]
+pub struct KindNote {
+    pub consumer: ConsumerName,
+    pub kind: ConsumerKind,
+    /// Not: the manifest no longer has it, and it is there for its runs alone.
+    pub deployed: bool,
+}
+
 fn kind_code(kind: ConsumerKind) -> i64 {
     match kind {
         ConsumerKind::Consumer => 0,
@@ -168,11 +177,12 @@ impl Writer {
     }
 
     /// Notes what consumers are that the log knows. Nothing but what is shown depends on it.
-    pub fn note_kinds(&mut self, kinds: &[(ConsumerName, ConsumerKind)]) -> Result<(), Error> {
-        let sql = "UPDATE raw_cursors SET kind = ?2 WHERE consumer = ?1 AND kind <> ?2";
-        for (consumer, kind) in kinds {
-            let consumer = self.names.intern(&self.conn, consumer.as_str())?;
-            self.conn.prepare_cached(sql)?.execute((consumer, kind_code(*kind)))?;
+    pub fn note_kinds(&mut self, notes: &[KindNote]) -> Result<(), Error> {
+        let sql =
+            "UPDATE raw_cursors SET kind = ?2, deployed = ?3 WHERE consumer = ?1 AND (kind, deployed) <> (?2, ?3)";
+        for note in notes {
+            let consumer = self.names.intern(&self.conn, note.consumer.as_str())?;
+            self.conn.prepare_cached(sql)?.execute((consumer, kind_code(note.kind), note.deployed))?;
         }
         Ok(())
     }

@@ -44,9 +44,9 @@ use crate::model::pipeline::errand::{Errand, Order};
 use crate::model::pipeline::run::{Refusal, RunId, Status};
 use crate::model::question::QueryNote;
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
-use crate::model::spec::{ConsumerKind, Retention};
+use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
-use crate::store::{self, Checkpoints, LogReader, Opening, WaitingRow, Writer};
+use crate::store::{self, Checkpoints, KindNote, LogReader, Opening, WaitingRow, Writer};
 
 pub use crate::store::OpenError;
 use crate::telemetry::Metrics;
@@ -167,8 +167,8 @@ impl SqliteLog {
     }
 
     /// What consumers are that the log knows: nothing but what is shown depends on it.
-    pub fn note_kinds(&self, kinds: Vec<(ConsumerName, ConsumerKind)>) -> Pending<()> {
-        self.write(move |store, _, _| store.note_kinds(&kinds))
+    pub fn note_kinds(&self, notes: Vec<KindNote>) -> Pending<()> {
+        self.write(move |store, _, _| store.note_kinds(&notes))
     }
 
     /// Lets the file grow up to so many pages: a disk that fills up, or gets space again, for tests.
