@@ -65,12 +65,7 @@ impl Activate for Activator {
             let notes = loaded.consumers.keys().map(|name| note(name, &loaded.deployment)).collect();
             let from = loaded.consumers.values().filter_map(|consumer| begins(&consumer.spec)).collect();
             let activation = Activation { digest: loaded.digest, subscriptions, from };
-            let activated = self.log.activate(activation).await;
-            let activated = match activated {
-                Ok(activated) => self.log.note_kinds(notes).await.map(|()| activated),
-                Err(error) => Err(error),
-            };
-            let activated = activated.map_err(|error| {
+            let activated = self.log.activate(activation).await.map_err(|error| {
                 self.dispatch.withdraw();
                 error.to_string()
             })?;
@@ -80,6 +75,8 @@ impl Activate for Activator {
             let responders = loaded.consumers.iter().filter(|(_, consumer)| !consumer.spec.answers.is_empty());
             self.metrics.responders(responders.map(|(name, _)| name));
             self.metrics.pipelines(loaded.deployment.pipelines.keys());
+            // It is live; a log that does not take this either has failed as a whole.
+            self.log.note_kinds(notes).await.map_err(|error| error.to_string())?;
             Ok(activated.generation)
         })
     }
