@@ -158,7 +158,7 @@ fn rows_have_the_documented_fields() {
         ),
         (&["dead", "list"], "id sequence eventId eventType consumer round cause outcome reason attempts diedAt status"),
         (&["dead", "show", "3/worker"], "deadLetter outcomes event"),
-        (&["consumers"], "name status on component running depth waiting succeeded failedAttempts deadLetters"),
+        (&["consumers"], "name kind status on component running depth waiting succeeded failedAttempts deadLetters"),
         (
             &["stats"],
             "events lastSequence outcomes waiting deadLetters generation databaseBytes firstEventAt lastEventAt lastOutcomeAt",

@@ -65,6 +65,12 @@ fn an_urgent_job_overtakes_a_backlog_also_across_a_crash() {
     enqueue(&project, "low", BACKLOG, &["--priority", "low"]);
     let first = hand.expect("worker", "low-1", 1);
     enqueue(&project, "urgent", 1, &["--priority", "high"]);
+    let metrics = String::from_utf8(host.client().get("/metrics").unwrap().body).unwrap();
+    for (priority, n) in [("low", BACKLOG), ("normal", 0), ("high", 1)] {
+        let line = format!("tidegate_jobs_depth{{consumer=\"worker\",priority=\"{priority}\"}} {n}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+    assert!(!metrics.contains("tidegate_jobs_depth{consumer=\"feed\""), "an ephemeral consumer has none");
     first.done();
     let before = until_urgent(&hand);
     assert!(before < BACKLOG - 1, "{before} others came first");
@@ -171,7 +177,7 @@ fn a_job_for_nobody_is_refused() {
     let host = project.start();
     for (to, kind, said) in [
         ("wroker", "unknown-consumer", "No consumer is called 'wroker'. Did you mean 'worker'?"),
-        ("accounts", "unknown-consumer", "`tidegate consumers` lists them."),
+        ("accounts", "unknown-consumer", "No consumer is called 'accounts'."),
         ("feed", "not-a-target", "'feed' is ephemeral"),
     ] {
         let event = json!({ "type": "a.b", "source": "/s", "job": to });

@@ -21,6 +21,7 @@ mod hostile;
 mod https;
 mod jobs;
 mod metrics;
+mod operated;
 mod pause;
 mod pipelines;
 mod pressure;

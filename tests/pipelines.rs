@@ -241,7 +241,7 @@ fn a_run_goes_by_the_definition_that_it_began_with() {
       - { name: two, consumer: step }
 ";
     let project = project(&worker(&hand), before);
-    let host = project.start();
+    let mut host = project.start();
     emit(&host, "1", "order.created", &json!({ "order": "A" }));
     let asked = hand.expect("worker", "1", 1);
     let after = "
@@ -253,15 +253,25 @@ fn a_run_goes_by_the_definition_that_it_began_with() {
     project.ok(&["reload"]);
     emit(&host, "2", "order.created", &json!({ "order": "B" }));
     asked.done();
+    settle(&project);
     // The pipeline as a whole is gone now; the run that it has left still gets what it waits for.
     project.write(
         "tidegate.yaml",
         manifest(&worker(&hand), "  other-one: { on: a.b, steps: [{ name: x, consumer: step }] }\n"),
     );
-    project.ok(&["reload"]);
+    host.hear("removed fulfil (its open run goes on as it began)").unwrap();
+    let standing = |name: &str| -> (Value, Value) {
+        let mut listed = project.json(&["consumers", "--json"]).into_iter();
+        let found = listed.find(|consumer| consumer["name"] == name).unwrap();
+        (found["kind"].clone(), found["status"].clone())
+    };
+    let (pipeline, removed) = (json!("pipeline"), json!("removed"));
+    assert_eq!(standing("fulfil"), (pipeline.clone(), removed.clone()), "it is there for its run alone");
     let (code, said) = host.stop();
     assert_eq!(code, 0, "{said}");
-    let host = project.start();
+    assert!(!said.contains("go on when it is back"), "{said}");
+    assert_eq!(standing("fulfil"), (pipeline.clone(), removed));
+    let mut host = project.start();
     emit(&host, "3", "payment.settled", &json!({ "order": "A" }));
     settle(&project);
     assert_eq!((status(&project, "1"), status(&project, "2")), ("completed".into(), "completed".into()));
@@ -270,6 +280,13 @@ fn a_run_goes_by_the_definition_that_it_began_with() {
     emit(&host, "4", "order.created", &json!({ "order": "C" }));
     settle(&project);
     assert_eq!(project.count("SELECT count(*) FROM runs"), 2, "what is gone begins nothing");
+    // It comes back under a definition of its own.
+    project.write("tidegate.yaml", manifest(&worker(&hand), after));
+    host.hear("is live: added fulfil,").unwrap();
+    assert_eq!(standing("fulfil"), (pipeline, json!("active")));
+    emit(&host, "5", "order.created", &json!({ "order": "D" }));
+    settle(&project);
+    assert_eq!(journal(&project, "5"), ["began", "step-began only", "done only", "ended"]);
     host.stop();
 }
 
@@ -341,4 +358,33 @@ fn a_cancelled_run_waits_for_what_is_in_hand_and_for_no_retry() {
     assert!(lines.contains(&"done last".into()) && lines.contains(&"undone reserve".into()), "{lines:?}");
     assert!(hand.asked_already().is_empty(), "what is withdrawn is not called again");
     host.stop();
+}
+
+#[test]
+fn a_pipeline_is_called_one_wherever_it_stands() {
+    let hand = Hand::new();
+    let project = project(&worker(&hand), SAGA);
+    let checked = project.ok(&["check"]);
+    assert!(checked.contains("tidegate.yaml is valid: 3 consumers, 1 pipeline, "), "{checked}");
+    let summary = project.json(&["check", "--json"]).pop().unwrap();
+    let fulfil = json!({ "name": "fulfil", "on": ["order.created"], "steps": ["reserve", "pay", "gift", "last"] });
+    assert_eq!((&summary["pipelines"], &summary["schedules"]), (&json!([fulfil]), &json!([])));
+    let kinds = || -> Vec<(String, String)> {
+        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        let listed = project.json(&["consumers", "--json"]);
+        listed.iter().map(|consumer| (word(&consumer["name"]), word(&consumer["kind"]))).collect()
+    };
+    let expected = [("fulfil", "pipeline"), ("other", "consumer"), ("step", "consumer"), ("worker", "consumer")];
+    let expected = expected.map(|(name, kind)| (name.to_owned(), kind.to_owned()));
+    let host = project.start();
+    assert_eq!(kinds(), expected);
+    // What was a pipeline may become a consumer, and the other way round.
+    let other = "  other-one: { on: a.b, steps: [{ name: x, consumer: step }] }\n";
+    let text = manifest(&(worker(&hand) + &hand.consumer("fulfil", "order.created", "")), other);
+    project.write("tidegate.yaml", text);
+    project.ok(&["reload"]);
+    host.stop();
+    let now = kinds();
+    assert_eq!(now[0], ("fulfil".to_owned(), "consumer".to_owned()), "also without a host: {now:?}");
+    assert!(now.contains(&("other-one".to_owned(), "pipeline".to_owned())), "{now:?}");
 }

@@ -165,6 +165,37 @@ fn an_answer_sees_what_its_consumer_keeps_and_leaves_nothing() {
 }
 
 #[test]
+fn an_event_shows_what_was_asked_while_it_was_handled() {
+    let project = project();
+    let host = project.start();
+    let ask = json!({ "type": "stock.only", "question": { "then": "nest" } });
+    assert_eq!(told(&project, &host, "a-1", &ask)["answer"], 8);
+    rows(&project, 8);
+    let tree = host.client().get("/events/1?tree=true").unwrap().json();
+    assert_eq!(tree["cut"], false);
+    let mut asked = &tree["deliveries"][0];
+    for depth in 1..=8 {
+        asked = &asked["queries"][0];
+        assert_eq!(
+            (&asked["query"]["depth"], &asked["query"]["responder"]),
+            (&json!(depth), &json!("stock")),
+            "{tree}"
+        );
+    }
+    assert_eq!(asked["queries"], Value::Null);
+    let drawn = project.ok(&["event", "1"]);
+    let attempt = drawn.lines().position(|line| line.contains("attempt 1  done")).expect("an attempt");
+    let below: Vec<&str> = drawn.lines().skip(attempt + 1).collect();
+    assert_eq!(below.len(), 8, "{drawn}");
+    assert!(below.iter().all(|line| line.contains("└─ asked stock.only of stock  answered  ")), "{drawn}");
+    drop(host.stop());
+    let [read] = project.json(&["event", "1", "--json"]).try_into().expect("one tree");
+    let Value::Object(mut served) = tree else { panic!("an object") };
+    drop(served.remove("cut"));
+    assert_eq!(read, Value::Object(served), "read without a host");
+}
+
+#[test]
 fn a_question_is_an_event_if_its_asker_wants_it() {
     let project = project();
     let host = project.start();

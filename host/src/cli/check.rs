@@ -9,7 +9,9 @@ use super::link;
 use super::text::{self, Table};
 use crate::host;
 use crate::manifest::Compiled;
-use crate::model::{ConsumerSpec, Grants};
+use crate::model::pipeline::PipelineSpec;
+use crate::model::spec::{ScheduleSpec, SubscriptionSpec};
+use crate::model::{ConsumerSpec, Deployment, Grants};
 
 /// Check the manifest and its components, and start nothing.
 #[derive(clap::Args, Debug)]
@@ -30,14 +32,31 @@ struct Summary {
     warnings: usize,
     digest: String,
     consumers: Vec<ConsumerSummary>,
+    pipelines: Vec<PipelineSummary>,
+    schedules: Vec<ScheduleSummary>,
 }
 
 #[derive(Serialize)]
 struct ConsumerSummary {
     name: String,
     on: Vec<String>,
+    answers: Vec<String>,
     component: String,
     grants: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct PipelineSummary {
+    name: String,
+    on: Vec<String>,
+    /// Their names, in the order written.
+    steps: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ScheduleSummary {
+    name: String,
+    emits: String,
 }
 
 pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
@@ -60,40 +79,55 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
 fn summary(compiled: &Compiled) -> Summary {
     let consumer = |spec: &ConsumerSpec| ConsumerSummary {
         name: spec.name.to_string(),
-        on: on(spec),
+        on: on(&spec.subscriptions),
+        answers: spec.answers.clone(),
         component: spec.component.display().to_string(),
         grants: grants(&spec.grants),
     };
+    let pipeline = |spec: &PipelineSpec| PipelineSummary {
+        name: spec.name.to_string(),
+        on: on(&spec.subscriptions),
+        steps: spec.definition.steps.iter().map(|step| step.name.clone()).collect(),
+    };
+    let schedule =
+        |(name, spec): (&String, &ScheduleSpec)| ScheduleSummary { name: name.clone(), emits: spec.event_type.clone() };
+    let deployment = &compiled.deployment;
     Summary {
         valid: true,
         warnings: compiled.warnings.len(),
         digest: compiled.digest.to_string(),
-        consumers: compiled.deployment.consumers.values().map(consumer).collect(),
+        consumers: deployment.consumers.values().map(consumer).collect(),
+        pipelines: deployment.pipelines.values().map(pipeline).collect(),
+        schedules: deployment.schedules.iter().map(schedule).collect(),
     }
 }
 
 fn print(compiled: &Compiled, args: &Args, context: &mut Context) -> Result<(), Error> {
-    let consumers = &compiled.deployment.consumers;
+    let Deployment { consumers, pipelines, .. } = &compiled.deployment;
     if !consumers.is_empty() {
         context.out.table(&table(consumers.values()))?;
         context.out.line("")?;
     }
-    let count = text::count(consumers.len() as u64, "consumer");
+    if !pipelines.is_empty() {
+        context.out.table(&pipeline_table(pipelines.values()))?;
+        context.out.line("")?;
+    }
     let warnings = match compiled.warnings.len() {
         0 => String::new(),
         n => format!(", with {}", text::count(n as u64, "warning")),
     };
-    context.out.line(format!("{} is valid: {count}{warnings}", text::escape(&args.manifest.display().to_string())))?;
+    let path = text::escape(&args.manifest.display().to_string());
+    context.out.line(format!("{path} is valid: {}{warnings}", compiled.deployment.parts()))?;
     context.out.tip(format!("Serve it with `tidegate run -m {}`.", args.manifest.display()));
     Ok(())
 }
 
 fn table<'a>(consumers: impl Iterator<Item = &'a ConsumerSpec>) -> Table {
     let row = |spec: &ConsumerSpec| {
-        let listed = |words: Vec<String>| if words.is_empty() { "-".to_owned() } else { words.join(", ") };
+        let answered = |query_type: &String| format!("answers {query_type}");
         vec![
             spec.name.to_string(),
-            listed(on(spec)),
+            listed(on(&spec.subscriptions).into_iter().chain(spec.answers.iter().map(answered)).collect()),
             text::age_exact(spec.limits.timeout),
             text::rough(spec.limits.fuel),
             text::bytes(spec.limits.memory),
@@ -109,8 +143,34 @@ fn table<'a>(consumers: impl Iterator<Item = &'a ConsumerSpec>) -> Table {
     }
 }
 
-fn on(spec: &ConsumerSpec) -> Vec<String> {
-    let words = spec.subscriptions.iter().map(|on| match &on.version {
+fn listed(words: Vec<String>) -> String {
+    if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}
+
+fn pipeline_table<'a>(pipelines: impl Iterator<Item = &'a PipelineSpec>) -> Table {
+    let row = |spec: &PipelineSpec| {
+        let steps = &spec.definition.steps;
+        let undone = steps.iter().filter(|step| step.work.call().is_some_and(|call| call.compensate.is_some())).count();
+        let timeout = spec.definition.timeout.map_or_else(|| "-".to_owned(), text::age_exact);
+        vec![
+            spec.name.to_string(),
+            listed(on(&spec.subscriptions)),
+            text::number(steps.len() as u64),
+            text::number(undone as u64),
+            spec.key.as_ref().map_or_else(|| "-".to_owned(), |key| text::cut(key.source(), 40)),
+            timeout,
+            spec.definition.on_failure.as_str().to_owned(),
+        ]
+    };
+    Table {
+        head: &["pipeline", "on", "steps", "compensations", "key", "timeout", "on-failure"],
+        right: &[2, 3, 5],
+        rows: pipelines.map(row).collect(),
+    }
+}
+
+fn on(subscriptions: &[SubscriptionSpec]) -> Vec<String> {
+    let words = subscriptions.iter().map(|on| match &on.version {
         Some(version) => format!("{} {version}", on.pattern),
         None => on.pattern.to_string(),
     });
@@ -121,6 +181,8 @@ fn on(spec: &ConsumerSpec) -> Vec<String> {
 fn grants(grants: &Grants) -> Vec<&'static str> {
     let all = [
         (!grants.publish.is_empty(), "publish"),
+        (!grants.jobs.is_empty(), "jobs"),
+        (!grants.queries.is_empty(), "queries"),
         (!grants.http.is_empty(), "http"),
         (grants.state.is_some(), "state"),
         (grants.config.is_some(), "config"),

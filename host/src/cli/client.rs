@@ -90,6 +90,8 @@ pub(super) struct Problem {
     pub(super) detail: Option<String>,
     #[serde(alias = "help")]
     pub(super) hint: Option<String>,
+    /// A path of the host where to look next.
+    see: Option<String>,
     /// Which of several events is meant, from 0.
     index: Option<usize>,
     /// How many deliveries are not settled, and up to which event that was asked.
@@ -146,6 +148,20 @@ impl Problem {
         }
     }
 
+    /// The command that shows what the path does to which the host points.
+    fn see_hint(&self) -> Option<String> {
+        let path = self.see.as_deref()?.split('?').next()?;
+        let (room, of) = path.strip_prefix('/')?.split_once('/').unwrap_or((path.get(1..)?, ""));
+        Some(match (room, of) {
+            ("consumers", "") => "List them with `tidegate consumers`.".to_owned(),
+            ("runs", "") => "List them with `tidegate runs`.".to_owned(),
+            ("runs", run) => format!("See how it stands with `tidegate runs {run}`."),
+            ("replays", "") => "List them with `tidegate replay list`.".to_owned(),
+            ("dead-letters", "") => "List them with `tidegate dead list --status all`.".to_owned(),
+            _ => return None,
+        })
+    }
+
     fn default_hint(&self) -> Option<&'static str> {
         match self.status {
             _ if self.kind.ends_with(":no-responder") => {
@@ -193,7 +209,8 @@ impl From<Error> for error::Error {
                     let place = if fault.pointer.is_empty() { String::new() } else { format!("{}: ", fault.pointer) };
                     error.details.push(format!("{place}{}", fault.detail));
                 }
-                match problem.hint.as_deref().or(problem.default_hint()) {
+                let hint = problem.hint.clone().or_else(|| problem.default_hint().map(str::to_owned));
+                match hint.or_else(|| problem.see_hint()) {
                     Some(hint) => error.hint(hint),
                     None => error,
                 }

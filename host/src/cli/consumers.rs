@@ -12,6 +12,8 @@ use super::locate;
 use super::output::Output;
 use super::text::{self, Table};
 use crate::model::record::{ConsumerDetail, ConsumerRecord};
+#[cfg(test)]
+use crate::model::spec::ConsumerKind;
 use crate::model::{ConsumerName, Timestamp};
 
 /// List the consumers and how they stand, show one in full, pause, resume or free its keys.
@@ -112,6 +114,7 @@ fn table(consumers: &[ConsumerRecord], now: Timestamp) -> Table {
     let row = |c: &ConsumerRecord| {
         vec![
             c.name.to_string(),
+            c.kind.as_str().to_owned(),
             status(c),
             text::number(c.running),
             text::number(c.depth),
@@ -126,6 +129,7 @@ fn table(consumers: &[ConsumerRecord], now: Timestamp) -> Table {
     Table {
         head: &[
             "consumer",
+            "kind",
             "status",
             "running",
             "depth",
@@ -136,7 +140,7 @@ fn table(consumers: &[ConsumerRecord], now: Timestamp) -> Table {
             "dead",
             "on",
         ],
-        right: &[2, 3, 4, 5, 6, 7, 8],
+        right: &[3, 4, 5, 6, 7, 8, 9],
         rows: consumers.iter().map(row).collect(),
     }
 }
@@ -189,7 +193,7 @@ fn ask<T: serde::de::DeserializeOwned>(
 
 fn draw(detail: &ConsumerDetail, now: Timestamp, out: &mut Output) -> Result<(), Error> {
     let c = &detail.consumer;
-    let mut rows = vec![("status", status(c)), ("on", c.on.join(", "))];
+    let mut rows = vec![("kind", c.kind.as_str().to_owned()), ("status", status(c)), ("on", c.on.join(", "))];
     rows.extend(detail.paused_since.map(|at| ("paused since", text::time(at))));
     if !c.breaker.is_empty() {
         rows.push(("breaker", c.breaker.clone()));
@@ -299,6 +303,7 @@ mod tests {
     pub(super) fn consumer() -> ConsumerRecord {
         ConsumerRecord {
             name: ConsumerName::new("send-confirmation").unwrap(),
+            kind: ConsumerKind::Consumer,
             status: "active".into(),
             on: vec!["order.created".into(), "order.paid".into()],
             component: "consumers/a.wasm".into(),
@@ -319,12 +324,15 @@ mod tests {
 
     #[test]
     fn a_consumer_is_one_line() {
-        let lines = table(&[consumer()], Timestamp::from_millis(90_000)).lines(None);
+        let name = ConsumerName::new("fulfil").unwrap();
+        let pipeline = ConsumerRecord { name, kind: ConsumerKind::Pipeline, ..consumer() };
+        let lines = table(&[consumer(), pipeline], Timestamp::from_millis(90_000)).lines(None);
         assert_eq!(
             lines,
             [
-                "consumer           status  running  depth  waiting  oldest  succeeded  failed attempts  dead  on",
-                "send-confirmation  active        2  1,200        3  1m 30s     40,000                7     1  order.created, order.paid",
+                "consumer           kind      status  running  depth  waiting  oldest  succeeded  failed attempts  dead  on",
+                "send-confirmation  consumer  active        2  1,200        3  1m 30s     40,000                7     1  order.created, order.paid",
+                "fulfil             pipeline  active        2  1,200        3  1m 30s     40,000                7     1  order.created, order.paid",
             ]
         );
     }
@@ -364,7 +372,7 @@ mod tests {
             "POST /consumers/mail/resume" => ok(r#"{"consumer":"mail","paused":false,"changed":false}"#),
             "POST /consumers/mail/release" => ok(r#"{"consumer":"mail","keys":["a","b"]}"#),
             line if line.contains("/consumers/nobody") => {
-                let detail = "There is no such consumer: it is not in the database. GET /consumers lists them.";
+                let detail = "There is no such consumer: it is not in the database.";
                 reply(404, &json!({ "type": "urn:tidegate:problem:not-found", "detail": detail }).to_string())
             }
             line => panic!("{line}"),

@@ -17,7 +17,9 @@ use super::stream;
 use super::text;
 use crate::model::job::RETRY_ATTEMPTS_MAX;
 use crate::model::limit::EVENT_BYTES;
+use crate::model::record::ConsumerRecord;
 use crate::model::retry::{Backoff, RetryPolicy};
+use crate::model::spec::ConsumerKind;
 use crate::model::{ConsumerName, Job, Priority, Seq, Timestamp, TypePattern, route};
 
 /// Where an event comes from if nobody says.
@@ -255,7 +257,9 @@ fn is_for_nobody(host: &Client, event_type: &str) -> bool {
         TypePattern::new(pattern).is_ok_and(|pattern| pattern.matches(event_type))
     };
     let Ok(consumers) = backend::consumers(host) else { return false };
-    !consumers.iter().any(|consumer| consumer.status != "removed" && consumer.on.iter().any(wants))
+    // A pipeline that is removed still takes what its open runs wait for.
+    let takes = |of: &ConsumerRecord| of.status != "removed" || of.kind == ConsumerKind::Pipeline;
+    !consumers.iter().any(|consumer| takes(consumer) && consumer.on.iter().any(wants))
 }
 
 /// Sends the event until there is room for it. It has an id, so it could not be accepted twice.

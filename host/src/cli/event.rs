@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     if found.cut {
         context
             .out
-            .note("note: it caused more events than are shown here; follow them with `tidegate events --correlation`");
+            .note("note: it caused more than is shown here; follow it with `tidegate events --correlation` and `tidegate queries --correlation`");
     }
     Ok(())
 }

@@ -38,9 +38,9 @@ fn host() -> Fake {
         "POST /runs/17/fulfil/steps/reserve/resolve" => ok(r#"{"run":"17/fulfil","status":"compensated"}"#),
         "POST /runs/18/fulfil/cancel" => reply(
             409,
-            r#"{"type":"urn:tidegate:problem:run-refused","detail":"The run has ended as completed. GET /runs/18/fulfil shows how it stands."}"#,
+            r#"{"type":"urn:tidegate:problem:run-refused","detail":"The run has ended as completed.","see":"/runs/18/fulfil"}"#,
         ),
-        _ => reply(404, r#"{"type":"urn:tidegate:problem:not-found","detail":"There is no such run."}"#),
+        _ => reply(404, r#"{"type":"urn:tidegate:problem:not-found","detail":"There is no such run.","see":"/runs"}"#),
     }
     })
 }
@@ -103,6 +103,9 @@ fn what_cannot_be_taken_back_is_asked() {
     assert_eq!((code, fake.asked().pop().unwrap().body), (0, r#"{"reason":"a mistake"}"#.to_owned()));
     let (code, _, err) = tidegate(Some(&fake), &["runs", "cancel", "18/fulfil", "--yes"]);
     assert!(code == 4 && err.contains("has ended as completed"), "{code} {err}");
+    assert!(err.contains("hint: See how it stands with `tidegate runs 18/fulfil`."), "{err}");
+    let (code, _, err) = tidegate(Some(&fake), &["runs", "cancel", "19/fulfil", "--yes"]);
+    assert_eq!((code, err.as_str()), (4, "error: There is no such run.\nhint: List them with `tidegate runs`.\n"));
 }
 
 #[test]

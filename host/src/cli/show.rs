@@ -3,9 +3,9 @@
 use super::error::Error;
 use super::output::{Colour, Output};
 use super::text;
-use crate::model::pipeline::run::Status;
-use crate::model::record::{DeliveryNode, EventRecord, EventTree, OutcomeRecord, RunNode};
-use crate::model::{ConsumerName, DeliveryId, Job, TypePattern};
+use crate::model::pipeline::run::{Status, StepState};
+use crate::model::record::{DeliveryNode, EventRecord, EventTree, OutcomeRecord, QueryNode, QueryRecord, RunNode};
+use crate::model::{ConsumerName, DeliveryId, Job, Outcome, QueryOutcome, TypePattern};
 
 /// Reads an event type with `*` and `**`.
 pub(super) fn pattern(text: &str) -> Result<String, String> {
@@ -66,12 +66,14 @@ enum Branch<'a> {
     Event(&'a EventTree),
     Delivery(&'a DeliveryNode),
     Run(&'a RunNode),
-    Attempt(&'a OutcomeRecord),
+    /// With what was asked during it.
+    Attempt(&'a OutcomeRecord, Vec<&'a QueryNode>),
+    Query(&'a QueryNode),
     /// A line that has nothing under it.
     Note(String),
 }
 
-/// Draws an event with its deliveries, their attempts, and the events they caused in turn. A stack instead of
+/// Draws an event with its deliveries, their attempts, what these asked, and the events they caused in turn. A stack instead of
 /// recursion: how deep a tree is was for guests to decide.
 pub(super) fn tree(tree: &EventTree, out: &Output) -> Vec<String> {
     let mut lines = vec![event_line(&tree.event, out)];
@@ -82,7 +84,8 @@ pub(super) fn tree(tree: &EventTree, out: &Output) -> Vec<String> {
             Branch::Event(tree) => (event_line(&tree.event, out), children_of_event(tree)),
             Branch::Delivery(node) => (delivery_line(node, out), children_of_delivery(node)),
             Branch::Run(node) => (run_line(node, out), children_of_run(node)),
-            Branch::Attempt(outcome) => (attempt(outcome, out), Vec::new()),
+            Branch::Attempt(outcome, asked) => (attempt(outcome, out), asked.into_iter().map(Branch::Query).collect()),
+            Branch::Query(node) => (query_line(&node.query, out), node.queries.iter().map(Branch::Query).collect()),
             Branch::Note(line) => (line, Vec::new()),
         };
         lines.push(format!("{prefix}{} {line}", if last { "└─" } else { "├─" }));
@@ -98,7 +101,14 @@ fn push<'a>(stack: &mut Vec<(String, bool, Branch<'a>)>, prefix: &str, children:
 }
 
 fn children_of_event(tree: &EventTree) -> Vec<Branch<'_>> {
-    let mut children: Vec<_> = tree.deliveries.iter().map(Branch::Delivery).collect();
+    // That a pipeline has taken its event is said by the run that it began.
+    let began = |node: &&DeliveryNode| {
+        let plain = node.state == "succeeded" && node.outcomes.iter().all(|outcome| outcome.outcome == Outcome::Done);
+        plain && node.events.is_empty() && tree.runs.iter().any(|of| of.run.pipeline == node.consumer)
+    };
+    let deliveries = tree.deliveries.iter().filter(|node| !began(node));
+    let mut children: Vec<_> = deliveries.map(Branch::Delivery).collect();
+    children.extend(tree.queries.iter().map(Branch::Query));
     children.extend(tree.runs.iter().map(Branch::Run));
     children.extend(tree.events.iter().map(Branch::Event));
     if children.is_empty() {
@@ -109,11 +119,17 @@ fn children_of_event(tree: &EventTree) -> Vec<Branch<'_>> {
     children
 }
 
+/// A step's state. Of a run that is over nothing is pending any more, as long as nobody takes it up again.
+pub(super) fn step_state(state: &str, open: bool) -> &str {
+    if state == StepState::Pending.as_str() && !open { "not begun" } else { state }
+}
+
 /// `run 17/fulfil  completed  1.24 s  2 done, 1 skipped`.
 fn run_line(node: &RunNode, out: &Output) -> String {
     let run = &node.run;
     let status = out.paint(run_colour(run.status), run.status.as_str());
-    let steps: Vec<String> = run.step_counts.iter().map(|(state, n)| format!("{n} {}", text::escape(state))).collect();
+    let word = |state| text::escape(step_state(state, run.status.is_open()));
+    let steps: Vec<String> = run.step_counts.iter().map(|(state, n)| format!("{n} {}", word(state))).collect();
     let took = run.duration_ms.map_or_else(|| "not over yet".to_owned(), text::millis);
     let mut line = format!("run {}  {status}  {took}  {}", text::escape(&run.id), steps.join(", "));
     if let Some(failure) = &run.failure {
@@ -138,7 +154,13 @@ fn children_of_run(node: &RunNode) -> Vec<Branch<'_>> {
 }
 
 fn children_of_delivery(node: &DeliveryNode) -> Vec<Branch<'_>> {
-    let mut children: Vec<_> = node.outcomes.iter().map(Branch::Attempt).collect();
+    let during = |call: u32| node.queries.iter().filter(|asked| asked.query.call == Some(call)).collect();
+    let attempt = |outcome| Branch::Attempt(outcome, during(outcome.call));
+    let mut children: Vec<_> = node.outcomes.iter().map(attempt).collect();
+    // An attempt that is in hand, or was when the host died, has asked and left nothing else yet.
+    let known = |call: &Option<u32>| node.outcomes.iter().any(|outcome| Some(outcome.call) == *call);
+    let others = node.queries.iter().filter(|asked| !known(&asked.query.call));
+    children.extend(others.map(Branch::Query));
     if children.is_empty() {
         children.push(Branch::Note("not attempted yet".into()));
     }
@@ -167,6 +189,21 @@ fn event_line(event: &EventRecord, out: &Output) -> String {
     let name = out.paint(Colour::Strong, &text::escape(&name(event)));
     let rest = format!("#{}  {}  {}", event.sequence, text::time(event.accepted_at), text::escape(&event.id));
     format!("{name}  {}", out.paint(Colour::Faint, &rest))
+}
+
+/// `asked stock.check of stock  answered  12 ms  2026-02-01T11:59:00.000Z`.
+fn query_line(query: &QueryRecord, out: &Output) -> String {
+    let whom = query.responder.as_ref().map_or_else(String::new, |responder| format!(" of {responder}"));
+    let colour = if query.outcome == QueryOutcome::Answered { Colour::Good } else { Colour::Bad };
+    let word = out.paint(colour, query.outcome.as_str());
+    let event_type = text::escape(&text::cut(&query.query_type, 40));
+    let (took, at) = (text::millis(query.duration_ms), text::time(query.asked_at));
+    let mut line = format!("asked {event_type}{whom}  {word}  {took}  {}", out.paint(Colour::Faint, &at));
+    if let Some(reason) = &query.reason {
+        line.push_str("  ");
+        line.push_str(&text::escape(reason));
+    }
+    line
 }
 
 fn delivery_line(node: &DeliveryNode, out: &Output) -> String {

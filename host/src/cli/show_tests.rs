@@ -39,12 +39,54 @@ pub(crate) fn outcome(sequence: u64, consumer: &str, attempt: u32, outcome: Outc
 }
 
 fn bare(seq: u64, event_type: &str) -> EventTree {
-    EventTree { event: event(seq, event_type), deliveries: Vec::new(), runs: Vec::new(), events: Vec::new() }
+    EventTree {
+        event: event(seq, event_type),
+        deliveries: Vec::new(),
+        runs: Vec::new(),
+        queries: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
+/// What a call of a delivery's handler asked, and what its responder asked in turn.
+fn asked(responder: Option<&str>, call: Option<u32>, outcome: QueryOutcome, queries: Vec<QueryNode>) -> QueryNode {
+    let query = QueryRecord {
+        number: 1,
+        id: "q".into(),
+        query_type: "stock.check".into(),
+        asked_at: Timestamp::from_millis(1_000),
+        responder: responder.and_then(|name| ConsumerName::new(name).ok()),
+        asked_by: "delivery".into(),
+        consumer: ConsumerName::new("send-confirmation").ok(),
+        delivery: Some("12/send-confirmation".into()),
+        call,
+        parent: None,
+        correlation_id: "c-1".into(),
+        depth: 1,
+        outcome,
+        reason: (outcome != QueryOutcome::Answered).then(|| "why\u{1b}[2J".into()),
+        duration_ms: 3.0,
+        fuel: 0,
+        question_bytes: 2,
+        answer_bytes: 2,
+        generation: Generation(1),
+        logs: Vec::new(),
+    };
+    QueryNode { query, queries }
 }
 
 fn node(consumer: &str, state: &str, outcomes: Vec<OutcomeRecord>, events: Vec<EventTree>) -> DeliveryNode {
     let consumer = ConsumerName::new(consumer).unwrap();
-    DeliveryNode { consumer, round: 0, step: None, undo: false, state: state.into(), outcomes, events }
+    DeliveryNode {
+        consumer,
+        round: 0,
+        step: None,
+        undo: false,
+        state: state.into(),
+        outcomes,
+        queries: Vec::new(),
+        events,
+    }
 }
 
 /// One step was done and undone, another has failed.
@@ -61,7 +103,7 @@ fn compensated() -> RunNode {
         ended_at: Some(Timestamp(0)),
         duration_ms: Some(40.0),
         definition: "00".into(),
-        step_counts: [("failed".to_owned(), 1), ("undone".to_owned(), 1)].into(),
+        step_counts: [("failed".to_owned(), 1), ("pending".to_owned(), 2), ("undone".to_owned(), 1)].into(),
         failure: Some("step 'pay' has failed: \u{1b}[2J".into()),
     };
     let did = |consumer, undo| DeliveryNode {
@@ -79,19 +121,24 @@ fn a_tree_shows_what_caused_what() {
     let mut retry = outcome(12, "send-confirmation", 1, Outcome::Retry);
     retry.reason = Some("mail server\nsays 503".into());
     let (leaf, alarm) = (bare(13, "order.confirmed"), bare(14, "tidegate.dead-lettered"));
+    let attempts = vec![retry, outcome(12, "send-confirmation", 2, Outcome::Done)];
+    let mut mail = node("send-confirmation", "succeeded", attempts, vec![leaf]);
+    let nested = asked(None, None, QueryOutcome::NoResponder, vec![]);
+    mail.queries = vec![
+        asked(Some("stock"), Some(1), QueryOutcome::Unavailable, vec![]),
+        asked(Some("stock"), Some(2), QueryOutcome::Answered, vec![nested]),
+        asked(Some("stock"), Some(3), QueryOutcome::Answered, vec![]),
+    ];
     let whole = EventTree {
         event: event(12, "order.created"),
         deliveries: vec![
-            node(
-                "send-confirmation",
-                "succeeded",
-                vec![retry, outcome(12, "send-confirmation", 2, Outcome::Done)],
-                vec![leaf],
-            ),
+            mail,
             node("fraud-check", "dead", vec![outcome(12, "fraud-check", 1, Outcome::Reject)], vec![]),
             node("slow", "pending", vec![], vec![]),
+            node("fulfil", "succeeded", vec![outcome(12, "fulfil", 1, Outcome::Done)], vec![]),
         ],
         runs: vec![compensated()],
+        queries: vec![asked(Some("stock"), Some(1), QueryOutcome::Answered, vec![])],
         events: vec![alarm],
     };
     let (out, _, _) = captured(false);
@@ -101,14 +148,19 @@ fn a_tree_shows_what_caused_what() {
 order.created  #12  1970-01-01T00:00:12.000Z  id-12
 ├─ send-confirmation  succeeded
 │  ├─ attempt 1  retry  12 ms  21.8k fuel  1.00 MiB  mail server\\nsays 503
+│  │  └─ asked stock.check of stock  unavailable  3.00 ms  1970-01-01T00:00:01.000Z  why\\x1b[2J
 │  ├─ attempt 2  done  12 ms  21.8k fuel  1.00 MiB
+│  │  └─ asked stock.check of stock  answered  3.00 ms  1970-01-01T00:00:01.000Z
+│  │     └─ asked stock.check  no-responder  3.00 ms  1970-01-01T00:00:01.000Z  why\\x1b[2J
+│  ├─ asked stock.check of stock  answered  3.00 ms  1970-01-01T00:00:01.000Z
 │  └─ order.confirmed  #13  1970-01-01T00:00:13.000Z  id-13
 │     └─ no consumer subscribes to it
 ├─ fraud-check  dead
 │  └─ attempt 1  reject  12 ms  21.8k fuel  1.00 MiB
 ├─ slow  pending
 │  └─ not attempted yet
-├─ run 12/fulfil  compensated  40 ms  1 failed, 1 undone  step 'pay' has failed: \\x1b[2J
+├─ asked stock.check of stock  answered  3.00 ms  1970-01-01T00:00:01.000Z
+├─ run 12/fulfil  compensated  40 ms  1 failed, 2 not begun, 1 undone  step 'pay' has failed: \\x1b[2J
 │  ├─ step reserve  stock  succeeded
 │  │  └─ attempt 1  done  12 ms  21.8k fuel  1.00 MiB
 │  ├─ undo reserve  release  succeeded

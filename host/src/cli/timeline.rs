@@ -41,8 +41,9 @@ pub(super) fn draw(detail: &RunDetail, now: Timestamp, out: &mut Output) -> Resu
 fn table(detail: &RunDetail, now: Timestamp) -> Table {
     let scale = Scale { from: detail.run.began_at, to: detail.run.ended_at.unwrap_or(now) };
     let mut rows = Vec::new();
+    let open = detail.run.status.is_open();
     for step in &detail.steps {
-        rows.push(row(step, &scale, now));
+        rows.push(row(step, open, &scale, now));
         if let Some(undo) = &step.compensation {
             rows.push(undo_row(step, undo, &scale, now));
         }
@@ -52,7 +53,7 @@ fn table(detail: &RunDetail, now: Timestamp) -> Table {
     }
 }
 
-fn row(step: &StepRecord, scale: &Scale, now: Timestamp) -> Vec<String> {
+fn row(step: &StepRecord, open: bool, scale: &Scale, now: Timestamp) -> Vec<String> {
     let who = match (&step.work.consumer, &step.wait) {
         (Some(consumer), _) => consumer.to_string(),
         (None, Some(wait)) => wait.event_type.clone(),
@@ -63,8 +64,9 @@ fn row(step: &StepRecord, scale: &Scale, now: Timestamp) -> Vec<String> {
         StepState::Undoing | StepState::Undone | StepState::UndoFailed => StepState::Done,
         state => state,
     };
+    let state = show::step_state(state.as_str(), open);
     let attempts = if step.wait.is_some() { "-".to_owned() } else { step.work.attempts.to_string() };
-    cells((&step.name, state.as_str()), &step.work, (attempts, who, what(step, now)), scale, now)
+    cells((&step.name, state), &step.work, (attempts, who, what(step, now)), scale, now)
 }
 
 fn undo_row(step: &StepRecord, undo: &WorkRecord, scale: &Scale, now: Timestamp) -> Vec<String> {

@@ -19,8 +19,8 @@ use crate::model::event::RELOADED;
 use crate::model::pipeline::Definition;
 use crate::model::question::{Question, Reply};
 use crate::model::record::DeadLetterRecord;
-use crate::model::spec::{ConsumerSpec, Mode, StartFrom};
-use crate::model::{ConsumerName, Envelope, Event, Generation, Seq, Timestamp};
+use crate::model::spec::{ConsumerKind, ConsumerSpec, Mode, StartFrom};
+use crate::model::{ConsumerName, Deployment, Envelope, Event, Generation, Seq, Timestamp};
 use crate::query::{self, Desk};
 use crate::registry::Registry;
 use crate::registry::coordinator::OpenRuns;
@@ -28,7 +28,7 @@ use crate::registry::load::Loaded;
 use crate::registry::reload::{self, Activate, NotReloaded, Reloaded};
 use crate::sandbox;
 use crate::server::{self, Live};
-use crate::store::Reader;
+use crate::store::{self, KindNote, Reader};
 use crate::telemetry::Metrics;
 
 /// Makes a loaded deployment live: first the dispatcher learns of it, then the log says from which sequence on.
@@ -62,6 +62,7 @@ impl Activate for Activator {
                 .map(|(name, consumer)| (name.clone(), consumer.spec.subscriptions.clone()))
                 .collect();
             self.dispatch.prepare(super::snapshot(&loaded, Generation(0)));
+            let notes = loaded.consumers.keys().map(|name| note(name, &loaded.deployment)).collect();
             let from = loaded.consumers.values().filter_map(|consumer| begins(&consumer.spec)).collect();
             let activation = Activation { digest: loaded.digest, subscriptions, from };
             let activated = self.log.activate(activation).await.map_err(|error| {
@@ -74,9 +75,21 @@ impl Activate for Activator {
             let responders = loaded.consumers.iter().filter(|(_, consumer)| !consumer.spec.answers.is_empty());
             self.metrics.responders(responders.map(|(name, _)| name));
             self.metrics.pipelines(loaded.deployment.pipelines.keys());
+            // It is live; a log that does not take this either has failed as a whole.
+            self.log.note_kinds(notes).await.map_err(|error| error.to_string())?;
             Ok(activated.generation)
         })
     }
+}
+
+/// Who is no consumer is a pipeline; one that the manifest does not have is there for its runs alone.
+fn note(name: &ConsumerName, deployment: &Deployment) -> KindNote {
+    let kind = match deployment.consumers.contains_key(name) {
+        true => ConsumerKind::Consumer,
+        false => ConsumerKind::Pipeline,
+    };
+    let deployed = kind == ConsumerKind::Consumer || deployment.pipelines.contains_key(name);
+    KindNote { consumer: name.clone(), kind, deployed }
 }
 
 /// Where a consumer begins that does not begin at the end of the log.
@@ -257,17 +270,24 @@ fn shown_reload(reloaded: &Reloaded) -> server::Reloaded {
 
 fn in_words(change: &reload::Change) -> String {
     let words = format!("{} {}", change.change, change.consumer);
-    match change.waiting {
-        Some(waiting) => format!("{words} ({waiting} of its deliveries wait, paused until it is back)"),
-        None => words,
+    match (change.runs, change.waiting) {
+        (Some(1), _) => format!("{words} (its open run goes on as it began)"),
+        (Some(runs), _) => format!("{words} (its {runs} open runs go on as they began)"),
+        (None, Some(waiting)) => format!("{words} ({waiting} of its deliveries wait, paused until it is back)"),
+        (None, None) => words,
     }
 }
 
-/// Counts what a consumer that is gone has left.
+/// Counts what a consumer or a pipeline that is gone has left.
 pub(super) fn depth(reader: Reader) -> reload::Depth {
+    let left = move |consumer: &ConsumerName| -> Result<reload::Left, store::Error> {
+        let record = reader.consumers()?.into_iter().find(|record| record.name == *consumer);
+        let open = reader.open_runs()?;
+        let runs = open.into_iter().filter(|(name, ..)| name == consumer).map(|(.., runs)| runs).sum();
+        Ok(reload::Left { deliveries: record.map_or(0, |record| record.depth), runs })
+    };
     Arc::new(move |consumer| {
-        let consumers = reader.consumers().inspect_err(|error| tracing::warn!(%error, "what waits is not counted"));
-        consumers.ok()?.into_iter().find(|record| record.name == *consumer).map(|record| record.depth)
+        left(consumer).inspect_err(|error| tracing::warn!(%error, "what waits is not counted")).ok()
     })
 }
 
@@ -275,7 +295,9 @@ pub(super) fn depth(reader: Reader) -> reload::Depth {
 pub(super) fn say_removed(reader: &Reader) {
     let consumers = reader.consumers().inspect_err(|error| tracing::warn!(%error, "what waits is not counted"));
     for record in consumers.unwrap_or_default() {
-        if record.status == "removed" && record.depth > 0 {
+        // What is there for its runs alone is at work.
+        let works = record.kind == ConsumerKind::Pipeline;
+        if record.status == "removed" && record.depth > 0 && !works {
             let (depth, name) = (record.depth, record.name);
             tracing::warn!(
                 "{depth} deliveries of {name} wait: the manifest no longer has it; they go on when it is back"

@@ -18,7 +18,7 @@ use crate::dispatch::{self, Dispatcher};
 use crate::log::sqlite::{self, SqliteLog};
 use crate::manifest::{self, Compiled, Diagnostics};
 use crate::model::spec::Ceilings;
-use crate::model::{Generation, Seq};
+use crate::model::{Deployment, Generation, Seq};
 use crate::query::{self, Desk};
 use crate::random::Random;
 use crate::registry::coordinator::NoRuns;
@@ -248,7 +248,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
         boot_token: presence.token().to_owned(),
         live,
     };
-    say_listening(&presence, generation, registry.current().consumers.len(), &deployment.database);
+    say_listening(&presence, generation, &deployment);
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;
     Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })
@@ -280,12 +280,12 @@ fn randomness() -> Result<Arc<Random>, Error> {
     Ok(Arc::new(Random::from_system().map_err(failed)?))
 }
 
-fn say_listening(presence: &Presence, generation: Generation, consumers: usize, database: &Path) {
-    let consumers = if consumers == 1 { "1 consumer".into() } else { format!("{consumers} consumers") };
+fn say_listening(presence: &Presence, generation: Generation, deployment: &Deployment) {
+    let (parts, database) = (deployment.parts(), &deployment.database);
     // As it is found by others, not as the manifest leads there.
-    let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    let database = database.canonicalize().unwrap_or_else(|_| database.clone());
     let (url, database) = (presence.url(), database.display());
-    tracing::info!("listening on {url}, generation {generation}, {consumers}, log {database}");
+    tracing::info!("listening on {url}, generation {generation}, {parts}, log {database}");
 }
 
 fn schedules(registry: &Registry, log: Arc<SqliteLog>, clock: Arc<dyn Clock>) -> Schedules {

@@ -87,7 +87,7 @@ fn join<'m>(reader: &mut Reader, manifest: &'m Manifest, found: &[Found]) -> Vec
             let message = format!("nothing is ever delivered to `{}`", named.name.value);
             let warning = Diagnostic::warning(codes::NO_SUBSCRIPTION, message)
                 .at(&reader.source, named.name.span.clone(), "subscribes to nothing")
-                .help("say which events it gets: `on: order.created`, or `on: []` if only jobs are meant for it");
+                .help("say which events it gets: `on: order.created`; or call it in a step of a pipeline; or write `on: []` if only jobs are meant for it");
             reader.push(warning);
         }
     }

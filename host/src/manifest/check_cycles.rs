@@ -1,5 +1,6 @@
 //! Chains of causes that lead back to where they began, as far as the manifest shows them: who may publish what, who is called
-//! for it, and which consumers a pipeline calls.
+//! for it, who may give jobs to whom, and which consumers a pipeline calls. And circles of questions: a responder leaves nothing
+//! behind, so that a question causes nothing but the questions that its responder asks.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -27,8 +28,7 @@ struct Node {
 
 struct Edge {
     to: usize,
-    /// What is published; none: it is called as a step.
-    event: Option<String>,
+    way: Way,
     /// Where the manifest says that it is caused, and how.
     from: Span,
     remark: &'static str,
@@ -36,16 +36,51 @@ struct Edge {
     on: Option<Span>,
 }
 
+/// How one leads to the other.
+enum Way {
+    /// What is published, or asked.
+    Type(String),
+    Job,
+    Step,
+}
+
+/// What is said of a circle.
+struct Words {
+    code: &'static str,
+    may: &'static str,
+    taken: &'static str,
+    help: &'static str,
+}
+
+const CAUSES: Words = Words {
+    code: codes::CYCLE,
+    may: "may cause itself",
+    taken: "… and is called for it",
+    help: "such a chain ends only at `chain-depth`; subscribe to less, or publish another type",
+};
+
+const QUESTIONS: Words = Words {
+    code: codes::QUESTION_CYCLE,
+    may: "may ask itself",
+    taken: "… and answers it",
+    help: "such questions fail where they are nested too deep; a responder that is asked again needs another type, or no such grant",
+};
+
 pub(super) fn check(reader: &mut Reader, manifest: &Manifest, consumers: &[Joined<'_>]) {
-    let nodes = graph(manifest, consumers);
+    tell(reader, &graph(manifest, consumers), &CAUSES);
+    tell(reader, &questions(manifest), &QUESTIONS);
+}
+
+/// Warns about each circle, of which no two have a member in common.
+fn tell(reader: &mut Reader, nodes: &[Node], words: &Words) {
     let mut told: BTreeSet<usize> = BTreeSet::new();
     for start in 0..nodes.len() {
         if told.contains(&start) {
             continue;
         }
-        let Some(cycle) = shortest(&nodes, start) else { continue };
+        let Some(cycle) = shortest(nodes, start) else { continue };
         told.extend(cycle.iter().map(|(node, _)| *node));
-        warn(reader, &nodes, &cycle);
+        warn(reader, nodes, &cycle, words);
     }
 }
 
@@ -73,6 +108,9 @@ fn graph(manifest: &Manifest, consumers: &[Joined<'_>]) -> Vec<Node> {
         for publish in grants.map_or(&[] as &[_], |grants| &grants.value.publish) {
             caused(node, publish, "may publish this …", &takers, &mut left);
         }
+        for job in grants.map_or(&[] as &[_], |grants| &grants.value.jobs) {
+            given(node, job, consumers);
+        }
     }
     for (node, named) in nodes.iter_mut().skip(consumers.len()).zip(&manifest.pipelines) {
         calls(node, named, consumers);
@@ -99,7 +137,7 @@ fn caused(node: &mut Node, publish: &At<TypePattern>, remark: &'static str, take
         let event = if on.value.is_exact() { &on.value } else { &publish.value };
         node.edges.push(Edge {
             to: taker.node,
-            event: Some(event.as_str().to_owned()),
+            way: Way::Type(event.as_str().to_owned()),
             from: publish.span.clone(),
             remark,
             on: Some(on.span.clone()),
@@ -112,11 +150,44 @@ fn calls(node: &mut Node, named: &Named, consumers: &[Joined<'_>]) {
         let Authored::Call(step) = placed.step else { continue };
         for called in [&step.consumer, &step.compensate].into_iter().flatten() {
             if let Some(to) = consumers.iter().position(|consumer| consumer.name == called.value) {
-                node.edges
-                    .push(Edge { to, event: None, from: called.span.clone(), remark: "calls this …", on: None });
+                let from = called.span.clone();
+                node.edges.push(Edge { to, way: Way::Step, from, remark: "calls this …", on: None });
             }
         }
     }
+}
+
+fn given(node: &mut Node, target: &At<ConsumerName>, consumers: &[Joined<'_>]) {
+    if let Some(to) = consumers.iter().position(|consumer| consumer.name == target.value) {
+        let from = target.span.clone();
+        node.edges.push(Edge { to, way: Way::Job, from, remark: "may give jobs to this …", on: None });
+    }
+}
+
+/// Who answers, and whom they may ask in turn. What a consumer's handler asks is begun by an event, and no part of a circle.
+fn questions(manifest: &Manifest) -> Vec<Node> {
+    let responders: Vec<_> = manifest.consumers.iter().filter(|named| !named.consumer.answers.is_empty()).collect();
+    let mut left = EDGES_MAX;
+    let mut nodes = Vec::new();
+    for named in &responders {
+        let mut edges = Vec::new();
+        for asked in named.consumer.grants.as_ref().map_or(&[] as &[_], |grants| &grants.value.queries) {
+            for (to, responder) in responders.iter().enumerate().take(left) {
+                let answered = responder.consumer.answers.iter().find(|answered| asked.value.matches(&answered.value));
+                let Some(answered) = answered else { continue };
+                left = left.saturating_sub(1);
+                edges.push(Edge {
+                    to,
+                    way: Way::Type(answered.value.clone()),
+                    from: asked.span.clone(),
+                    remark: "may ask this …",
+                    on: Some(answered.span.clone()),
+                });
+            }
+        }
+        nodes.push(Node { name: named.name.value.clone(), edges });
+    }
+    nodes
 }
 
 /// The shortest way from a node back to itself: each node on it, and its edge to the next.
@@ -151,25 +222,26 @@ fn way(came: &[Option<(usize, usize)>], start: usize, last: (usize, usize)) -> V
     way
 }
 
-fn warn(reader: &mut Reader, nodes: &[Node], cycle: &[(usize, usize)]) {
+fn warn(reader: &mut Reader, nodes: &[Node], cycle: &[(usize, usize)], words: &Words) {
     let Some(first) = cycle.first().and_then(|(node, _)| nodes.get(*node)) else { return };
     let edges: Vec<&Edge> = cycle.iter().filter_map(|(node, edge)| nodes.get(*node)?.edges.get(*edge)).collect();
     let mut text = format!("`{}`", first.name);
     for edge in &edges {
-        if let Some(event) = &edge.event {
-            text.push_str(&format!(" → {event}"));
+        match &edge.way {
+            Way::Type(of) => text.push_str(&format!(" → {of}")),
+            Way::Job => text.push_str(" → a job"),
+            Way::Step => {}
         }
         let to = nodes.get(edge.to).map_or("", |node| node.name.as_str());
         text.push_str(&format!(" → `{to}`"));
     }
-    let message = format!("`{}` may cause itself: {text}", first.name);
-    let mut warning = Diagnostic::warning(codes::CYCLE, message);
+    let message = format!("`{}` {}: {text}", first.name, words.may);
+    let mut warning = Diagnostic::warning(words.code, message);
     for edge in edges.iter().take(PLACES_MAX) {
         warning = warning.at(&reader.source, edge.from.clone(), edge.remark);
         if let Some(on) = &edge.on {
-            warning = warning.at(&reader.source, on.clone(), "… and is called for it");
+            warning = warning.at(&reader.source, on.clone(), words.taken);
         }
     }
-    let help = "such a chain ends only at `chain-depth`; subscribe to less, or publish another type";
-    reader.push(warning.help(help));
+    reader.push(warning.help(words.help));
 }

@@ -121,6 +121,17 @@ fn check_run_time(reader: &mut Reader, pipeline: &Pipeline, own: Option<&At<Mill
 }
 
 fn check_known(reader: &mut Reader, manifest: &Manifest, consumers: &[Joined<'_>], name: &At<ConsumerName>) {
+    let is_consumer = consumers.iter().any(|consumer| consumer.name == name.value);
+    let pipeline = manifest.pipelines.iter().find(|named| named.name.value == name.value);
+    if let (false, Some(pipeline)) = (is_consumer, pipeline) {
+        let message = format!("`{}` is a pipeline, and a step calls a consumer", name.value);
+        let problem = Diagnostic::error(codes::UNKNOWN_CONSUMER, message)
+            .at(&reader.source, name.span.clone(), "called here")
+            .at(&reader.source, pipeline.name.span.clone(), "begins with events")
+            .help("have a consumer publish an event that it begins with, and `wait-for` one that tells of its end");
+        reader.push(problem);
+        return;
+    }
     check_consumer(reader, manifest, consumers, name, codes::UNKNOWN_CONSUMER);
 }
 

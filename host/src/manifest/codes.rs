@@ -75,6 +75,7 @@ codes! {
     NEVER_FIRES = "TG319";
     SCHEDULE_DATA = "TG320";
     JOB_TARGET = "TG321";
+    QUESTION_CYCLE = "TG322";
     // Pipelines.
     NAME_SHARED = "TG330";
     STEPS = "TG331";

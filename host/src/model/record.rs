@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::outcome::LogLine;
 use super::replay::{RateText, Replay};
+use super::spec::ConsumerKind;
 use super::{ConsumerName, Generation, Job, Outcome, QueryOutcome, Seq, Timestamp};
 
 pub use runs::{JournalRecord, RunDetail, RunRecord, StepRecord, WaitRecord, WorkRecord};
@@ -161,6 +162,9 @@ pub struct WaitingRecord {
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerRecord {
     pub name: ConsumerName,
+    /// A pipeline takes events as a consumer does.
+    #[serde(default)]
+    pub kind: ConsumerKind,
     /// `active`; `removed` when the manifest no longer has it and work is waiting; `ephemeral`, which only a running host
     /// knows.
     pub status: String,
@@ -430,6 +434,9 @@ pub struct EventTree {
     /// Runs of pipelines that it began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<RunNode>,
+    /// What was asked while deliveries were handled that left no other record: those to ephemeral consumers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<QueryNode>,
     /// Events caused by this one that no delivery of it published (the host's own).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventTree>,
@@ -448,8 +455,20 @@ pub struct DeliveryNode {
     /// `succeeded`, `dead`, `pending`, `cancelled`.
     pub state: String,
     pub outcomes: Vec<OutcomeRecord>,
+    /// What its handler asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<QueryNode>,
     /// Events that the delivery published.
     pub events: Vec<EventTree>,
+}
+
+/// A question, and what its responder asked in turn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryNode {
+    pub query: QueryRecord,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<QueryNode>,
 }
 
 /// A run, its deliveries and what the host told of it.

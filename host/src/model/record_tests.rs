@@ -43,7 +43,7 @@ fn every_field_is_documented_and_no_other() {
         "logs": [line], "logsDropped": 1 });
     let letter = json!({ "id": "1/c", "sequence": 1, "eventId": "e", "eventType": "a.b", "consumer": "c", "round": 0,
         "cause": "rejected", "outcome": "reject", "reason": "r", "attempts": 1, "diedAt": now, "status": "dead" });
-    let consumer = json!({ "name": "c", "status": "active", "on": ["a.b"], "component": "00", "running": 0,
+    let consumer = json!({ "name": "c", "kind": "pipeline", "status": "active", "on": ["a.b"], "component": "00", "running": 0,
         "depth": 0, "waiting": 0, "oldestWaitingSince": now, "succeeded": 0, "failedAttempts": 0, "deadLetters": 0,
         "paused": false, "breaker": "open", "blocked": 0, "heldKeys": 0, "ephemeralLost": 0 });
     let replay = json!({ "id": 1, "status": "done", "from": 1, "to": 2, "type": "a.*", "key": "k", "correlation": "c",
@@ -55,7 +55,12 @@ fn every_field_is_documented_and_no_other() {
         "generation": 1, "databaseBytes": 1, "firstEventAt": now, "lastEventAt": now, "lastOutcomeAt": now });
     let state = json!({ "consumer": "c", "key": "k", "version": 1, "bytes": 1, "expiresAt": now, "value": "v",
         "valueBase64": "dg==" });
-    let delivery = json!({ "consumer": "c", "round": 0, "step": "s", "undo": true, "state": "dead", "outcomes": [], "events": [] });
+    let query = json!({ "number": 1, "id": "q", "type": "a.b", "askedAt": now, "responder": "c", "askedBy": "delivery",
+        "consumer": "d", "delivery": "1/d", "call": 1, "parent": "p", "correlationId": "c", "depth": 1, "outcome": "failed",
+        "reason": "r", "durationMs": 0.5, "fuel": 1, "questionBytes": 1, "answerBytes": 0, "generation": 1, "logs": [line] });
+    let asked = json!({ "query": query, "queries": [{ "query": query }] });
+    let delivery = json!({ "consumer": "c", "round": 0, "step": "s", "undo": true, "state": "dead", "outcomes": [],
+        "queries": [asked], "events": [] });
     let leaf = json!({ "event": event, "deliveries": [] });
     let run = json!({ "id": "1/p", "pipeline": "p", "key": "k", "status": "stuck", "sequence": 1, "eventId": "e",
         "eventType": "a.b", "beganAt": now, "endedAt": now, "durationMs": 1.5, "definition": "00",
@@ -68,12 +73,11 @@ fn every_field_is_documented_and_no_other() {
     let journal = json!({ "line": 0, "at": now, "entry": "done", "step": "s", "reason": "r", "cause": "timed-out",
         "until": now, "event": 2, "status": "stuck" });
     let run_node = json!({ "run": run, "deliveries": [delivery], "events": [leaf] });
-    let tree = json!({ "event": event, "deliveries": [delivery], "runs": [run_node], "events": [leaf] });
-    let query = json!({ "number": 1, "id": "q", "type": "a.b", "askedAt": now, "responder": "c", "askedBy": "delivery",
-        "consumer": "d", "delivery": "1/d", "call": 1, "parent": "p", "correlationId": "c", "depth": 1, "outcome": "failed",
-        "reason": "r", "durationMs": 0.5, "fuel": 1, "questionBytes": 1, "answerBytes": 0, "generation": 1, "logs": [line] });
+    let tree = json!({ "event": event, "deliveries": [delivery], "runs": [run_node], "queries": [asked],
+        "events": [leaf] });
     let records = [
         ("Query", fields::<QueryRecord>(&query)),
+        ("Query node", fields::<QueryNode>(&asked)),
         ("Run node", fields::<RunNode>(&run_node)),
         ("Run", fields::<RunRecord>(&run)),
         ("Step", fields::<StepRecord>(&step)),

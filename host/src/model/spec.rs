@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::breaker::BreakerPolicy;
 use super::flow::Rate;
 use super::pipeline::{PipelineSpec, StepLimits};
@@ -27,6 +29,17 @@ pub struct Deployment {
     /// No name is a consumer's as well.
     pub pipelines: BTreeMap<ConsumerName, PipelineSpec>,
     pub schedules: BTreeMap<String, ScheduleSpec>,
+}
+
+impl Deployment {
+    /// What there is of what, as in `5 consumers, 1 pipeline`.
+    pub fn parts(&self) -> String {
+        let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
+        let mut parts = vec![count(self.consumers.len(), "consumer")];
+        let others = [(self.pipelines.len(), "pipeline"), (self.schedules.len(), "schedule")];
+        parts.extend(others.into_iter().filter(|(n, _)| *n > 0).map(|(n, noun)| count(n, noun)));
+        parts.join(", ")
+    }
 }
 
 /// Emits an event at the times that a cron expression names.
@@ -169,6 +182,25 @@ pub enum Mode {
     Durable,
     /// At most once, straight from accept to handler; nothing about it is kept.
     Ephemeral,
+}
+
+/// Who consumes: a component, or the host itself on behalf of a pipeline's runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsumerKind {
+    #[default]
+    Consumer,
+    Pipeline,
+}
+
+impl ConsumerKind {
+    /// The word used in JSON, SQL and prose.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consumer => "consumer",
+            Self::Pipeline => "pipeline",
+        }
+    }
 }
 
 /// Where in the log a new consumer begins.

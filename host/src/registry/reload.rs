@@ -4,7 +4,7 @@
 //! Only a difference is tried, so neither its own reading nor a refused save makes it go round in circles. A request
 //! (`tidegate reload`, `SIGHUP`) is tried in any case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::file::Stamp;
 use super::load::{Loaded, Loader, Refused};
 use super::watch::Watch;
-use super::{Consumer, Registry};
+use super::{Registry, Snapshot};
 use crate::clock::Clock;
 use crate::manifest::{self, Diagnostics};
 use crate::model::{ConsumerName, Deployment, Digest, Generation};
@@ -58,6 +58,9 @@ pub struct Change {
     /// Of a consumer that was removed: deliveries that are not final. They wait until it comes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,
+    /// Of a pipeline that was removed: runs that have not ended. They go on as they began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u64>,
 }
 
 /// Why a request for a reload was not fulfilled.
@@ -70,8 +73,17 @@ pub enum NotReloaded {
 
 type Answer = Result<Reloaded, NotReloaded>;
 
-/// How many deliveries of a consumer are not final, if that can be told.
-pub type Depth = Arc<dyn Fn(&ConsumerName) -> Option<u64> + Send + Sync>;
+/// What a consumer or a pipeline that is gone has left.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Left {
+    /// Deliveries that are not final.
+    pub deliveries: u64,
+    /// Runs that have not ended.
+    pub runs: u64,
+}
+
+/// Counts what is left, if that can be told.
+pub type Depth = Arc<dyn Fn(&ConsumerName) -> Option<Left> + Send + Sync>;
 
 /// Told of every reload that was tried.
 pub type Witness = Arc<dyn Fn(&Result<Reloaded, Diagnostics>) + Send + Sync>;
@@ -227,7 +239,7 @@ impl Reloader {
         if loaded.digest == self.options.digest {
             return Ok(Reloaded { generation: live.generation, changed: false, changes: Vec::new() });
         }
-        let (digest, changes) = (loaded.digest, diff(&live.consumers, &loaded.consumers));
+        let (digest, changes) = (loaded.digest, diff(&live, &loaded));
         for warning in loaded.warnings.iter() {
             tracing::warn!("{}", warning.render(false));
         }
@@ -245,10 +257,15 @@ impl Reloader {
         Ok(reloaded)
     }
 
-    /// What was removed, with what waits for its return.
+    /// What was removed, with what it has left.
     fn counted(&self, mut changes: Vec<Change>) -> Vec<Change> {
         for change in changes.iter_mut().filter(|change| change.change == REMOVED) {
-            change.waiting = (self.options.depth)(&change.consumer).filter(|waiting| *waiting > 0);
+            let Left { deliveries, runs } = (self.options.depth)(&change.consumer).unwrap_or_default();
+            // What takes the events for them is there for as long as there are runs.
+            (change.runs, change.waiting) = match runs {
+                0 => (None, Some(deliveries).filter(|waiting| *waiting > 0)),
+                runs => (Some(runs), None),
+            };
         }
         changes
     }
@@ -318,22 +335,28 @@ fn stamps(manifest: &Path, deployment: &Deployment) -> Stamps {
     paths.into_iter().map(|path| (path.clone(), Stamp::of(&path))).collect()
 }
 
-/// Which consumers are new, different or gone.
-fn diff(old: &BTreeMap<ConsumerName, Consumer>, new: &BTreeMap<ConsumerName, Consumer>) -> Vec<Change> {
+/// Which consumers and pipelines are new, different or gone. One that the manifest does not have is gone, though it may still be
+/// there for its runs.
+fn diff(live: &Snapshot, loaded: &Loaded) -> Vec<Change> {
+    let (old, new) = (deployed(&live.deployment), deployed(&loaded.deployment));
     let change = |consumer: &ConsumerName, change: &str| Change {
         consumer: consumer.clone(),
         change: change.into(),
         waiting: None,
+        runs: None,
     };
-    let same = |a: &Consumer, b: &Consumer| a.digest == b.digest && a.spec == b.spec;
-    let mut changes: Vec<Change> = new
-        .iter()
-        .filter_map(|(name, consumer)| match old.get(name) {
-            None => Some(change(name, "added")),
-            Some(known) if !same(known, consumer) => Some(change(name, "changed")),
-            Some(_) => None,
-        })
-        .collect();
-    changes.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| change(name, REMOVED)));
+    let same = |name: &ConsumerName| match (live.consumers.get(name), loaded.consumers.get(name)) {
+        (Some(a), Some(b)) => a.digest == b.digest && a.spec == b.spec,
+        _ => false,
+    };
+    let added = new.difference(&old).map(|name| change(name, "added"));
+    let changed = new.intersection(&old).filter(|name| !same(name)).map(|name| change(name, "changed"));
+    let mut changes: Vec<Change> = added.chain(changed).collect();
+    changes.sort_by(|a, b| a.consumer.cmp(&b.consumer));
+    changes.extend(old.difference(&new).map(|name| change(name, REMOVED)));
     changes
+}
+
+fn deployed(deployment: &Deployment) -> BTreeSet<&ConsumerName> {
+    deployment.consumers.keys().chain(deployment.pipelines.keys()).collect()
 }

@@ -10,7 +10,7 @@ const DISTANCE_MAX: usize = 2;
 /// Why a job cannot be for this consumer, as sentences that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTarget {
-    #[error("No consumer is called '{name}'. {}", hint(.near.as_ref()))]
+    #[error("No consumer is called '{name}'.{}", guess(.near.as_ref()))]
     Unknown { name: ConsumerName, near: Option<ConsumerName> },
     #[error("'{0}' is a pipeline, and a job is for one consumer: send an event that the pipeline begins with.")]
     Pipeline(ConsumerName),
@@ -23,8 +23,8 @@ pub enum NoTarget {
     NoHandler(ConsumerName),
 }
 
-fn hint(near: Option<&ConsumerName>) -> String {
-    near.map_or_else(|| "`tidegate consumers` lists them.".to_owned(), |near| format!("Did you mean '{near}'?"))
+fn guess(near: Option<&ConsumerName>) -> String {
+    near.map(|near| format!(" Did you mean '{near}'?")).unwrap_or_default()
 }
 
 impl Snapshot {
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(said("index"), Ok(()));
         for (target, why) in [
             ("mialer", "No consumer is called 'mialer'. Did you mean 'mailer'?"),
-            ("accounts", "No consumer is called 'accounts'. `tidegate consumers` lists them."),
+            ("accounts", "No consumer is called 'accounts'."),
             ("fulfil", "'fulfil' is a pipeline, and a job is for one consumer"),
             ("screen", "'screen' is ephemeral, so that nothing can wait for it"),
             ("undo", "the component of 'undo' handles no events"),

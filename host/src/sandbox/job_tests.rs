@@ -70,3 +70,17 @@ async fn jobs_make_chains_no_longer_than_events_do() {
     assert_eq!(report.outcome, Outcome::Refused);
     assert!(report.reason.unwrap().contains("would make a chain of more than 0 events"));
 }
+
+#[tokio::test]
+async fn an_attempt_causes_only_so_much() {
+    let sandbox = sandbox();
+    let roomy = Limits { fuel: 2_000_000_000, ..limits() };
+    let guest = load(&sandbox, "jobs", &testing::spec(roomy, all_grants())).await.unwrap();
+    let wanted = |count: usize| format!("[{}]", vec![r#"{"to":"worker","type":"a.b"}"#; count].join(","));
+    let most = testing::run(&guest, &wanted(256)).await;
+    assert_eq!((most.outcome, most.published.len()), (Outcome::Done, 256), "{:?}", most.reason);
+    let more = testing::run(&guest, &wanted(257)).await;
+    assert_eq!((more.outcome, more.published.len()), (Outcome::Refused, 0), "another attempt would want as much");
+    let reason = more.reason.unwrap();
+    assert!(reason.starts_with("an attempt publishes at most 256 events and jobs: publish one event that"), "{reason}");
+}

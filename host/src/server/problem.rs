@@ -91,6 +91,7 @@ impl Problem {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, format!("{why} Nothing was accepted."));
         match why {
             NoTarget::Unknown { near: Some(near), .. } => problem.with("nearest", near.as_str()),
+            NoTarget::Unknown { near: None, .. } => problem.see("/consumers"),
             _ => problem,
         }
     }
@@ -108,6 +109,12 @@ impl Problem {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Where to look next, as a path of this host: each way in has its own words for it.
+    #[must_use]
+    pub fn see(self, path: impl Into<String>) -> Self {
+        self.with("see", path.into())
     }
 
     #[must_use]

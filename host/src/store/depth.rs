@@ -3,10 +3,10 @@
 
 use rusqlite::Connection;
 
-use crate::model::spec::SubscriptionSpec;
+use crate::model::spec::{ConsumerKind, SubscriptionSpec};
 use crate::model::{ConsumerName, Seq, Timestamp};
 
-use super::generations::get_begins;
+use super::generations::{get_begins, get_kind};
 use super::row::{EVENT, StoredEvent, get_u64, int};
 use super::waiting::get_consumer;
 use super::{Error, generations, replays};
@@ -16,6 +16,9 @@ use super::{Error, generations, replays};
 pub(super) struct Known {
     pub id: i64,
     pub name: ConsumerName,
+    pub kind: ConsumerKind,
+    /// Not: the manifest no longer has it, and it is there for its runs alone.
+    pub deployed: bool,
     pub position: Seq,
     /// What it subscribed to from which sequence on, oldest first.
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
@@ -27,7 +30,7 @@ pub(super) struct Known {
 pub(super) fn known(conn: &Connection) -> Result<Vec<Known>, Error> {
     let generations = generations::all(conn)?;
     let newest = generations.last().map(|(_, subscriptions)| subscriptions);
-    let sql = "SELECT c.consumer, n.text, c.seq, c.begins FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer ORDER BY n.text";
+    let sql = "SELECT c.consumer, n.text, c.seq, c.begins, c.kind, c.deployed FROM raw_cursors AS c JOIN names AS n ON n.id = c.consumer ORDER BY n.text";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| {
         let name = get_consumer(row, 1)?;
@@ -35,6 +38,8 @@ pub(super) fn known(conn: &Connection) -> Result<Vec<Known>, Error> {
         let now = newest.and_then(|subscriptions| subscriptions.get(&name));
         Ok(Known {
             id: row.get(0)?,
+            kind: get_kind(row, 4)?,
+            deployed: row.get(5)?,
             position: get_u64(row, 2)?,
             active: now.is_some(),
             on: now

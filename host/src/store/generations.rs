@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
 
-use crate::model::spec::{StartFrom, SubscriptionSpec};
+use crate::model::spec::{ConsumerKind, StartFrom, SubscriptionSpec};
 use crate::model::{ConsumerName, Digest, Expression, Generation, Seq, Timestamp, TypePattern};
 
 use super::retention::first_at;
@@ -89,6 +89,28 @@ pub fn timeline(
     line
 }
 
+/// What a consumer is that the log knows.
+#[derive(Clone, Debug)]
+pub struct KindNote {
+    pub consumer: ConsumerName,
+    pub kind: ConsumerKind,
+    /// Not: the manifest no longer has it, and it is there for its runs alone.
+    pub deployed: bool,
+}
+
+fn kind_code(kind: ConsumerKind) -> i64 {
+    match kind {
+        ConsumerKind::Consumer => 0,
+        ConsumerKind::Pipeline => 1,
+    }
+}
+
+pub(super) fn get_kind(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<ConsumerKind> {
+    let code: i64 = row.get(index)?;
+    let known = [ConsumerKind::Consumer, ConsumerKind::Pipeline].into_iter().find(|kind| kind_code(*kind) == code);
+    known.ok_or(rusqlite::Error::IntegralValueOutOfRange(index, code))
+}
+
 /// A consumer's `begins`.
 pub(super) fn get_begins(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Option<Seq>> {
     let begins: Option<i64> = row.get(index)?;
@@ -152,6 +174,17 @@ impl Writer {
             self.conn.prepare_cached(sql)?.execute((consumer, int(cursor), begins.map(int)))?;
         }
         Ok((generation, from))
+    }
+
+    /// Notes what consumers are that the log knows. Nothing but what is shown depends on it.
+    pub fn note_kinds(&mut self, notes: &[KindNote]) -> Result<(), Error> {
+        let sql =
+            "UPDATE raw_cursors SET kind = ?2, deployed = ?3 WHERE consumer = ?1 AND (kind, deployed) <> (?2, ?3)";
+        for note in notes {
+            let consumer = self.names.intern(&self.conn, note.consumer.as_str())?;
+            self.conn.prepare_cached(sql)?.execute((consumer, kind_code(note.kind), note.deployed))?;
+        }
+        Ok(())
     }
 
     /// The first event that a consumer which starts so is for; none: the next one.

@@ -5,9 +5,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::model::pipeline::errand::Errand;
-use crate::model::{DeliveryId, Job, Priority, Seq, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Job, Priority, Seq, Timestamp};
 
-use super::row::int;
+use super::row::{get_u64, int};
 use super::waiting::get_consumer;
 use super::{Error, Writer, names};
 
@@ -75,6 +75,16 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Deliveries of jobs that are not final, by consumer and priority, where there are any.
+pub(super) fn waiting(conn: &Connection) -> Result<Vec<(ConsumerName, Priority, u64)>, Error> {
+    // In this order: what waits is what is looked through, and not every job that is kept.
+    let sql = "SELECT n.text, w.priority, count(*) FROM raw_waiting AS w CROSS JOIN raw_jobs AS j ON j.seq = w.seq \
+               AND j.consumer = w.consumer JOIN names AS n ON n.id = w.consumer GROUP BY n.text, w.priority";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((get_consumer(row, 0)?, get_priority(row, 1)?, get_u64(row, 2)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// What a waiting delivery of a job has of its own.

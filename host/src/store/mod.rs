@@ -43,7 +43,7 @@ pub use chain::{Hash, Head};
 pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
 pub use file::{Lock, LockInfo, real_path};
-pub use generations::{Subscriptions, timeline};
+pub use generations::{KindNote, Subscriptions, timeline};
 pub use outcomes::OutcomeRow;
 pub use read::Reader;
 pub use recovery::{LogReader, Standing};

@@ -25,10 +25,10 @@ use crate::model::record::{
     RunRecord, StateRecord, StatsRecord,
 };
 use crate::model::replay::Replay;
-use crate::model::{ConsumerName, DeliveryId, Seq, Timestamp};
+use crate::model::{ConsumerName, DeliveryId, Priority, Seq, Timestamp};
 
 use super::{
-    APPLICATION_ID, Error, SCHEMA_VERSION, claims, connect, depth, names, recovery, replays, retention, state,
+    APPLICATION_ID, Error, SCHEMA_VERSION, claims, connect, depth, jobs, names, recovery, replays, retention, state,
 };
 
 /// How long one question may take, unless said otherwise.
@@ -143,6 +143,11 @@ impl Reader {
     /// How many runs have not ended, by pipeline and status.
     pub fn open_runs(&self) -> Result<Vec<(ConsumerName, Status, u64)>, Error> {
         self.run(runs::open)
+    }
+
+    /// How many deliveries of jobs are not final, by consumer and priority.
+    pub fn open_jobs(&self) -> Result<Vec<(ConsumerName, Priority, u64)>, Error> {
+        self.run(jobs::waiting)
     }
 
     /// Every consumer that the database knows; `running` is 0 and is filled in by a running host.

@@ -27,6 +27,7 @@ impl Writer {
         Ok(gone)
     }
 
+    /// A run that has stopped may be taken up again for as long as it is kept, and then its steps need its event.
     fn prune_events(&mut self, limit: Timestamp, now: Timestamp) -> Result<usize, Error> {
         let last = first_at(&self.conn, limit, self.head.seq)?.saturating_sub(1);
         let last = last.min(depth::needed_after(&self.conn, self.head.seq)?).min(self.head.seq.saturating_sub(1));
@@ -34,7 +35,8 @@ impl Writer {
                    AND NOT EXISTS (SELECT 1 FROM raw_waiting AS w WHERE w.seq = e.seq) \
                    AND NOT EXISTS (SELECT 1 FROM raw_dead_letters AS d WHERE d.seq = e.seq AND d.status = 'dead') \
                    AND NOT EXISTS (SELECT 1 FROM raw_held_keys AS h WHERE h.seq = e.seq) \
-                   AND NOT EXISTS (SELECT 1 FROM raw_runs AS r WHERE r.seq = e.seq AND r.ended_at IS NULL) \
+                   AND NOT EXISTS (SELECT 1 FROM raw_runs AS r WHERE r.seq = e.seq \
+                     AND (r.ended_at IS NULL OR r.status = 'stopped')) \
                    AND NOT EXISTS (SELECT 1 FROM raw_arrivals AS a WHERE a.seq = e.seq) \
                    ORDER BY seq LIMIT ?3";
         let old: Vec<(Seq, Hash)> = self

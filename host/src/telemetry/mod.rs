@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::model::outcome::Usage;
 use crate::model::pipeline::run::Status;
 use crate::model::record::ConsumerRecord;
-use crate::model::{ConsumerName, Generation, Outcome, QueryOutcome, Timestamp};
+use crate::model::{ConsumerName, Generation, Outcome, Priority, QueryOutcome, Timestamp};
 
 pub use render::{Format, render};
 
@@ -272,6 +272,8 @@ pub struct Gauges {
     pub now: Timestamp,
     /// With `running` filled in.
     pub consumers: Vec<ConsumerRecord>,
+    /// Deliveries of jobs that are not final, by consumer and priority.
+    pub jobs: Vec<(ConsumerName, Priority, u64)>,
     /// Runs that have not ended, by pipeline and status.
     pub runs: Vec<(ConsumerName, Status, u64)>,
     pub log_bytes: u64,

@@ -69,6 +69,13 @@ pub const DEPTH: Family = family(
 );
 pub const WAITING: Family =
     family("tidegate_deliveries_waiting", Gauge, None, CONSUMER, "Deliveries that wait for a later due time.");
+pub const JOBS: Family = family(
+    "tidegate_jobs_depth",
+    Gauge,
+    None,
+    &["consumer", "priority"],
+    "Of the deliveries that are not final, those of jobs, by priority.",
+);
 pub const OLDEST: Family = family(
     "tidegate_oldest_waiting_age_seconds",
     Gauge,
@@ -167,7 +174,7 @@ pub const START_TIME: Family = family(
 );
 
 /// In the order in which they are shown.
-pub const ALL: [Family; 34] = [
+pub const ALL: [Family; 35] = [
     BUILD,
     ACCEPTED,
     DUPLICATE,
@@ -176,6 +183,7 @@ pub const ALL: [Family; 34] = [
     FUEL,
     DEPTH,
     WAITING,
+    JOBS,
     OLDEST,
     RUNNING,
     DEAD,

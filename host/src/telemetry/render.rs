@@ -85,22 +85,29 @@ impl Page {
         };
         let breaker =
             |record: &ConsumerRecord| BREAKERS.iter().position(|word| *word == record.breaker).unwrap_or(0).to_string();
-        let rows: [(Family, Shown<'_>); 8] = [
-            (names::DEPTH, &|record| record.depth.to_string()),
-            (names::WAITING, &|record| record.waiting.to_string()),
-            (names::OLDEST, &age),
-            (names::RUNNING, &|record| record.running.to_string()),
-            (names::DEAD, &|record| record.dead_letters.to_string()),
-            (names::BREAKER, &breaker),
-            (names::PAUSED, &|record| u8::from(record.paused).to_string()),
-            (names::HELD, &|record| record.held_keys.to_string()),
-        ];
-        for (family, value) in rows {
-            self.head(family);
-            for record in &gauges.consumers {
-                self.sample(family, "", &[("consumer", record.name.as_str())], &value(record));
-            }
+        self.consumers(
+            gauges,
+            &[
+                (names::DEPTH, &|record| record.depth.to_string()),
+                (names::WAITING, &|record| record.waiting.to_string()),
+            ],
+        );
+        self.head(names::JOBS);
+        for (consumer, priority, n) in &gauges.jobs {
+            let labels = [("consumer", consumer.as_str()), ("priority", priority.as_str())];
+            self.sample(names::JOBS, "", &labels, &n.to_string());
         }
+        self.consumers(
+            gauges,
+            &[
+                (names::OLDEST, &age),
+                (names::RUNNING, &|record| record.running.to_string()),
+                (names::DEAD, &|record| record.dead_letters.to_string()),
+                (names::BREAKER, &breaker),
+                (names::PAUSED, &|record| u8::from(record.paused).to_string()),
+                (names::HELD, &|record| record.held_keys.to_string()),
+            ],
+        );
         let consumers = metrics.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
         self.counter(names::REPLAYED, &[], load(&metrics.replayed));
         let rows: [(Family, Counted); 3] = [
@@ -113,6 +120,15 @@ impl Page {
             for (name, numbers) in &consumers {
                 let count = load(count(numbers)).to_string();
                 self.sample(family, "_total", &[("consumer", name.as_str())], &count);
+            }
+        }
+    }
+
+    fn consumers(&mut self, gauges: &Gauges, rows: &[(Family, Shown<'_>)]) {
+        for (family, value) in rows {
+            self.head(*family);
+            for record in &gauges.consumers {
+                self.sample(*family, "", &[("consumer", record.name.as_str())], &value(record));
             }
         }
     }

@@ -5,6 +5,7 @@ use super::*;
 fn record(name: &str) -> ConsumerRecord {
     ConsumerRecord {
         name: ConsumerName::new(name).unwrap(),
+        kind: crate::model::spec::ConsumerKind::Consumer,
         status: "active".into(),
         on: Vec::new(),
         component: String::new(),
@@ -44,6 +45,7 @@ fn page(format: Format) -> String {
     let gauges = Gauges {
         now: Timestamp(3_500_000),
         consumers: vec![record("mailer"), record("index")],
+        jobs: vec![(mailer, Priority::High, 5)],
         runs: vec![(fulfil, Status::Stuck, 2)],
         log_bytes: 4096,
         last_sequence: 7,
@@ -58,6 +60,7 @@ fn numbers_are_shown_under_their_names() {
     for line in [
         "tidegate_events_accepted_total 7",
         "tidegate_events_duplicate_total 1",
+        "tidegate_jobs_depth{consumer=\"mailer\",priority=\"high\"} 5",
         "tidegate_runs{pipeline=\"fulfil\",status=\"stuck\"} 2",
         "tidegate_runs_ended_total{pipeline=\"fulfil\",status=\"completed\"} 2",
         "tidegate_runs_ended_total{pipeline=\"fulfil\",status=\"partial\"} 0",

@@ -19,6 +19,8 @@ mod settle;
 mod writer;
 
 #[cfg(test)]
+mod query_reading_tests;
+#[cfg(test)]
 mod retention_tests;
 #[cfg(test)]
 mod run_reading_tests;
@@ -44,7 +46,7 @@ use crate::model::question::QueryNote;
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
-use crate::store::{self, Checkpoints, LogReader, Opening, WaitingRow, Writer};
+use crate::store::{self, Checkpoints, KindNote, LogReader, Opening, WaitingRow, Writer};
 
 pub use crate::store::OpenError;
 use crate::telemetry::Metrics;
@@ -162,6 +164,11 @@ impl SqliteLog {
     /// Changes what is taken away, after a reload.
     pub fn retain(&self, retention: Retention) {
         drop(self.commands.send(Command::Retain(retention)));
+    }
+
+    /// What consumers are that the log knows: nothing but what is shown depends on it.
+    pub fn note_kinds(&self, notes: Vec<KindNote>) -> Pending<()> {
+        self.write(move |store, _, _| store.note_kinds(&notes))
     }
 
     /// Lets the file grow up to so many pages: a disk that fills up, or gets space again, for tests.

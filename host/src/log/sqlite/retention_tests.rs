@@ -6,8 +6,12 @@ use std::time::Duration;
 use super::tests::{ManualClock, OnDisk, events, verified};
 use super::{Options, SqliteLog};
 use crate::clock::Clock;
-use crate::log::conformance::{NOW, Subject as _, activate, call, consumer, delivery, done, settlement};
+use crate::log::conformance::{
+    NOW, Subject as _, activate, begin, call, call_step, consumer, definition, delivery, done, ends, run, settlement,
+};
 use crate::log::{DeadDecision, DeadSelection, EventLog as _, Hold, Mark, Settled, Settlement, Waiting};
+use crate::model::pipeline::errand::Order;
+use crate::model::pipeline::{Definition, OnFailure};
 use crate::model::query::QuestionQuery;
 use crate::model::question::{Asker, QueryNote, Question};
 use crate::model::replay::{ReplaySpec, ReplayStep};
@@ -166,7 +170,28 @@ async fn what_a_replay_has_yet_to_read_stays() {
     left(&log, &clock, &[6]).await;
 }
 
-fn note(id: &str, asked_at: Timestamp) -> QueryNote {
+#[tokio::test]
+async fn a_run_that_has_stopped_keeps_its_event_for_as_long_as_it_can_be_taken_up() {
+    let disk = OnDisk::new();
+    let (log, clock) = open(&disk);
+    log.append(events(1..=2)).await.unwrap();
+    let stops = Definition { on_failure: OnFailure::Stop, ..definition(vec![call_step("pay", &[], None)], None) };
+    log.settle(vec![begin(1, "o-1", &stops)]).await.unwrap();
+    let [step] = log.waiting(consumer("pay"), Priority::Normal, None, 10).await.unwrap().try_into().unwrap();
+    let errand = log.errand(step.id.clone()).await.unwrap().unwrap();
+    clock.advance(HOUR * 5 / 6);
+    log.settle(vec![ends(&step.id, &errand, Outcome::Reject, None)]).await.unwrap();
+    clock.advance(HOUR / 4);
+    // What the host told of its end stays as the last event.
+    stays(&log, &clock, &[1, 4]).await;
+    let again = log.order_run(run(1), Order::Retry { step: "nothing".into() }).await.unwrap();
+    assert!(again.unwrap().is_err(), "it is still here, and has no such step");
+    clock.advance(HOUR);
+    left(&log, &clock, &[4]).await;
+    assert_eq!(log.order_run(run(1), Order::Retry { step: "pay".into() }).await.unwrap(), None);
+}
+
+pub(super) fn note(id: &str, asked_at: Timestamp) -> QueryNote {
     let question = Question {
         query_type: "stock.check".into(),
         payload: Payload::nothing(),

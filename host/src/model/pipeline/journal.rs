@@ -301,8 +301,16 @@ pub enum Refusal {
     Over(Status),
     #[error("the run is on its way to being undone already")]
     Undoing,
-    #[error("step '{step}' is {}: only one that has failed, and that the run stands still for, can be taken up again", .state.as_str())]
-    NotFailed { step: String, state: StepState },
+    /// `stands`: those for which it does stand still.
+    #[error("the run does not stand still for step '{step}', which is {}; {}", .state.as_str(), for_which(.stands))]
+    NotFailed { step: String, state: StepState, stands: Vec<String> },
     #[error("pipeline '{pipeline}' has no step '{step}'; its steps are {}", .known.join(", "))]
     NoStep { pipeline: ConsumerName, step: String, known: Vec<String> },
+}
+
+fn for_which(stands: &[String]) -> String {
+    if stands.is_empty() {
+        return "it goes on by itself, and there is no step to take up again".to_owned();
+    }
+    format!("it does for '{}'", stands.join("', '"))
 }

@@ -160,3 +160,14 @@ pub enum OnFailure {
     /// The other steps go on; the run ends as partial.
     Continue,
 }
+
+impl OnFailure {
+    /// The word used in the manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Compensate => "compensate",
+            Self::Stop => "stop",
+            Self::Continue => "continue",
+        }
+    }
+}

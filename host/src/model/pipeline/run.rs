@@ -209,17 +209,23 @@ impl Next<'_> {
     }
 
     fn may_take_up(&self, step: usize) -> Result<(), Refusal> {
-        let state = self.run.state(step);
-        match (self.run.status, state) {
-            (Status::Stuck, StepState::UndoFailed) | (Status::Stopped, StepState::Failed | StepState::Withdrawn) => {
-                Ok(())
-            }
-            (Status::Running | Status::Compensating | Status::Stuck | Status::Stopped, _) => {
-                let step = self.definition.steps.get(step).map_or_else(String::new, |step| step.name.clone());
-                Err(Refusal::NotFailed { step, state })
-            }
-            (over, _) => Err(Refusal::Over(over)),
+        if !matches!(self.run.status, Status::Running | Status::Compensating | Status::Stuck | Status::Stopped) {
+            return Err(Refusal::Over(self.run.status));
         }
+        if self.stands_still_for(step) {
+            return Ok(());
+        }
+        let steps = self.definition.steps.iter().enumerate();
+        let stands = steps.filter(|(n, _)| self.stands_still_for(*n)).map(|(_, step)| step.name.clone()).collect();
+        let name = self.definition.steps.get(step).map_or_else(String::new, |step| step.name.clone());
+        Err(Refusal::NotFailed { step: name, state: self.run.state(step), stands })
+    }
+
+    fn stands_still_for(&self, step: usize) -> bool {
+        matches!(
+            (self.run.status, self.run.state(step)),
+            (Status::Stuck, StepState::UndoFailed) | (Status::Stopped, StepState::Failed | StepState::Withdrawn)
+        )
     }
 
     /// Everything that follows by itself.

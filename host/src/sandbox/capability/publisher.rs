@@ -10,6 +10,8 @@ use crate::model::event::CONSUMER_SOURCE_PREFIX;
 use crate::model::limit::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_MAX};
 use crate::model::{Envelope, Job, route};
 
+/// What a handler does that has more to publish.
+const GO_ON: &str = "publish one event that says where to go on, and subscribe to it";
 /// Version of an event type that neither the guest nor the catalogue names.
 const DATA_VERSION: &str = "1.0.0";
 /// Names that are fields of an event, so they cannot be attributes.
@@ -87,22 +89,29 @@ impl Host {
     pub(super) fn may_cause(&mut self, what: &str) -> Result<(), PublishError> {
         let depth_max = self.limits.chain_depth;
         if self.cause.depth() >= depth_max {
-            self.refuse(format!("{what} would make a chain of more than {depth_max} events causing one another"));
+            self.refuse(format!(
+                "{what} would make a chain of more than {depth_max} events causing one another: end it in the handler, or raise \
+                 chain-depth"
+            ));
             return Err(PublishError::ChainTooDeep(depth_max));
         }
         Ok(())
     }
 
-    fn has_room(&self, bytes: usize) -> Result<(), PublishError> {
+    /// What the next attempt would want as well is refused for good.
+    fn has_room(&mut self, bytes: usize) -> Result<(), PublishError> {
         if self.held.events.len() >= PUBLISHED_MAX as usize {
+            self.refuse(format!("an attempt publishes at most {PUBLISHED_MAX} events and jobs: {GO_ON}"));
             return Err(PublishError::TooMany(PUBLISHED_MAX));
         }
-        if bytes > self.consumer.event_bytes_max {
-            return Err(PublishError::TooLarge(self.consumer.event_bytes_max as u64));
+        let largest = self.consumer.event_bytes_max;
+        if bytes > largest {
+            return Err(PublishError::TooLarge(largest as u64));
         }
         // One event of the largest size allowed must fit, however large the manifest allows it to be.
-        let most = PUBLISHED_BYTES_MAX.max(self.consumer.event_bytes_max);
+        let most = PUBLISHED_BYTES_MAX.max(largest);
         if self.held.bytes + bytes > most {
+            self.refuse(format!("an attempt publishes at most {most} bytes in all: {GO_ON}"));
             return Err(PublishError::TooLarge(most as u64));
         }
         Ok(())

@@ -37,8 +37,9 @@ pub(super) async fn start(app: &Arc<App>, parts: &Parts, body: Body) -> Answer {
         Err(running) => Err(Problem::new(
             StatusCode::CONFLICT,
             "backup-running",
-            format!("A backup to {} is being made. Wait for its end: GET /backups/{}.", running.path, running.id),
+            format!("A backup to {} is being made. Wait for its end.", running.path),
         )
+        .see(format!("/backups/{}", running.id))
         .with("backup", value!(running))),
     }
 }
@@ -56,7 +57,6 @@ pub(super) fn list(app: &Arc<App>, uri: &Uri) -> Answer {
 pub(super) fn one(app: &Arc<App>, uri: &Uri, path: &Path) -> Answer {
     let Nothing {} = query(uri)?;
     let found = path.get("id").and_then(|id| id.parse().ok()).and_then(|id| app.backups.one(id));
-    let missing =
-        || Problem::not_found("There is no such backup since this host was started. GET /backups lists them.");
+    let missing = || Problem::not_found("There is no such backup since this host was started.").see("/backups");
     json(StatusCode::OK, &found.ok_or_else(missing)?)
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Nothing, Path, json, query};
 use crate::model::ConsumerName;
 use crate::model::record::{ConsumerDetail, ConsumerRecord};
-use crate::model::spec::Mode;
+use crate::model::spec::{ConsumerKind, Mode};
 use crate::registry::Consumer;
 use crate::server::app::App;
 use crate::server::problem::Problem;
@@ -40,6 +40,7 @@ fn is_ephemeral(consumer: &Consumer) -> bool {
 fn ephemeral(consumer: &Consumer, paused: bool) -> ConsumerRecord {
     ConsumerRecord {
         name: consumer.spec.name.clone(),
+        kind: ConsumerKind::Consumer,
         status: "ephemeral".into(),
         on: consumer.spec.subscriptions.iter().map(ToString::to_string).collect(),
         component: consumer.digest.to_string(),
@@ -97,7 +98,7 @@ async fn find(app: &Arc<App>, name: ConsumerName) -> Result<ConsumerDetail, Prob
 }
 
 fn missing(why: impl std::fmt::Display) -> Problem {
-    Problem::not_found(format!("There is no such consumer: {why}. GET /consumers lists them."))
+    Problem::not_found(format!("There is no such consumer: {why}.")).see("/consumers")
 }
 
 fn name(path: &Path) -> Result<ConsumerName, Problem> {

@@ -14,7 +14,7 @@ use crate::server::app::App;
 use crate::server::event::show::CloudEvent;
 use crate::server::problem::Problem;
 
-/// Events of one causal tree, at most.
+/// Events and questions of one causal tree, at most.
 const TREE_NODES_MAX: usize = 1_000;
 const JSON: &str = "application/json";
 const BATCH: &str = "application/cloudevents-batch+json";
@@ -156,7 +156,7 @@ pub(super) async fn dead_letter(app: &Arc<App>, uri: &Uri, path: &Path) -> Answe
     }
 
     let Nothing {} = query(uri)?;
-    let missing = || Problem::not_found("There is no such dead letter. GET /dead-letters?status=all lists them.");
+    let missing = || Problem::not_found("There is no such dead letter.").see("/dead-letters?status=all");
     let text = ["seq", "consumer", "round"].iter().filter_map(|name| path.get(name)).collect::<Vec<_>>().join("/");
     let id = delivery(&text).ok_or_else(missing)?;
     let read = app.read(move |reader| reader.dead_letter(&id)).await?;

@@ -165,10 +165,10 @@ pub(super) async fn wait(app: &Arc<App>, uri: &Uri) -> Answer {
                     StatusCode::REQUEST_TIMEOUT,
                     "not-settled",
                     format!(
-                        "{unsettled} deliveries of events up to {through} are not settled yet. Ask again, or look at \
-                         GET /consumers for what waits."
+                        "{unsettled} deliveries of events up to {through} are not settled yet. Ask again, or see what waits."
                     ),
                 )
+                .see("/consumers")
                 .with("unsettled", unsettled)
                 .with("through", through))
             }

@@ -131,8 +131,9 @@ fn unanswered_problem(unanswered: &Unanswered, query_type: &str) -> Problem {
         Unanswered::Failed(..) => Problem::new(
             StatusCode::BAD_GATEWAY,
             "query-failed",
-            format!("Whoever answers '{query_type}' failed: {why}. GET /queries has what it logged."),
-        ),
+            format!("Whoever answers '{query_type}' failed: {why}. The record has what it logged."),
+        )
+        .see("/queries?outcome=failed&newest=true"),
     }
 }
 

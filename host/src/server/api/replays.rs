@@ -153,7 +153,7 @@ pub(super) async fn cancel(app: &Arc<App>, uri: &Uri, path: &Path) -> Answer {
 }
 
 fn missing() -> Problem {
-    Problem::not_found("There is no such replay. GET /replays lists them.")
+    Problem::not_found("There is no such replay.").see("/replays")
 }
 
 fn number(path: &Path) -> Result<u64, Problem> {

@@ -97,12 +97,14 @@ async fn order(app: &Arc<App>, run: RunId, order: Order) -> Answer {
     let done = app.parts.log.order_run(run.clone(), order).await?.ok_or_else(missing)?;
     match done {
         Ok(status) => json(StatusCode::OK, &Ordered { run: run.to_string(), status }),
-        Err(refusal @ Refusal::NoStep { .. }) => Err(Problem::not_found(format!("{}.", sentence(&refusal)))),
-        Err(refusal) => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "run-refused",
-            format!("{}. GET /runs/{run} shows how it stands.", sentence(&refusal)),
-        )),
+        Err(refusal) => {
+            let detail = format!("{}.", sentence(&refusal));
+            let problem = match refusal {
+                Refusal::NoStep { .. } => Problem::not_found(detail),
+                _ => Problem::new(StatusCode::CONFLICT, "run-refused", detail),
+            };
+            Err(problem.see(format!("/runs/{run}")))
+        }
     }
 }
 
@@ -114,7 +116,7 @@ fn sentence(refusal: &Refusal) -> String {
 }
 
 fn missing() -> Problem {
-    Problem::not_found("There is no such run. `tidegate runs` and GET /runs list them.")
+    Problem::not_found("There is no such run.").see("/runs")
 }
 
 fn run(path: &Path) -> Result<RunId, Problem> {

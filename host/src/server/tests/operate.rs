@@ -122,7 +122,10 @@ async fn orders_about_runs_are_read_and_their_refusals_told() {
         ]
     );
     let refused = fixture.post("/runs/2/fulfil/steps/pay/retry", JSON, "").await.problem(409, "run-refused");
-    assert!(refused["detail"].as_str().unwrap().starts_with("The run has ended as completed. GET /runs/2/fulfil"));
+    assert_eq!(
+        (&refused["detail"], &refused["see"]),
+        (&"The run has ended as completed.".into(), &"/runs/2/fulfil".into())
+    );
     fixture.post("/runs/3/fulfil/steps/x/retry", JSON, "").await.problem(404, "not-found");
     for path in ["/runs/9/fulfil/cancel", "/runs/x/fulfil/cancel", "/runs/1/No!/cancel"] {
         fixture.post(path, JSON, "").await.problem(404, "not-found");

@@ -184,13 +184,16 @@ CREATE TABLE raw_claims (
 
 -- How far each consumer has come: everything up to seq is settled or waiting. begins: the first event that it is for, if
 -- that is not the first one after it was deployed. lines_by, marks_by: the rules by which the keys in raw_waiting and
--- raw_held_keys, and those in raw_marks, were found; NULL while that is being changed.
+-- raw_held_keys, and those in raw_marks, were found; NULL while that is being changed. kind: 0 consumer, 1 pipeline;
+-- deployed: 0 if it is there for its runs alone.
 CREATE TABLE raw_cursors (
   consumer INTEGER PRIMARY KEY,
   seq      INTEGER NOT NULL CHECK (seq >= 0),
   begins   INTEGER CHECK (begins > 0),
   lines_by TEXT DEFAULT '',
-  marks_by TEXT DEFAULT ''
+  marks_by TEXT DEFAULT '',
+  kind     INTEGER NOT NULL DEFAULT 0 CHECK (kind IN (0, 1)),
+  deployed INTEGER NOT NULL DEFAULT 1 CHECK (deployed IN (0, 1))
 ) STRICT;
 
 CREATE TABLE raw_generations (
@@ -240,6 +243,9 @@ CREATE TABLE raw_queries (
 ) STRICT;
 CREATE INDEX raw_queries_by_time ON raw_queries (asked_at);
 CREATE INDEX raw_queries_by_correlation ON raw_queries (correlation);
+-- What the handling of an event asked, and what a responder asked in turn.
+CREATE INDEX raw_queries_by_event ON raw_queries (seq) WHERE seq IS NOT NULL;
+CREATE INDEX raw_queries_by_parent ON raw_queries (parent) WHERE parent IS NOT NULL;
 
 CREATE TABLE raw_state (
   consumer   INTEGER NOT NULL,
@@ -400,8 +406,9 @@ FROM raw_generations AS g;
 CREATE VIEW consumers AS
 SELECT
   n.text AS name,
-  CASE WHEN EXISTS (SELECT 1 FROM json_each((SELECT subscriptions FROM raw_generations ORDER BY generation DESC LIMIT 1))
-    AS s WHERE s.key = n.text) THEN 'active' ELSE 'removed' END AS status,
+  CASE c.kind WHEN 0 THEN 'consumer' WHEN 1 THEN 'pipeline' END AS kind,
+  CASE WHEN c.deployed = 1 AND EXISTS (SELECT 1 FROM json_each((SELECT subscriptions FROM raw_generations
+    ORDER BY generation DESC LIMIT 1)) AS s WHERE s.key = n.text) THEN 'active' ELSE 'removed' END AS status,
   c.seq AS position,
   (SELECT count(*) FROM raw_waiting AS w WHERE w.consumer = c.consumer) AS waiting,
   (SELECT count(*) FROM raw_dead_letters AS d WHERE d.consumer = c.consumer AND d.status = 'dead') AS dead_letters,

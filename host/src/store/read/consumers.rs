@@ -44,8 +44,9 @@ pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
         let lag = depth::lag(conn, &known, end)?;
         let waiting = depth::waiting(conn, known.id, end)?;
         records.push(ConsumerRecord {
+            kind: known.kind,
             on: known.on.iter().map(ToString::to_string).collect(),
-            status: if known.active { "active" } else { "removed" }.to_owned(),
+            status: if known.active && known.deployed { "active" } else { "removed" }.to_owned(),
             component: component(conn, &known, tally.last_seq)?,
             running: 0,
             depth: lag.deliveries + waiting.deliveries,

@@ -1,15 +1,18 @@
 //! Questions as they are shown.
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
+use crate::model::limit::{ANSWER_BYTES, QUESTION_DEPTH_MAX};
 use crate::model::query::{QuestionQuery, bounded};
-use crate::model::record::QueryRecord;
-use crate::model::{ConsumerName, DeliveryId, Generation, QueryOutcome};
+use crate::model::record::{QueryNode, QueryRecord};
+use crate::model::{ConsumerName, DeliveryId, Generation, QueryOutcome, Seq};
 use crate::store::queries::{outcome_code, outcome_of};
 use crate::store::row::{Id, IdText, get_time, get_u64, int};
 use crate::store::{Error, names};
 
 use super::events::{Filter, times};
+use super::tree::Budget;
 
 const QUERY: &str = "SELECT q.number, q.id, q.type, q.asked_at, (SELECT text FROM names WHERE names.id = q.responder), \
     q.seq, (SELECT text FROM names WHERE names.id = q.consumer), q.round, q.call, q.parent, q.correlation, q.depth, \
@@ -37,6 +40,32 @@ pub(super) fn list(conn: &Connection, query: &QuestionQuery) -> Result<Vec<Query
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(filter.values()), read)?;
     Ok(bounded(rows, QueryRecord::bytes)?)
+}
+
+/// What was asked while an event was handled, in the order in which it was asked; each with what its responder asked in
+/// turn.
+pub(super) fn of_event(conn: &Connection, seq: Seq, budget: &mut Budget) -> Result<Vec<QueryNode>, Error> {
+    grow(conn, "q.seq = ?", int(seq).into(), budget, 1)
+}
+
+fn grow(conn: &Connection, which: &str, of: Value, budget: &mut Budget, level: u32) -> Result<Vec<QueryNode>, Error> {
+    let sql = format!("{QUERY} WHERE {which} ORDER BY q.asked_at, q.number LIMIT ?");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let limit = int(budget.nodes.saturating_add(1) as u64);
+    let asked = bounded(statement.query_map((of, limit), read)?, QueryRecord::bytes)?;
+    budget.cut |= asked.iter().map(QueryRecord::bytes).sum::<usize>() > ANSWER_BYTES;
+    let mut nodes = Vec::new();
+    for query in asked {
+        if level > QUESTION_DEPTH_MAX || budget.nodes == 0 || budget.bytes == 0 {
+            budget.cut = true;
+            break;
+        }
+        budget.nodes -= 1;
+        budget.bytes = budget.bytes.saturating_sub(query.bytes());
+        let queries = grow(conn, "q.parent = ?", Id(&query.id).value(), budget, level + 1)?;
+        nodes.push(QueryNode { query, queries });
+    }
+    Ok(nodes)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<QueryRecord> {

@@ -192,8 +192,9 @@ impl Told {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a duration to look at")]
 fn millis(from: Timestamp, to: Timestamp) -> f64 {
-    to.since(from).as_secs_f64() * 1e3
+    to.since(from).as_micros() as f64 / 1e3
 }
 
 pub(super) fn one(conn: &Connection, id: &RunId) -> Result<Option<RunDetail>, Error> {

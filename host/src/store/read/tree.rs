@@ -1,4 +1,4 @@
-//! An event, what came of its deliveries, and what they caused in turn.
+//! An event, what came of its deliveries, what was asked for them, and what they caused in turn.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,23 @@ use rusqlite::Connection;
 use crate::model::event::{CONSUMER_SOURCE_PREFIX, RUN_PREFIX};
 use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::bounded;
-use crate::model::record::{DeliveryNode, EventTree, OutcomeRecord, RunNode};
-use crate::model::{ConsumerName, Event, Seq};
+use crate::model::record::{DeliveryNode, EventTree, OutcomeRecord, QueryNode, RunNode};
+use crate::model::{ConsumerName, DeliveryId, Event, Seq};
 use crate::store::Error;
 use crate::store::depth::{self, Known};
 use crate::store::row::{EVENT, Id, StoredEvent, event_by_seq, int};
 use crate::store::waiting::delivery_id;
 
-use super::{events, outcomes, runs};
+use super::{events, outcomes, queries, runs};
 
 /// Levels of a tree, at most: it is built by recursion.
 const LEVELS_MAX: usize = 64;
 
-struct Budget {
-    nodes: usize,
-    bytes: usize,
-    cut: bool,
+/// What a tree may still have, and whether there was more.
+pub(super) struct Budget {
+    pub(super) nodes: usize,
+    pub(super) bytes: usize,
+    pub(super) cut: bool,
 }
 
 pub(super) fn of(conn: &Connection, seq: Seq, nodes_max: usize) -> Result<Option<(EventTree, bool)>, Error> {
@@ -44,6 +45,7 @@ fn grow(
     let outcomes = deliveries.iter().flat_map(|node| &node.outcomes).map(OutcomeRecord::bytes).sum::<usize>();
     budget.bytes = budget.bytes.saturating_sub(outcomes + event.envelope.data_len());
     budget.cut |= outcomes > ANSWER_BYTES;
+    let queries = asked(conn, event.seq, &mut deliveries, budget)?;
     let (mut events, mut about_runs) = (Vec::new(), Vec::new());
     for child in children(conn, &event, budget)? {
         if level >= LEVELS_MAX || budget.nodes == 0 || budget.bytes == 0 {
@@ -65,7 +67,25 @@ fn grow(
         }
     }
     let runs = runs(conn, event.seq, &mut deliveries, about_runs)?;
-    Ok(EventTree { event: events::record(event), deliveries, runs, events })
+    Ok(EventTree { event: events::record(event), deliveries, runs, queries, events })
+}
+
+/// Gives each delivery what its handler asked; what is left was asked by deliveries that are not known.
+fn asked(
+    conn: &Connection,
+    seq: Seq,
+    deliveries: &mut [DeliveryNode],
+    budget: &mut Budget,
+) -> Result<Vec<QueryNode>, Error> {
+    let mut left = Vec::new();
+    for node in queries::of_event(conn, seq, budget)? {
+        let asker = deliveries.iter_mut().find(|delivery| {
+            let id = DeliveryId { seq, consumer: delivery.consumer.clone(), round: delivery.round };
+            node.query.delivery == Some(id.to_string())
+        });
+        asker.map_or(&mut left, |delivery| &mut delivery.queries).push(node);
+    }
+    Ok(left)
 }
 
 /// The runs that an event began, each with those of the deliveries that are its own, and what the host told of it.
@@ -138,6 +158,7 @@ fn deliveries(conn: &Connection, event: &Event, known: &[Known]) -> Result<Vec<D
         undo: false,
         state: outcomes.last().map_or_else(|| "pending".to_owned(), |last| last.state.clone()),
         outcomes,
+        queries: Vec::new(),
         events: Vec::new(),
     };
     Ok(nodes.into_iter().map(node).collect())
