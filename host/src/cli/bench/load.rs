@@ -154,16 +154,17 @@ impl Target {
         Ok(Taken { events: spread.len() as u64, in_time, spread })
     }
 
-    /// One request that brings events for so long, as fast as the host takes them. Answers how many came and how long it took until all
-    /// were accepted.
-    pub(super) async fn streamed(&self, time: Duration) -> Result<Taken, Error> {
+    /// One request that brings events for so long, as fast as the host takes them, or so many of them, rounded up to a piece. Answers
+    /// how many came and how long it took until all were accepted.
+    pub(super) async fn streamed(&self, time: Duration, most: u64) -> Result<Taken, Error> {
         let pieces = self.pieces();
         let mut sender = self.connect().await?;
         let (start, clock) = (self.clock.monotonic(), self.clock.clone());
         let (count, counted) = watch::channel(0);
         let body = StreamBody::new(stream::iter((0..).map_while(move |turn: usize| {
             let (events, piece) = pieces.get(turn % pieces.len().max(1))?;
-            (clock.monotonic() < start + time).then(|| {
+            let wanted = clock.monotonic() < start + time && *count.borrow() < most;
+            wanted.then(|| {
                 count.send_modify(|sum| *sum += events);
                 Ok::<_, Infallible>(Frame::data(piece.clone()))
             })

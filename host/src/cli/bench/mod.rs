@@ -97,8 +97,9 @@ const ALL: [Measure; 7] = [
     Measure::Runs,
     Measure::Attempt,
 ];
-/// Consumers of each event in [`Measure::FanOut`].
+/// Consumers of each event in [`Measure::FanOut`]; and of its time, in milliseconds, what is meant for one event.
 const FAN_OUT: u32 = 100;
+const FAN_OUT_MILLIS: u128 = 4;
 
 /// Everything that a measure needs.
 struct Bench<'a> {
@@ -193,7 +194,7 @@ impl Bench<'_> {
         self.figures.bytes("memory.idle", subject.memory().map(|(now, _)| now));
         let (written, processor) = (subject.written(), subject.processor());
         let start = self.context.clock.monotonic();
-        let taken = target.streamed(self.args.time).await?;
+        let taken = target.streamed(self.args.time, u64::MAX).await?;
         target.settled().await?;
         let in_time = self.context.clock.monotonic().saturating_sub(start);
         self.figures.rate("stream.accepted", taken.events, taken.in_time);
@@ -223,8 +224,9 @@ impl Bench<'_> {
     async fn fan_out(&mut self) -> Result<(), Error> {
         let (subject, target) = self.start(&Deployed { fan_out: FAN_OUT, ..self.deployed() })?;
         let start = self.context.clock.monotonic();
-        // Each event is a hundred deliveries: a share of the time is enough to keep the host busy for all of it.
-        let taken = target.streamed(self.args.time / 10).await?;
+        // Each event is a hundred deliveries, and acceptance runs far ahead of them.
+        let most = self.args.time.as_millis() / FAN_OUT_MILLIS;
+        let taken = target.streamed(self.args.time, u64::try_from(most).unwrap_or(u64::MAX)).await?;
         target.settled().await?;
         let in_time = self.context.clock.monotonic().saturating_sub(start);
         self.figures.rate("fan-out.settled", taken.events * u64::from(FAN_OUT), in_time);
