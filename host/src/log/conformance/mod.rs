@@ -180,6 +180,8 @@ macro_rules! conforms {
             one_run_has_a_key,
             a_run_goes_on_after_a_crash_where_it_was,
             an_event_that_a_step_waits_for_may_come_before_or_after,
+            a_wait_ends_with_what_its_own_definition_means_and_what_came_later,
+            an_event_begins_one_run_whatever_its_key_becomes,
             time_that_is_up_fails_a_step_and_a_run,
             what_a_person_orders_of_a_run_is_done_or_refused,
             sequences_are_dense_and_events_read_back_as_they_came,

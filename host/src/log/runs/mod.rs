@@ -46,8 +46,11 @@ pub(super) fn change<L: Ledger>(
             }
             if let Some(begins) = &signal.begins {
                 let run = RunId { seq, pipeline: consumer.clone() };
-                ledger.create(&run, begins, now)?;
-                tell(ledger, &run, &Input::Begin, None, now, commits)?;
+                // A replay of its event begins nothing, whatever the pipeline's key has become.
+                if ledger.kept(&run)?.is_none() {
+                    ledger.create(&run, begins, now)?;
+                    tell(ledger, &run, &Input::Begin, None, now, commits)?;
+                }
             }
         }
     }
@@ -104,7 +107,11 @@ fn tell<L: Ledger>(
 ) -> Result<Option<Result<Status, Refusal>>, L::Error> {
     let Some(mut kept) = ledger.kept(run)? else { return Ok(None) };
     let given = match input {
-        Input::Arrived { step, event } => ledger.payload(*event)?.map(|payload| (*step, payload)),
+        Input::Arrived { step, event } => {
+            let event = ledger.event(*event)?.filter(|event| kept.waits_for(*step, event));
+            let Some(event) = event else { return Ok(Some(Ok(kept.run().status))) };
+            event.envelope.payload.clone().map(|payload| (*step, payload))
+        }
         input => input.gives().zip(output.cloned()),
     };
     kept.outputs.extend(given.clone());
@@ -174,10 +181,17 @@ impl<L: Ledger> Scene for World<'_, L> {
 impl<L: Ledger> World<'_, L> {
     /// The event, if it came before anybody waited for it.
     fn early(&mut self, step: usize, name: &str, key: &str) -> Result<Option<Seq>, L::Error> {
-        let Some(event) = self.ledger.arrival(&self.run.pipeline, name, key, self.run.seq)? else { return Ok(None) };
-        let payload = self.ledger.payload(event)?;
-        self.given.extend(payload.map(|payload| (step, payload)));
-        self.kept.outputs.extend(self.given.last().cloned());
-        Ok(Some(event))
+        let mut after = self.run.seq;
+        while let Some(seq) = self.ledger.arrival(&self.run.pipeline, name, key, after)? {
+            let event = self.ledger.event(seq)?;
+            if event.as_ref().is_none_or(|event| self.kept.waits_for(step, event)) {
+                let payload = event.and_then(|event| event.envelope.payload.clone());
+                self.given.extend(payload.map(|payload| (step, payload)));
+                self.kept.outputs.extend(self.given.last().cloned());
+                return Ok(Some(seq));
+            }
+            after = seq;
+        }
+        Ok(None)
     }
 }
