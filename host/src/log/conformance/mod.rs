@@ -21,7 +21,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Activation, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, EventLog, Settled, Settlement};
+use super::{
+    Activation, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, EventLog, Settled, Settlement, Waiting,
+};
 use crate::model::delivery::DeathCause;
 use crate::model::outcome::StateWrite;
 use crate::model::spec::SubscriptionSpec;
@@ -140,6 +142,12 @@ pub(crate) async fn activate(log: &impl EventLog, digest: &str, of: &[(&str, &[&
         Activation { digest: Digest::of(digest.as_bytes()), subscriptions: subscriptions(of), from: Vec::new() };
     let activated = log.activate(activation).await.unwrap();
     (activated.generation, activated.from)
+}
+
+/// The row of a delivery that nobody has come to.
+fn new(id: &DeliveryId) -> Waiting {
+    let (id, delivery) = (id.clone(), Delivery::new(NOW));
+    Waiting { id, delivery, key: None, blocked: false, errand: false, priority: Priority::Normal }
 }
 
 /// Everything that has become durable so far.

@@ -1,7 +1,6 @@
 //! Runs of pipelines: what a settlement means for one, and what follows, is one transaction with it.
 
 use super::*;
-use crate::log::Waiting;
 use crate::model::pipeline::errand::{Begins, Errand, Order, RunChange, Signal};
 use crate::model::pipeline::run::{Input, Refusal, RunId, Status};
 use crate::model::pipeline::{CallSpec, Definition, OnFailure, StepLimits, StepSpec, WaitSpec, Work};
@@ -257,10 +256,7 @@ pub(crate) async fn an_event_begins_one_run_whatever_its_key_becomes<S: Subject>
     let (pay, errand) = made(&*log, &mut feed).await;
     // A replay, after a reload that changed the pipeline's key.
     let again = delivery(1, PIPELINE, 1);
-    let (delivery, errands) = (Delivery::new(NOW), false);
-    let waiting =
-        Waiting { id: again.clone(), delivery, key: None, blocked: false, errand: errands, priority: Priority::Normal };
-    log.park(vec![waiting]).await.unwrap();
+    log.park(vec![new(&again)]).await.unwrap();
     let replayed = Settlement { delivery: again, stored: true, ..begin(1, "o-2", &saga()) };
     assert_eq!(log.settle(vec![replayed]).await.unwrap(), Settled::Committed);
     assert_eq!(log.run_of(consumer(PIPELINE), "o-2".into()).await.unwrap(), None);

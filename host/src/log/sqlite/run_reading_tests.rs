@@ -87,7 +87,7 @@ async fn what_open_and_stopped_runs_go_by_is_kept_at_hand() {
     log.append(vec![event("1", "order.created")]).await.unwrap();
     let stops = Definition { on_failure: OnFailure::Stop, ..saga() };
     log.settle(vec![begin(1, "o-1", &stops)]).await.unwrap();
-    assert_eq!(reader(&disk).open_definitions().unwrap(), [stops.clone()]);
+    assert_eq!(reader(&disk).open_definitions().unwrap(), std::slice::from_ref(&stops));
     let (id, errand) = made(&*log, &mut feed).await;
     log.settle(vec![ends(&id, &errand, Outcome::Reject, None)]).await.unwrap();
     assert_eq!(reader(&disk).run_detail(&run(1)).unwrap().unwrap().run.status, Status::Stopped);
