@@ -74,6 +74,21 @@ pub(crate) enum Bug {
     SlotWithoutEvent,
     /// Retention takes events that deliveries wait for.
     RetentionTakesWaiting,
+
+    /// A run undoes its steps in the order in which they finished.
+    UndoneFirstFirst,
+    /// A step's delivery is not read back after a restart.
+    StepForgottenOnRestart,
+    /// An event that came before its step's turn is forgotten.
+    EarlyArrivalForgotten,
+    /// An event from before the run, or one that another definition means, ends a wait.
+    AnyArrivalCounts,
+    /// After a restart nobody asks which runs' time has come.
+    TimersLostOnRestart,
+    /// A step that its run has given up is called.
+    WithdrawnRuns,
+    /// A second run begins with the key of one that there is.
+    KeyTakenTwice,
 }
 
 /// Which suite finds it.
@@ -108,7 +123,7 @@ mod switched {
     }
 
     impl Bug {
-        pub(crate) const ALL: [(Self, Suite); 31] = [
+        pub(crate) const ALL: [(Self, Suite); 38] = [
             (Self::AckBeforeCommit, Suite::Images),
             (Self::NormalSync, Suite::Images),
             (Self::EffectsOutsideTransaction, Suite::Images),
@@ -140,6 +155,13 @@ mod switched {
             (Self::ReplayForgetsPosition, Suite::Simulator),
             (Self::SlotWithoutEvent, Suite::Simulator),
             (Self::RetentionTakesWaiting, Suite::Simulator),
+            (Self::UndoneFirstFirst, Suite::Simulator),
+            (Self::StepForgottenOnRestart, Suite::Simulator),
+            (Self::EarlyArrivalForgotten, Suite::Simulator),
+            (Self::AnyArrivalCounts, Suite::Simulator),
+            (Self::TimersLostOnRestart, Suite::Simulator),
+            (Self::WithdrawnRuns, Suite::Simulator),
+            (Self::KeyTakenTwice, Suite::Simulator),
         ];
     }
 

@@ -35,7 +35,7 @@ impl OpenRuns for NoRuns {
 
 /// The pipelines of a deployment as the consumers that they are to the dispatcher. `earlier`: definitions that runs may still go
 /// by. A pipeline that the deployment has no longer is there for its runs alone, and begins none.
-pub(super) fn consumers(
+pub(crate) fn consumers(
     deployment: &Deployment,
     earlier: &[Definition],
     clock: &Arc<dyn Clock>,

@@ -3,12 +3,13 @@
 //! those of `log/sqlite/writer.rs`.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::{fmt, mem};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 
+use super::changes::{Applied, Change};
 use crate::log::memory::MemoryLog;
 use crate::log::schedules::ScheduleLog;
 use crate::log::{
@@ -35,84 +36,14 @@ enum Write {
     Rekey(Rekey, Reply<Option<(Seq, u32)>>),
     Activate(Activation, Reply<Activated>),
     Decide(DeadSelection, DeadDecision, Reply<Vec<DeliveryId>>),
+    Order(RunId, Order, Reply<Option<Result<Status, Refusal>>>),
+    Ring(Reply<Option<Timestamp>>),
     StartReplay(ReplaySpec, Reply<u64>),
     StepReplay(ReplayStep, Reply<Option<Replay>>),
     CancelReplay(u64, Reply<bool>),
     Plan(Vec<(String, String)>, Timestamp, Reply<Vec<Timestamp>>),
     Fire(String, Timestamp, Box<Envelope>, Reply<bool>),
     Prune(Timestamp),
-}
-
-/// Something that has become durable, for the model, in the order of the log. With the answer that is given.
-pub(super) enum Change {
-    Appended(Vec<Envelope>, Result<Vec<Appended>, Error>),
-    Settled(Vec<Settlement>, Settled),
-    Parked(Vec<Waiting>),
-    Claimed(DeliveryId),
-    Paused(ConsumerName, bool),
-    Released(ConsumerName, Vec<String>),
-    Rekeyed(Rekey, Option<(Seq, u32)>),
-    Activated(Activation, Activated),
-    Decided(DeadSelection, DeadDecision, Vec<DeliveryId>),
-    ReplayStarted(ReplaySpec, u64),
-    Replayed(ReplayStep, Option<Replay>),
-    ReplayCancelled(u64, bool),
-    /// It is known which schedules there are.
-    Planned,
-    Fired(String, Timestamp, Box<Envelope>, bool),
-    /// What is older than this, and may go, is gone.
-    Pruned(Timestamp, Vec<Seq>),
-    Advanced(Vec<(ConsumerName, Seq)>),
-}
-
-/// What one write changed, and what it told the world.
-pub(super) struct Applied {
-    pub(super) change: Change,
-    pub(super) commits: Vec<Commit>,
-}
-
-impl fmt::Display for Change {
-    /// For the trace.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Appended(events, Ok(answers)) => {
-                for (event, Appended { seq, duplicate }) in events.iter().zip(answers) {
-                    let again = if *duplicate { " again" } else { "" };
-                    write!(f, "event {seq}{again} ({} {}) ", event.id, event.event_type)?;
-                }
-                Ok(())
-            }
-            Self::Appended(_, Err(error)) => write!(f, "{error}"),
-            Self::Settled(settlements, answer) => {
-                for Settlement { delivery, record, next, .. } in settlements {
-                    write!(f, "{delivery} call {} {:?} -> {:?} ", record.call, record.outcome, next.state)?;
-                }
-                write!(f, "{answer:?}")
-            }
-            Self::Parked(waiting) => {
-                let ids: Vec<String> = waiting.iter().map(|waiting| waiting.id.to_string()).collect();
-                write!(f, "parked {}", ids.join(" "))
-            }
-            Self::Claimed(id) => write!(f, "claimed {id}"),
-            Self::Paused(consumer, paused) => write!(f, "{consumer} paused: {paused}"),
-            Self::Released(consumer, keys) => write!(f, "{consumer} released {keys:?}"),
-            Self::Rekeyed(step, last) => write!(f, "{} keyed anew to {last:?}", step.consumer.name),
-            Self::Activated(_, activated) => write!(f, "{activated:?}"),
-            Self::ReplayStarted(spec, id) => write!(f, "replay {id} of {}..={}", spec.from, spec.to),
-            Self::Replayed(step, after) => {
-                write!(f, "replay {} to {:?}", step.id, after.as_ref().map(|after| (after.position, after.made)))
-            }
-            Self::ReplayCancelled(id, running) => write!(f, "replay {id} cancelled: {running}"),
-            Self::Planned => write!(f, "schedules planned"),
-            Self::Fired(name, slot, _, fired) => write!(f, "{name} at {slot}: {fired}"),
-            Self::Pruned(limit, gone) => write!(f, "older than {limit}, gone: {gone:?}"),
-            Self::Decided(_, decision, ids) => {
-                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-                write!(f, "{decision:?} {}", ids.join(" "))
-            }
-            Self::Advanced(positions) => write!(f, "{positions:?}"),
-        }
-    }
 }
 
 struct State {
@@ -374,7 +305,7 @@ impl State {
             while let Ok(commit) = self.made.try_recv() {
                 commits.push(commit);
             }
-            self.applied.push(Applied { change, commits: commits.clone() });
+            self.applied.push(Applied::new(change, commits.clone(), &self.log));
             self.untold.push_back((commits, tell));
         }
         let positions = mem::take(&mut self.positions);
@@ -425,6 +356,14 @@ impl Write {
                 let chosen = now(log.decide_dead(dead.clone(), decision)).unwrap();
                 (Change::Decided(dead, decision, chosen.clone()), tell(reply, Ok(chosen)))
             }
+            Self::Order(run, order, reply) => {
+                let answer = now(log.order_run(run.clone(), order.clone())).unwrap();
+                (Change::Ordered(run, order, answer.clone()), tell(reply, Ok(answer)))
+            }
+            Self::Ring(reply) => {
+                let answer = now(log.ring());
+                (Change::Rang, tell(reply, answer))
+            }
             Self::StartReplay(spec, reply) => {
                 let id = now(log.start_replay(spec.clone())).unwrap();
                 (Change::ReplayStarted(spec, id), tell(reply, Ok(id)))
@@ -459,6 +398,8 @@ impl Write {
             Self::Rekey(_, reply) => drop(reply.send(Err(why()))),
             Self::Activate(_, reply) => drop(reply.send(Err(why()))),
             Self::Decide(_, _, reply) => drop(reply.send(Err(why()))),
+            Self::Order(_, _, reply) => drop(reply.send(Err(why()))),
+            Self::Ring(reply) => drop(reply.send(Err(why()))),
             Self::StartReplay(_, reply) => drop(reply.send(Err(why()))),
             Self::StepReplay(_, reply) => drop(reply.send(Err(why()))),
             Self::CancelReplay(_, reply) | Self::Fire(_, _, _, reply) => drop(reply.send(Err(why()))),
@@ -528,12 +469,12 @@ impl EventLog for Disk {
         self.ask(move |log| log.run_of(pipeline, key))
     }
 
-    fn order_run(&self, _: RunId, _: Order) -> Pending<Option<Result<Status, Refusal>>> {
-        Box::pin(async { Err(Error::Closed) })
+    fn order_run(&self, run: RunId, order: Order) -> Pending<Option<Result<Status, Refusal>>> {
+        self.write(|reply| Write::Order(run, order, reply))
     }
 
     fn ring(&self) -> Pending<Option<Timestamp>> {
-        Box::pin(async { Ok(None) })
+        self.write(Write::Ring)
     }
 
     fn start_replay(&self, spec: ReplaySpec) -> Pending<u64> {
@@ -555,7 +496,8 @@ impl EventLog for Disk {
     fn advance(&self, positions: Vec<(ConsumerName, Seq)>) {
         let mut state = self.state();
         state.positions.extend(positions.clone());
-        state.applied.push(Applied { change: Change::Advanced(positions), commits: Vec::new() });
+        let change = Change::Advanced(positions);
+        state.applied.push(Applied { change, commits: Vec::new(), runs: Vec::new(), errands: Vec::new() });
     }
 
     fn read(&self, after: Seq, limit: usize) -> Pending<Vec<Arc<Event>>> {

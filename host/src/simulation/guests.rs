@@ -53,6 +53,12 @@ pub(super) struct Begun {
 }
 
 impl Begun {
+    /// How long the call may take: a step's own limit holds instead of the consumer's.
+    pub(super) fn timeout(&self) -> Duration {
+        let own = self.calls.first().and_then(|call| call.limits.timeout);
+        own.unwrap_or(self.spec.limits.timeout)
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = DeliveryId> {
         self.calls.iter().map(|call| DeliveryId {
             seq: call.event.seq,
@@ -105,7 +111,7 @@ impl Guests {
     pub(super) fn over_time(&self) -> Vec<u64> {
         let state = self.state();
         let now = state.clock.monotonic();
-        let over = state.running.iter().filter(|running| running.begun.at + running.begun.spec.limits.timeout <= now);
+        let over = state.running.iter().filter(|running| running.begun.at + running.begun.timeout() <= now);
         over.map(|running| running.begun.token).collect()
     }
 

@@ -10,12 +10,15 @@
 //! What is real: `dispatch` with its loop, core, lanes, attempts and settlements, and the log port's promises as `log/memory.rs` keeps
 //! them. What is simulated: time, when and whether a commit becomes durable and who is told when, crashes, what handlers do.
 
+mod changes;
 mod clock;
 mod dice;
 mod disk;
 mod guests;
 mod model;
 mod moves;
+mod people;
+mod pipelines;
 mod plan;
 mod steps;
 mod tests;

@@ -60,7 +60,9 @@ impl World {
             Step::Replay => self.model.head() > 0,
             Step::CancelReplay => host.disk.log().replays().iter().any(|replay| !replay.is_over()),
             Step::Echo => host.disk.can_echo(),
-            Step::Pause => !self.plan.consumers.is_empty(),
+            Step::Pause => self.plan.specs().next().is_some(),
+            Step::CancelRun => self.model.open_runs().next().is_some(),
+            Step::TakeUp | Step::Resolve => self.model.any_run_stands_still(),
             Step::Resume => !self.model.paused.is_empty(),
             Step::Release => !self.model.held.is_empty(),
             _ => true,
@@ -94,6 +96,11 @@ impl World {
             Step::ReloadKeys => {
                 self.plan = self.plan.rekeyed(&self.dice);
                 self.deploy();
+                self.go_on()
+            }
+            Step::CancelRun | Step::TakeUp | Step::Resolve => self.order(step),
+            Step::AskSettled => {
+                self.ask_settled();
                 self.go_on()
             }
             Step::Stop => self.drain(),
@@ -133,8 +140,8 @@ impl World {
                 drop(host.disk.decide_dead(DeadSelection { ids, ..DeadSelection::default() }, decision));
             }
             Step::Pause => {
-                let names: Vec<_> = self.plan.consumers.keys().collect();
-                drop(host.disk.pause((*self.dice.one(&names)).clone(), true));
+                let names: Vec<_> = self.plan.specs().map(|spec| spec.name.clone()).collect();
+                drop(host.disk.pause(self.dice.one(&names).clone(), true));
             }
             Step::Resume => {
                 let names: Vec<_> = self.model.paused.iter().collect();
@@ -167,7 +174,7 @@ impl World {
     fn ingest(&mut self, step: Step) -> Checked {
         let events = match step {
             Step::Ingest => {
-                let count = if self.dice.percent(15) { self.dice.within(2..=12) } else { 1 };
+                let count = if self.dice.percent(15) { self.dice.within(2..=8) } else { 1 };
                 (0..count).map(|_| self.event()).collect()
             }
             _ => {
@@ -201,6 +208,9 @@ impl World {
         // A few lack what the manifest wants to know.
         let text =
             |lacks: u32, text: String| if self.dice.percent(lacks) { "null".into() } else { format!("{text:?}") };
+        if self.dice.percent(6) {
+            envelope.job = self.job();
+        }
         let key = |_| text(4, self.dice.pick(&["a", "b", "c"]).to_owned());
         let mark = |_| text(2, format!("m{}", self.dice.within(1..=30)));
         let ([k, g], [m, n]) = ([0, 1].map(key), [0, 1].map(mark));
@@ -302,6 +312,9 @@ impl World {
         if matches!(outcome, Outcome::Retry | Outcome::Defer) && self.dice.percent(50) {
             report.after = Some(Duration::from_millis(u64::from(self.dice.within(0..=10_000))));
         }
+        if outcome == Outcome::Done && self.dice.percent(70) {
+            report.output = Some(self.output(begun.token));
+        }
         // A guest that fails has asked for effects as well: nobody must see them.
         if effects && self.dice.percent(50) {
             report.state = self.writes(begun);
@@ -357,7 +370,7 @@ impl World {
         for token in over {
             let Some(begun) = self.host.as_ref().and_then(|host| host.guests.begun(token)) else { continue };
             let mut report = Report::bare(Outcome::TimedOut, None, begun.started_at);
-            report.usage.duration = begun.spec.limits.timeout;
+            report.usage.duration = begun.timeout();
             self.end_guest(&begun, if begun.batch { Err(report) } else { Ok(vec![report]) })?;
         }
         self.go_on()
@@ -365,7 +378,8 @@ impl World {
 
     fn wait_due(&mut self) -> Checked {
         let now = self.clock.now();
-        let due = self.model.unfinished().map(|(_, known)| known.due).filter(|due| *due > now).min();
+        let due = self.model.unfinished().map(|(_, known)| known.due).chain(self.model.next_timer());
+        let due = due.filter(|due| *due > now).min();
         let wait = due.map_or(Duration::from_secs(1), |due| due.since(now));
         self.pass(wait.min(TEN_YEARS * 2))
     }
@@ -403,8 +417,7 @@ impl World {
             self.until_idle()?;
         }
         // Consumers that are gone keep their work: it goes on when they are back.
-        let everybody = self.model.everybody();
-        self.plan = self.plan.with(&everybody);
+        self.plan = self.plan.with(&self.model.everybody(), &self.model.every_pipeline());
         self.deploy();
         self.settle_down()?;
 
@@ -462,9 +475,8 @@ impl World {
             if self.host.as_ref().is_some_and(|host| host.disk.has_writes()) {
                 self.commit()?;
             }
-            if self.host.as_ref().is_some_and(|host| host.disk.has_untold()) {
-                self.tell(usize::MAX)?;
-            }
+            let untold = self.host.as_ref().is_some_and(|host| host.disk.has_untold());
+            self.tell_without_going_on(usize::MAX);
             let Some(host) = &self.host else { return Ok(()) };
             let running = host.guests.running();
             for token in &running {
@@ -472,12 +484,15 @@ impl World {
                 let reports = self.reports(&begun);
                 self.end_guest(&begun, reports)?;
             }
-            if !running.is_empty() {
+            if untold || !running.is_empty() {
                 self.go_on()?;
             }
             let Some(host) = &self.host else { return Ok(()) };
-            let busy =
-                !running.is_empty() || host.disk.has_writes() || host.disk.has_untold() || host.activating.is_some();
+            let busy = untold
+                || !running.is_empty()
+                || host.disk.has_writes()
+                || host.disk.has_untold()
+                || host.activating.is_some();
             if !busy {
                 if !self.has_work() {
                     return Ok(());
@@ -493,7 +508,8 @@ impl World {
                 idle = Duration::from_secs(1);
             }
         }
-        let left: Vec<String> = self.model.unfinished().map(|(id, known)| format!("{id} {known:?}")).take(5).collect();
+        let left = self.model.unfinished().map(|(id, known)| format!("{id} {known:?}"));
+        let left: Vec<String> = left.chain(self.model.open_runs().map(|run| format!("run {run}"))).take(5).collect();
         hold!(false, "I21: no end is in sight for {}; {}", left.join(", "), self.standings());
         Ok(())
     }
@@ -513,7 +529,8 @@ impl World {
     fn has_work(&self) -> bool {
         let replays = self.host.as_ref().map(|host| host.disk.log().replays()).unwrap_or_default();
         replays.iter().any(|replay| replay.status == ReplayStatus::Running)
-            || self.model.unfinished().any(|(id, _)| self.plan.consumers.contains_key(&id.consumer))
+            || self.model.open_runs().next().is_some()
+            || self.model.unfinished().any(|(id, _)| self.plan.is_deployed(&id.consumer))
     }
 }
 

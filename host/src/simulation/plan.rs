@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::guests::{Guest, Guests};
+use super::pipelines::{PIPELINES, pipeline};
+use crate::clock::Clock;
 use crate::dispatch::scripted;
 use crate::log::Activation;
 use crate::model::breaker::BreakerPolicy;
 use crate::model::flow::Rate;
+use crate::model::pipeline::{Definition, PipelineSpec};
 use crate::model::retry::{Backoff, Jitter, RetryPolicy};
 use crate::model::schedule::Slots;
 use crate::model::spec::{
@@ -19,13 +22,27 @@ use crate::model::spec::{
 };
 use crate::model::{ConsumerName, ConsumerSpec, Digest, Expression, Generation, TypePattern};
 use crate::registry::catalogue::Catalogue;
-use crate::registry::{Consumer, Snapshot};
+use crate::registry::{Consumer, Snapshot, coordinator};
 
 const NAMES: [&str; 6] = ["audit", "billing", "mail", "search", "stock", EPHEMERAL];
 pub(super) const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.counted", "user.joined"];
 /// How many events may cause one another, for every consumer.
 pub(super) const CHAIN_DEPTH: u32 = 3;
-const PATTERNS: [&str; 6] = ["order.*", "order.created", "stock.*", "**", "user.joined", "tidegate.**"];
+/// How many of a hundred schedules begin with pipelines.
+const PIPELINES_PERCENT: u32 = 30;
+/// Those that take in events of the host's are few: such events have no keys, and what is refused causes others.
+const PATTERNS: [&str; 10] = [
+    "order.*",
+    "order.*",
+    "order.created",
+    "order.created",
+    "stock.*",
+    "stock.*",
+    "user.joined",
+    "user.joined",
+    "**",
+    "tidegate.**",
+];
 
 /// It is ephemeral whenever it is deployed; the others never are.
 pub(super) const EPHEMERAL: &str = "tail";
@@ -45,14 +62,21 @@ pub(super) struct Plan {
     pub(super) slots: u32,
     pub(super) consumers: BTreeMap<ConsumerName, Deployed>,
     schedules: BTreeMap<String, ScheduleSpec>,
+    pub(super) pipelines: BTreeMap<ConsumerName, PipelineSpec>,
+    /// The pipelines as the consumers that they are, those that are there for their runs alone among them.
+    coordinators: BTreeMap<ConsumerName, Consumer>,
 }
 
 impl Plan {
     pub(super) fn first(dice: &Dice) -> Self {
         let (slots, schedules) = (dice.within(1..=8), schedules(dice));
-        let mut plan = Self { number: 1, slots, consumers: BTreeMap::new(), schedules };
+        let (pipelines, coordinators) = (BTreeMap::new(), BTreeMap::new());
+        let mut plan = Self { number: 1, slots, consumers: BTreeMap::new(), schedules, pipelines, coordinators };
         for name in NAMES.iter().take(dice.within(1..=4) as usize) {
             plan.add(name, dice);
+        }
+        if dice.percent(PIPELINES_PERCENT) {
+            (0..dice.within(1..=2)).for_each(|_| plan.add_pipeline(dice));
         }
         plan
     }
@@ -60,6 +84,13 @@ impl Plan {
     /// The next manifest: something in it is new.
     pub(super) fn changed(&self, dice: &Dice) -> Self {
         let mut plan = Self { number: self.number + 1, ..self.clone() };
+        // Once there are pipelines, they change as well.
+        for _ in 0..if self.pipelines.is_empty() { 0 } else { dice.within(0..=1) } {
+            match dice.within(0..=3) {
+                0 => drop(plan.pipelines.remove(&ConsumerName::new(dice.pick(&PIPELINES)).unwrap())),
+                _ => plan.add_pipeline(dice),
+            }
+        }
         for _ in 0..dice.within(1..=2) {
             let name = dice.pick(&NAMES);
             match dice.within(0..=9) {
@@ -69,7 +100,63 @@ impl Plan {
                 _ => plan.schedules = schedules(dice),
             }
         }
+        plan.drop_broken_pipelines();
         plan
+    }
+
+    fn add_pipeline(&mut self, dice: &Dice) {
+        let names: Vec<&ConsumerName> = self.durable().map(|(name, _)| name).collect();
+        if !names.is_empty() {
+            let spec = pipeline(dice.pick(&PIPELINES), &names, dice);
+            self.pipelines.insert(spec.name.clone(), spec);
+        }
+    }
+
+    /// A manifest that names consumers which are not there is refused.
+    fn drop_broken_pipelines(&mut self) {
+        let consumers = &self.consumers;
+        self.pipelines.retain(|_, spec| {
+            let mut calls = spec.definition.steps.iter().filter_map(|step| step.work.call());
+            calls.all(|call| {
+                consumers.contains_key(&call.consumer)
+                    && call.compensate.as_ref().is_none_or(|name| consumers.contains_key(name))
+            })
+        });
+    }
+
+    /// Makes consumers of pipelines. `earlier`: definitions that runs may still go by. What differs from what was deployed as
+    /// this manifest is deployed as another: its subscriptions are others.
+    pub(super) fn resolve(&mut self, earlier: &[Definition], clock: &Arc<dyn Clock>) {
+        if self.pipelines.is_empty() && self.coordinators.is_empty() && earlier.is_empty() {
+            return;
+        }
+        let made = coordinator::consumers(&self.deployment(), earlier, clock);
+        let same = |(one, other): ((&ConsumerName, &Consumer), (&ConsumerName, &Consumer))| {
+            one.0 == other.0 && one.1.digest == other.1.digest && one.1.spec.subscriptions == other.1.spec.subscriptions
+        };
+        let is_known = self.coordinators.len() == made.len() && self.coordinators.iter().zip(&made).all(same);
+        self.number += u64::from(!is_known);
+        self.coordinators = made;
+    }
+
+    /// What a consumer, or a pipeline as one, is deployed as.
+    pub(super) fn deployed(&self, name: &ConsumerName) -> Option<Deployed> {
+        let coordinator = |consumer: &Consumer| Deployed { spec: consumer.spec.clone(), digest: consumer.digest };
+        self.consumers.get(name).cloned().or_else(|| self.coordinators.get(name).map(coordinator))
+    }
+
+    pub(super) fn is_deployed(&self, name: &ConsumerName) -> bool {
+        self.consumers.contains_key(name) || self.coordinators.contains_key(name)
+    }
+
+    pub(super) fn is_coordinator(&self, name: &ConsumerName) -> bool {
+        self.coordinators.contains_key(name)
+    }
+
+    /// Of everything that is given deliveries.
+    pub(super) fn specs(&self) -> impl Iterator<Item = &Arc<ConsumerSpec>> {
+        let coordinators = self.coordinators.values().map(|consumer| &consumer.spec);
+        self.consumers.values().map(|deployed| &deployed.spec).chain(coordinators)
     }
 
     /// The next manifest: one consumer finds its keys in another way, and all else is as it was.
@@ -91,10 +178,18 @@ impl Plan {
     }
 
     /// With these consumers as well, as they were deployed last.
-    pub(super) fn with(&self, others: &BTreeMap<ConsumerName, Deployed>) -> Self {
-        let mut plan = Self { number: self.number + 1, ..self.clone() };
+    /// And nothing happens by the clock alone any more: runs that wait for hours would begin others for ever.
+    pub(super) fn with(
+        &self,
+        others: &BTreeMap<ConsumerName, Deployed>,
+        pipelines: &BTreeMap<ConsumerName, PipelineSpec>,
+    ) -> Self {
+        let mut plan = Self { number: self.number + 1, schedules: BTreeMap::new(), ..self.clone() };
         for (name, deployed) in others {
             plan.consumers.entry(name.clone()).or_insert_with(|| deployed.clone());
+        }
+        for (name, spec) in pipelines {
+            plan.pipelines.entry(name.clone()).or_insert_with(|| spec.clone());
         }
         plan
     }
@@ -126,11 +221,11 @@ impl Plan {
     }
 
     pub(super) fn activation(&self) -> Activation {
-        let subscribed =
-            |(name, deployed): (&ConsumerName, &Deployed)| (name.clone(), deployed.spec.subscriptions.clone());
+        let durable = self.specs().filter(|spec| spec.delivery.mode == Mode::Durable);
+        let subscribed = |spec: &Arc<ConsumerSpec>| (spec.name.clone(), spec.subscriptions.clone());
         Activation {
             digest: self.digest(),
-            subscriptions: self.durable().map(subscribed).collect(),
+            subscriptions: durable.map(subscribed).collect(),
             from: self.durable().map(|(name, deployed)| (name.clone(), deployed.spec.delivery.from)).collect(),
         }
     }
@@ -157,7 +252,7 @@ impl Plan {
             generation: Generation(0),
             catalogue: Arc::new(Catalogue::new(&deployment)),
             deployment,
-            consumers: Arc::new(self.consumers.iter().map(loaded).collect()),
+            consumers: Arc::new(self.consumers.iter().map(loaded).chain(self.coordinators.clone()).collect()),
         }
     }
 
@@ -171,7 +266,7 @@ impl Plan {
             ceilings: Ceilings { attempts: self.slots, ..Ceilings::default() },
             events: BTreeMap::new(),
             consumers: BTreeMap::new(),
-            pipelines: BTreeMap::new(),
+            pipelines: self.pipelines.clone(),
             schedules: self.schedules.clone(),
         }
     }
@@ -240,7 +335,7 @@ fn find_keys(spec: &mut DeliverySpec, dice: &Dice, chance: u32) {
 }
 
 /// Read once: what is read is the same every time.
-fn expression(source: &'static str) -> Expression {
+pub(super) fn expression(source: &'static str) -> Expression {
     thread_local! {
         static READ: RefCell<BTreeMap<&'static str, Expression>> = const { RefCell::new(BTreeMap::new()) };
     }

@@ -74,12 +74,20 @@ steps! {
     Resume,
     /// Somebody frees the keys that dead letters hold.
     Release,
+    /// Somebody cancels a run.
+    CancelRun,
+    /// Somebody has the step tried again that a run stands still for.
+    TakeUp,
+    /// Somebody has done what that step was to do.
+    Resolve,
+    /// Somebody asks to be told when all is settled.
+    AskSettled,
     /// Somebody else settles a call that is settled, as a superseded host would.
     Echo,
 }
 
 /// Steps that are trouble: each schedule has its favourites.
-const TROUBLE: [Step; 17] = [
+const TROUBLE: [Step; 18] = [
     Step::Repeat,
     Step::Contradict,
     Step::GuestSpins,
@@ -97,6 +105,7 @@ const TROUBLE: [Step; 17] = [
     Step::Echo,
     Step::Pause,
     Step::Redrive,
+    Step::CancelRun,
 ];
 
 /// What a schedule is inclined to.
@@ -118,7 +127,8 @@ impl Mood {
             Step::Wait | Step::WaitDue => 70,
             Step::Start => 500,
             Step::Hurry | Step::DiskFree | Step::Unstall | Step::Resume | Step::Release => 40,
-            Step::Reload | Step::Begin | Step::Repeat | Step::Redrive => 16,
+            Step::TakeUp | Step::Resolve => 100,
+            Step::Reload | Step::Begin | Step::Repeat | Step::Redrive | Step::CancelRun => 16,
             Step::FsyncFails | Step::Contradict => 4,
             _ => 8,
         };
@@ -135,6 +145,8 @@ pub(super) struct Coverage {
     pub(super) crashed_after: BTreeMap<Step, u64>,
     pub(super) outcomes: BTreeMap<String, u64>,
     pub(super) answers: BTreeMap<String, u64>,
+    /// How runs of pipelines stood in the end.
+    pub(super) runs: BTreeMap<String, u64>,
 }
 
 impl Coverage {
@@ -147,6 +159,7 @@ impl Coverage {
         add(&mut self.crashed_after, other.crashed_after);
         add(&mut self.outcomes, other.outcomes);
         add(&mut self.answers, other.answers);
+        add(&mut self.runs, other.runs);
     }
 
     /// Kinds of steps, and kinds followed by a crash, that never happened.
@@ -171,5 +184,6 @@ impl Coverage {
         };
         println!("outcomes: {}", line(&self.outcomes));
         println!("settlements: {}", line(&self.answers));
+        println!("runs: {}", line(&self.runs));
     }
 }

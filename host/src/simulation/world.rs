@@ -22,6 +22,8 @@ use crate::dispatch::settle::Claim;
 use crate::dispatch::{self, Dispatcher};
 use crate::log::memory::MemoryLog;
 use crate::log::{Activated, Appended, Commit, EventLog as _, Pending, Settlement};
+use crate::model::pipeline::Definition;
+use crate::model::pipeline::run::Status;
 use crate::model::{ConsumerName, Envelope, Event, Seq};
 use crate::random::Random;
 use crate::registry::Registry;
@@ -71,6 +73,8 @@ pub(super) struct Host {
     pub(super) draining: Option<JoinHandle<()>>,
     /// Questions to the log are answered at once.
     prompt: bool,
+    /// People who wait until all events up to one are settled.
+    asked: Vec<(Seq, JoinHandle<Seq>)>,
 }
 
 struct Client {
@@ -88,6 +92,17 @@ impl Witness for Nobody {
 
 fn poll<T>(future: &mut Pending<T>) -> Poll<Result<T, crate::log::Error>> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// What `host/control.rs` has of the store, to load pipelines.
+fn open_definitions(log: &MemoryLog) -> Vec<Definition> {
+    let mut definitions: Vec<Definition> = Vec::new();
+    for run in log.runs().iter().filter(|run| run.status.is_open() || run.status == Status::Stopped) {
+        if !definitions.contains(&run.definition) {
+            definitions.push(Definition::clone(&run.definition));
+        }
+    }
+    definitions
 }
 
 impl World {
@@ -143,6 +158,7 @@ impl World {
         self.come_to_rest()?;
         self.coverage.outcomes = self.model.outcomes.iter().map(|(o, n)| (format!("{o:?}"), *n)).collect();
         self.coverage.answers = self.model.answers.clone();
+        self.coverage.runs = self.model.stand();
         Ok(())
     }
 
@@ -170,6 +186,8 @@ impl World {
         let options = dispatch::Options { tools, head: self.model.head(), commits, guests: both };
         let (dispatcher, dispatch) = Dispatcher::new(options);
         let dispatcher = runtime.spawn(dispatcher.run(stopped.clone()));
+        let clock_for_pipelines: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        self.plan.resolve(&open_definitions(&disk.log()), &clock_for_pipelines);
         let registry = Arc::new(Registry::new(self.plan.snapshot(&guests)));
         let (replayer, replays) = Replayer::new(disk.clone(), registry.clone(), clock.clone(), metrics.clone());
         runtime.spawn(replayer.run(stopped.clone()));
@@ -192,16 +210,27 @@ impl World {
             clients: Vec::new(),
             draining: None,
             prompt,
+            asked: Vec::new(),
         };
         self.host = Some(host);
-        self.deploy();
+        self.activate();
         self.go_on()
     }
 
     /// What `host/control.rs` does: first the dispatcher learns of it, then the log says from which sequence on.
     pub(super) fn deploy(&mut self) {
+        let Some(host) = &self.host else { return };
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let live = host.registry.current();
+        let before = live.deployment.pipelines.values().map(|pipeline| pipeline.definition.clone());
+        let earlier: Vec<Definition> = before.chain(open_definitions(&host.disk.log())).collect();
+        self.plan.resolve(&earlier, &clock);
+        self.activate();
+    }
+
+    fn activate(&mut self) {
         let Some(host) = &mut self.host else { return };
-        self.model.plans.insert(self.plan.digest(), self.plan.clone());
+        self.model.plans.insert(self.plan.digest(), Arc::new(self.plan.clone()));
         host.dispatch.prepare(self.plan.snapshot(&host.guests));
         host.activating = Some(host.disk.activate(self.plan.activation()));
     }
@@ -275,7 +304,28 @@ impl World {
             }
             self.model.apply(applied)?;
         }
-        self.hear()
+        self.hear()?;
+        self.hear_of_settled()
+    }
+
+    /// Somebody asks to be told when all that is in the log by now is settled.
+    pub(super) fn ask_settled(&mut self) {
+        let Some(host) = &mut self.host else { return };
+        let (through, dispatch) = (self.model.head(), host.dispatch.clone());
+        let asked = host.runtime.spawn(async move { dispatch.settled(Some(through)).await });
+        host.asked.push((through, asked));
+    }
+
+    /// Whoever is told that all is settled can rely on it, as far as the dispatcher can know.
+    fn hear_of_settled(&mut self) -> Checked {
+        let Some(host) = self.host.as_mut().filter(|host| !host.disk.has_failed()) else { return Ok(()) };
+        let told: Vec<(Seq, JoinHandle<Seq>)> = host.asked.extract_if(.., |(_, asked)| asked.is_finished()).collect();
+        if !host.disk.has_writes() && !host.disk.has_untold() && host.activating.is_none() {
+            for (through, _) in told {
+                self.model.nothing_is_left(through)?;
+            }
+        }
+        Ok(())
     }
 
     /// Producers read their answers.
@@ -323,11 +373,15 @@ impl World {
     }
 
     pub(super) fn tell(&mut self, limit: usize) -> Checked {
-        let Some(host) = &self.host else { return Ok(()) };
+        self.tell_without_going_on(limit);
+        self.go_on()
+    }
+
+    pub(super) fn tell_without_going_on(&mut self, limit: usize) {
+        let Some(host) = &self.host else { return };
         let told = host.disk.tell(limit);
         host.replays.begun();
         self.model.told(&told, self.clock.monotonic());
-        self.go_on()
     }
 
     /// The process is gone; so is what it had not made durable, and perhaps what it was about to.

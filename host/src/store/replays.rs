@@ -221,7 +221,8 @@ fn is_final(conn: &Connection, known: &[Known], seq: Seq, consumer: &ConsumerNam
     if conn.prepare_cached(sql)?.exists((int(seq), consumer.id))? {
         return Ok(false);
     }
-    let sql = "SELECT 1 FROM raw_outcomes WHERE seq = ?1 AND consumer = ?2";
+    // What a step of a run came to, in a round of its own, says nothing of what the consumer subscribes to.
+    let sql = "SELECT 1 FROM raw_outcomes WHERE seq = ?1 AND consumer = ?2 AND round = 0";
     if seq <= consumer.position || conn.prepare_cached(sql)?.exists((int(seq), consumer.id))? {
         return Ok(true);
     }

@@ -10,7 +10,7 @@ use crate::model::pipeline::Definition;
 use crate::model::pipeline::errand::Errand;
 use crate::model::pipeline::kept::{Kept, StepDelivery};
 use crate::model::pipeline::run::{Entry, RunId, Status};
-use crate::model::{ConsumerName, Delivery, DeliveryId, Digest, Payload, Priority, Seq, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Digest, Event, Payload, Priority, Seq, Timestamp};
 
 use super::row::{event_by_seq, get_u64, int};
 use super::waiting::{WaitingRow, get_consumer};
@@ -92,13 +92,10 @@ pub(super) fn outputs(conn: &Connection, (seq, pipeline): (Seq, i64)) -> Result<
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn payload(conn: &Connection, event: Seq) -> Result<Option<Payload>, Error> {
-    Ok(event_by_seq(conn, event)?.and_then(|stored| stored.event.envelope.payload))
-}
-
-/// What runs go by that have not ended.
+/// What runs go by that have not ended, or may be taken up again.
 pub(super) fn open_definitions(conn: &Connection) -> Result<Vec<Definition>, Error> {
-    let sql = "SELECT definition FROM raw_definitions WHERE digest IN (SELECT definition FROM raw_runs WHERE ended_at IS NULL)";
+    let sql = "SELECT definition FROM raw_definitions WHERE digest IN \
+               (SELECT definition FROM raw_runs WHERE ended_at IS NULL OR status = 'stopped')";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
     rows.map(|text| Definition::from_json(&text?).map_err(damaged)).collect()
@@ -263,7 +260,7 @@ impl Writer {
         Ok(old.len())
     }
 
-    pub fn payload(&mut self, event: Seq) -> Result<Option<Payload>, Error> {
-        payload(&self.conn, event)
+    pub fn event(&mut self, seq: Seq) -> Result<Option<Event>, Error> {
+        Ok(event_by_seq(&self.conn, seq)?.map(|stored| stored.event))
     }
 }

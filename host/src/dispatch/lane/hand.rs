@@ -61,7 +61,8 @@ impl Lane {
         for ready in &mut claimed {
             self.expire(ready, spec.expires_after, now);
             let step = ready.errand.as_ref().and_then(|errand| errand.step.as_ref());
-            if step.is_some_and(|step| step.withdrawn) || self.withdrawn.contains(&ready.id) {
+            let withdrawn = step.is_some_and(|step| step.withdrawn) || self.withdrawn.contains(&ready.id);
+            if withdrawn && !planted::is(Bug::WithdrawnRuns) {
                 ready.instead = Some(Instead::Withdrawn);
             }
             self.in_hand.insert(ready.id.clone(), ready.clone());
@@ -149,9 +150,10 @@ impl Lane {
         }
     }
 
-    /// Whether the delivery is redriven out of a dead letter that holds its key.
+    /// Whether the delivery is redriven out of a dead letter that holds its key. A step of a run is not, even if the dead letter is
+    /// of its event.
     pub fn frees(&self, ready: &Ready) -> bool {
-        ready.id.round > 0 && ready.key.as_ref().is_some_and(|key| self.lines.is_held(key))
+        ready.id.round > 0 && !ready.is_step() && ready.key.as_ref().is_some_and(|key| self.lines.is_held(key))
     }
 
     /// Whether its claim must be noted before it is attempted.
@@ -389,5 +391,30 @@ impl Lane {
             self.told = position;
         }
         further.then_some(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::scripted;
+    use crate::log::Recovery;
+    use crate::model::pipeline::errand::{Errand, StepErrand};
+    use crate::model::pipeline::run::RunId;
+    use crate::model::{ConsumerName, Delivery, Timestamp};
+
+    /// A step may be for an event whose other delivery is dead, to the same consumer.
+    #[test]
+    fn what_is_redriven_frees_its_key_and_a_step_of_a_run_does_not() {
+        let name = ConsumerName::new("greet").unwrap();
+        let lane = Lane::new(name.clone(), Recovery { held: vec!["a".into()], ..Recovery::default() });
+        let id = DeliveryId { seq: 1, consumer: name.clone(), round: 1 };
+        let ready = Ready::new(id, Delivery::new(Timestamp(0)), Arc::new(scripted::event(1, "order.created")));
+        let redriven = Ready { key: Some("a".into()), ..ready };
+        assert!(lane.frees(&redriven));
+        let run = RunId { seq: 1, pipeline: name };
+        let step = StepErrand { run, index: 0, name: "pay".into(), outputs: vec![], undo: None, withdrawn: false };
+        let errand = Errand { step: Some(step), ..Errand::default() };
+        assert!(!lane.frees(&Ready { errand: Some(Arc::new(errand)), ..redriven }));
     }
 }

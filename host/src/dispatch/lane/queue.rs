@@ -209,7 +209,7 @@ impl Queues {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.all().into_iter().all(|by| by.queues.iter().all(VecDeque::is_empty))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Ready> {

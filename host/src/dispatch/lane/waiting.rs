@@ -86,7 +86,8 @@ impl Window {
         self.loading = false;
         let last = page.last().and_then(|(_, w)| Some((due(w.delivery)?, w.id.clone())));
         self.stored = if page.len() < limit { Stored::Nothing } else { Stored::After(last) };
-        for (_, waiting) in page.into_iter().filter(|(at_hand, _)| !at_hand) {
+        let forgotten = |waiting: &Waiting| waiting.errand && planted::is(Bug::StepForgottenOnRestart);
+        for (_, waiting) in page.into_iter().filter(|(at_hand, waiting)| !at_hand && !forgotten(waiting)) {
             let key = waiting.key.map(Into::into);
             let mut delivery = waiting.delivery;
             if planted::is(Bug::RetriesResetOnRestart) {

@@ -21,7 +21,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Activation, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, EventLog, Settled, Settlement};
+use super::{
+    Activation, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, EventLog, Settled, Settlement, Waiting,
+};
 use crate::model::delivery::DeathCause;
 use crate::model::outcome::StateWrite;
 use crate::model::spec::SubscriptionSpec;
@@ -142,6 +144,12 @@ pub(crate) async fn activate(log: &impl EventLog, digest: &str, of: &[(&str, &[&
     (activated.generation, activated.from)
 }
 
+/// The row of a delivery that nobody has come to.
+fn new(id: &DeliveryId) -> Waiting {
+    let (id, delivery) = (id.clone(), Delivery::new(NOW));
+    Waiting { id, delivery, key: None, blocked: false, errand: false, priority: Priority::Normal }
+}
+
 /// Everything that has become durable so far.
 fn drain(feed: &mut UnboundedReceiver<Commit>) -> Vec<Commit> {
     let mut all = Vec::new();
@@ -180,6 +188,8 @@ macro_rules! conforms {
             one_run_has_a_key,
             a_run_goes_on_after_a_crash_where_it_was,
             an_event_that_a_step_waits_for_may_come_before_or_after,
+            a_wait_ends_with_what_its_own_definition_means_and_what_came_later,
+            an_event_begins_one_run_whatever_its_key_becomes,
             time_that_is_up_fails_a_step_and_a_run,
             what_a_person_orders_of_a_run_is_done_or_refused,
             sequences_are_dense_and_events_read_back_as_they_came,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Subject, activate, call, consumer, delivery, done, event, settlement};
+use super::{Subject, activate, call, consumer, delivery, done, event, new, settlement};
 use crate::log::{Commit, DeadDecision, DeadSelection, EventLog};
 use crate::model::replay::{OPEN_MAX, Replay, ReplaySpec, ReplayStatus, ReplayStep};
 use crate::model::{Outcome, Priority, Seq, State, Timestamp};
@@ -65,6 +65,10 @@ pub(crate) async fn what_is_not_final_is_skipped<S: Subject>() {
     let (log, _feed) = settled(&mut subject).await;
     let retry = State::Pending { due_at: Timestamp(5) };
     log.settle(vec![settlement(delivery(1, "index", 0), Outcome::Retry, retry)]).await.unwrap();
+    // A step of a run has an outcome for an event that its consumer has not come to.
+    let step_of_run = delivery(2, "index", 1);
+    log.park(vec![new(&step_of_run)]).await.unwrap();
+    log.settle(vec![crate::log::Settlement { delivery: step_of_run, stored: true, ..done(2, "index") }]).await.unwrap();
     let id = log.start_replay(spec(1, 4)).await.unwrap();
     // Waiting, and not come to yet.
     let made = log.step_replay(step(id, 0, 3, &[(1, "index"), (1, "mail"), (2, "index")])).await.unwrap();

@@ -227,6 +227,45 @@ pub(crate) async fn an_event_that_a_step_waits_for_may_come_before_or_after<S: S
     assert_eq!(log.ring().await.unwrap(), None, "no time is kept for what has come");
 }
 
+/// Whichever event the pipeline hears of first, and whatever a newer definition of it calls by the same name.
+pub(crate) async fn a_wait_ends_with_what_its_own_definition_means_and_what_came_later<S: Subject>() {
+    let mut subject = S::new();
+    let (log, mut feed) = subject.open();
+    let waits =
+        || definition(vec![wait_step("settled", &[], Duration::from_secs(60)), call_step("ship", &[0], None)], None);
+    let types = ["payment.settled", "order.created", "order.created", "payment.refunded", "payment.settled"];
+    let events = types.iter().enumerate().map(|(at, of)| event(&(at + 1).to_string(), of)).collect();
+    log.append(events).await.unwrap();
+    log.settle(vec![begin(2, "o-1", &waits())]).await.unwrap();
+    log.settle(vec![arrive(1, "settled", "order-1")]).await.unwrap();
+    log.settle(vec![arrive(4, "settled", "order-1")]).await.unwrap();
+    log.settle(vec![begin(3, "o-2", &waits())]).await.unwrap();
+    let commits = drain(&mut feed);
+    assert!(!commits.iter().any(|commit| matches!(commit, Commit::Redriven(_))), "both wait: {commits:?}");
+    log.settle(vec![arrive(5, "settled", "order-1")]).await.unwrap();
+    let made = drain(&mut feed).into_iter().filter(|commit| matches!(commit, Commit::Redriven(_)));
+    assert_eq!(made.count(), 2, "each goes on");
+}
+
+pub(crate) async fn an_event_begins_one_run_whatever_its_key_becomes<S: Subject>() {
+    let mut subject = S::new();
+    let (log, mut feed) = subject.open();
+    log.append(vec![event("1", "order.created")]).await.unwrap();
+    log.settle(vec![begin(1, "o-1", &saga())]).await.unwrap();
+    drive(&*log, &mut feed, "1").await;
+    let (pay, errand) = made(&*log, &mut feed).await;
+    // A replay, after a reload that changed the pipeline's key.
+    let again = delivery(1, PIPELINE, 1);
+    log.park(vec![new(&again)]).await.unwrap();
+    let replayed = Settlement { delivery: again, stored: true, ..begin(1, "o-2", &saga()) };
+    assert_eq!(log.settle(vec![replayed]).await.unwrap(), Settled::Committed);
+    assert_eq!(log.run_of(consumer(PIPELINE), "o-2".into()).await.unwrap(), None);
+    assert_eq!(log.run_of(consumer(PIPELINE), "o-1".into()).await.unwrap(), Some(run(1)));
+    assert_eq!(told(&drain(&mut feed)), [""; 0]);
+    log.settle(vec![ends(&pay, &errand, Outcome::Done, None)]).await.unwrap();
+    assert_eq!(made(&*log, &mut feed).await.0.consumer, consumer("ship"), "it goes on where it was");
+}
+
 pub(crate) async fn time_that_is_up_fails_a_step_and_a_run<S: Subject>() {
     let mut subject = S::new();
     let (log, mut feed) = subject.open();

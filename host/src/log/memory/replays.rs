@@ -122,7 +122,8 @@ impl Kept {
             return false;
         }
         let Some(position) = self.positions.get(consumer) else { return true };
-        if seq <= *position || self.outcomes.keys().any(|(id, _)| of(id)) {
+        // What a step of a run came to says nothing of what the consumer subscribes to.
+        if seq <= *position || self.outcomes.keys().any(|(id, _)| of(id) && id.round == 0) {
             return true;
         }
         let timeline = self.recover(consumer).timeline;

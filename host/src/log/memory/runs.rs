@@ -47,6 +47,7 @@ impl Runs {
 pub struct RunStanding {
     pub id: RunId,
     pub key: String,
+    pub definition: Arc<Definition>,
     pub status: Status,
     pub journal: Vec<Entry>,
 }
@@ -56,6 +57,7 @@ impl Log {
         let standing = |(id, run): (&RunId, &One)| RunStanding {
             id: id.clone(),
             key: run.key.clone(),
+            definition: Arc::clone(&run.definition),
             status: run.status,
             journal: run.journal.clone(),
         };
@@ -78,10 +80,6 @@ impl Log {
     fn run(&self, id: &RunId) -> Option<Kept> {
         let One { key, definition, journal, outputs, .. } = self.runs.runs.get(id)?.clone();
         Some(Kept { event: Arc::clone(self.event(id.seq)?), key, definition, journal, outputs })
-    }
-
-    fn payload_of(&self, event: Seq) -> Option<Payload> {
-        self.event(event)?.envelope.payload.clone()
     }
 }
 
@@ -207,8 +205,8 @@ impl Ledger for Log {
         Ok(self.runs.timers.values().min().copied())
     }
 
-    fn payload(&mut self, event: Seq) -> Result<Option<Payload>, Infallible> {
-        Ok(self.payload_of(event))
+    fn event(&mut self, seq: Seq) -> Result<Option<Arc<Event>>, Infallible> {
+        Ok(Self::event(self, seq).cloned())
     }
 
     fn publish(&mut self, envelope: Envelope, now: Timestamp) -> Result<Option<Arc<Event>>, Infallible> {

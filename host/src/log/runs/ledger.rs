@@ -65,8 +65,8 @@ pub(in crate::log) trait Ledger {
     fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<(RunId, Option<usize>)>, Self::Error>;
     fn next_timer(&mut self) -> Result<Option<Timestamp>, Self::Error>;
 
-    /// The payload of an event.
-    fn payload(&mut self, event: Seq) -> Result<Option<Payload>, Self::Error>;
+    /// None: retention has taken it.
+    fn event(&mut self, seq: Seq) -> Result<Option<Arc<Event>>, Self::Error>;
     /// None: it is in the log already.
     fn publish(&mut self, envelope: Envelope, now: Timestamp) -> Result<Option<Arc<Event>>, Self::Error>;
 }

@@ -14,6 +14,7 @@ use crate::model::pipeline::errand::{Order, RunChange, Signal};
 use crate::model::pipeline::kept::Kept;
 use crate::model::pipeline::run::{Awaited, Input, Refusal, RunId, Scene, Status};
 use crate::model::{ConsumerName, Payload, Seq, Timestamp};
+use crate::planted::{self, Bug};
 
 /// Runs whose time has come, told in one transaction.
 const RING_MAX: usize = 256;
@@ -21,7 +22,9 @@ const RING_MAX: usize = 256;
 /// Whether a change can stand: a run whose key is taken cannot begin.
 pub(super) fn may<L: Ledger>(ledger: &L, pipeline: &ConsumerName, change: &RunChange) -> Result<bool, L::Error> {
     match change {
-        RunChange::Signal(Signal { begins: Some(begins), .. }) => Ok(ledger.run_of(pipeline, &begins.key)?.is_none()),
+        RunChange::Signal(Signal { begins: Some(begins), .. }) if !planted::is(Bug::KeyTakenTwice) => {
+            Ok(ledger.run_of(pipeline, &begins.key)?.is_none())
+        }
         _ => Ok(true),
     }
 }
@@ -46,8 +49,11 @@ pub(super) fn change<L: Ledger>(
             }
             if let Some(begins) = &signal.begins {
                 let run = RunId { seq, pipeline: consumer.clone() };
-                ledger.create(&run, begins, now)?;
-                tell(ledger, &run, &Input::Begin, None, now, commits)?;
+                // A replay of its event begins nothing, whatever the pipeline's key has become.
+                if ledger.kept(&run)?.is_none() {
+                    ledger.create(&run, begins, now)?;
+                    tell(ledger, &run, &Input::Begin, None, now, commits)?;
+                }
             }
         }
     }
@@ -104,11 +110,20 @@ fn tell<L: Ledger>(
 ) -> Result<Option<Result<Status, Refusal>>, L::Error> {
     let Some(mut kept) = ledger.kept(run)? else { return Ok(None) };
     let given = match input {
-        Input::Arrived { step, event } => ledger.payload(*event)?.map(|payload| (*step, payload)),
+        Input::Arrived { step, event } => {
+            let event = ledger
+                .event(*event)?
+                .filter(|event| kept.waits_for(*step, event) || planted::is(Bug::AnyArrivalCounts));
+            let Some(event) = event else { return Ok(Some(Ok(kept.run().status))) };
+            event.envelope.payload.clone().map(|payload| (*step, payload))
+        }
         input => input.gives().zip(output.cloned()),
     };
     kept.outputs.extend(given.clone());
-    let before = kept.run();
+    let mut before = kept.run();
+    if planted::is(Bug::UndoneFirstFirst) {
+        before.finished.reverse();
+    }
     let definition = kept.definition.clone();
     let mut world =
         World { ledger, run, kept, now, keys: BTreeMap::new(), given: given.into_iter().collect(), failed: None };
@@ -174,10 +189,17 @@ impl<L: Ledger> Scene for World<'_, L> {
 impl<L: Ledger> World<'_, L> {
     /// The event, if it came before anybody waited for it.
     fn early(&mut self, step: usize, name: &str, key: &str) -> Result<Option<Seq>, L::Error> {
-        let Some(event) = self.ledger.arrival(&self.run.pipeline, name, key, self.run.seq)? else { return Ok(None) };
-        let payload = self.ledger.payload(event)?;
-        self.given.extend(payload.map(|payload| (step, payload)));
-        self.kept.outputs.extend(self.given.last().cloned());
-        Ok(Some(event))
+        let mut after = if planted::is(Bug::EarlyArrivalForgotten) { Seq::MAX - 1 } else { self.run.seq };
+        while let Some(seq) = self.ledger.arrival(&self.run.pipeline, name, key, after)? {
+            let event = self.ledger.event(seq)?;
+            if event.as_ref().is_none_or(|event| self.kept.waits_for(step, event)) {
+                let payload = event.and_then(|event| event.envelope.payload.clone());
+                self.given.extend(payload.map(|payload| (step, payload)));
+                self.kept.outputs.extend(self.given.last().cloned());
+                return Ok(Some(seq));
+            }
+            after = seq;
+        }
+        Ok(None)
     }
 }

@@ -10,9 +10,9 @@ use crate::log::conformance::{
     PIPELINE, Subject, begin, call_step, consumer, definition, ends, event, made, run, saga, wait_step,
 };
 use crate::model::Outcome;
-use crate::model::pipeline::OnFailure;
 use crate::model::pipeline::errand::Order;
 use crate::model::pipeline::run::{Status, StepState};
+use crate::model::pipeline::{Definition, OnFailure};
 use crate::model::query::{RunQuery, RunStatus};
 use crate::store::Reader;
 
@@ -77,6 +77,23 @@ async fn a_run_is_told_step_by_step() {
         ]
     );
     assert!(reader(&disk).run_detail(&run(2)).unwrap().is_none());
+}
+
+/// A stopped run may be taken up again: then it must be told of what it waits for, whatever is deployed.
+#[tokio::test]
+async fn what_open_and_stopped_runs_go_by_is_kept_at_hand() {
+    let mut disk = OnDisk::new();
+    let (log, mut feed) = disk.open();
+    log.append(vec![event("1", "order.created")]).await.unwrap();
+    let stops = Definition { on_failure: OnFailure::Stop, ..saga() };
+    log.settle(vec![begin(1, "o-1", &stops)]).await.unwrap();
+    assert_eq!(reader(&disk).open_definitions().unwrap(), std::slice::from_ref(&stops));
+    let (id, errand) = made(&*log, &mut feed).await;
+    log.settle(vec![ends(&id, &errand, Outcome::Reject, None)]).await.unwrap();
+    assert_eq!(reader(&disk).run_detail(&run(1)).unwrap().unwrap().run.status, Status::Stopped);
+    assert_eq!(reader(&disk).open_definitions().unwrap(), [stops]);
+    log.order_run(run(1), Order::Cancel { reason: "x".into() }).await.unwrap();
+    assert_eq!(reader(&disk).open_definitions().unwrap(), [], "nothing is left of it to do");
 }
 
 #[tokio::test]

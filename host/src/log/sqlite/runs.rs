@@ -7,7 +7,7 @@ use crate::log::runs::{Ledger, Written};
 use crate::model::pipeline::errand::Begins;
 use crate::model::pipeline::kept::{Kept, StepDelivery};
 use crate::model::pipeline::run::RunId;
-use crate::model::{ConsumerName, Delivery, Envelope, Event, Payload, Priority, Seq, Timestamp};
+use crate::model::{ConsumerName, Delivery, Envelope, Event, Priority, Seq, Timestamp};
 use crate::store::{Error, Inserted, WaitingRow, Writer};
 
 impl Ledger for Writer {
@@ -99,8 +99,8 @@ impl Ledger for Writer {
         Self::next_timer(self)
     }
 
-    fn payload(&mut self, event: Seq) -> Result<Option<Payload>, Error> {
-        Self::payload(self, event)
+    fn event(&mut self, seq: Seq) -> Result<Option<Arc<Event>>, Error> {
+        Ok(Self::event(self, seq)?.map(Arc::new))
     }
 
     fn publish(&mut self, envelope: Envelope, now: Timestamp) -> Result<Option<Arc<Event>>, Error> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::errand::{Errand, StepErrand, Undo};
 use super::run::{Entry, Run, RunId};
 use super::{Definition, StepLimits};
+use crate::model::expression::Scene;
 use crate::model::{Event, Payload};
 
 /// A run as a log has it.
@@ -30,6 +31,16 @@ impl Kept {
         before
             .filter_map(|at| Some((self.definition.steps.get(at)?.name.clone(), self.outputs.get(&at).cloned())))
             .collect()
+    }
+
+    /// Whether a step waits for this event: one that came after the run's own, and that the run's own definition means, whatever
+    /// another calls by the same name.
+    pub fn waits_for(&self, step: usize, event: &Event) -> bool {
+        let Some(wait) = self.definition.steps.get(step).and_then(|step| step.work.wait()) else { return false };
+        let outputs = self.outputs_before(step);
+        let key = wait.run.key_in(&Scene { event: &self.event, outputs: &outputs });
+        let is_of_type = wait.pattern.matches(&event.envelope.event_type);
+        is_of_type && event.seq > self.event.seq && key.is_ok() && wait.event.key(event) == key
     }
 
     /// What the delivery of a step is for.

@@ -39,6 +39,7 @@ impl Model {
         }
         for (id, call) in begun.ids().zip(calls) {
             self.may_run(&id, call, begun)?;
+            self.is_told_of_its_run(&id, call, asks)?;
             self.running.insert(id.clone(), begun.token);
             self.in_hand.insert(id);
         }
@@ -66,7 +67,8 @@ impl Model {
         hold!(known.end.is_none(), "I4: {id} runs after its end");
         hold!(!self.running.contains_key(id), "I7: {id} runs twice at once");
         hold!(call.attempt == known.attempts + 1, "I8: attempt {} of {id} follows {}", call.attempt, known.attempts);
-        hold!(known.due <= self.latest, "I14: {id} runs before it is due, at {}", known.due);
+        let due = self.not_before(id, known);
+        hold!(due <= self.latest, "I14: {id} runs before it is due, at {due}");
         hold!(*call.event == **self.event(id.seq), "I1: {id} got another event");
         let crashes = self.crashes.get(id).copied().unwrap_or_default();
         hold!(crashes < 3, "{id} runs, and was in hand at {crashes} crashes");
@@ -77,7 +79,8 @@ impl Model {
             let from = call.event.envelope.not_before.unwrap_or(call.event.accepted_at);
             hold!(begun.started_at < from.plus(after), "{id} has expired, and runs");
         }
-        if let Some(mark) = self.mark(id.seq, spec) {
+        let is_step = self.errands.get(id).is_some_and(|errand| errand.step.is_some());
+        if let Some(mark) = self.mark(id.seq, spec).filter(|_| !is_step) {
             let settled = self.marks.get(&(id.consumer.clone(), mark.to_owned()));
             let by = settled.filter(|(by, until)| by != id && *until > self.latest);
             // One that was settled while the log was being asked is found out when this one is settled.
@@ -98,11 +101,15 @@ impl Model {
         if id.round > 0 {
             return Ok(());
         }
+        let held = self.held.contains_key(&(id.consumer.clone(), key.to_owned()));
+        hold!(!held, "I10: {id} runs, and a dead letter holds {key}");
+        // A job comes to its line when it is due, before or after what came before it.
+        if self.is_job(id.seq) {
+            return Ok(());
+        }
         let unfinished = self.unfinished.get(&id.consumer);
         let before = unfinished.and_then(|seqs| seqs.range(..id.seq).copied().find(|seq| same(*seq)));
         hold!(before.is_none(), "I10: {id} runs before {before:?}, key {key}");
-        let held = self.held.contains_key(&(id.consumer.clone(), key.to_owned()));
-        hold!(!held, "I10: {id} runs, and a dead letter holds {key}");
         Ok(())
     }
 

@@ -11,57 +11,60 @@ use crate::log::{
 use crate::model::delivery::DeathCause;
 use crate::model::event::{DEAD_LETTERED, HOST_SOURCE};
 use crate::model::outcome::StateWrite;
+use crate::model::pipeline::run::RunId;
 use crate::model::spec::{DeliverySpec, Mode, OnDead, StartFrom};
 use crate::model::{ConsumerName, ConsumerSpec, DeliveryId, Envelope, Event, Outcome, Seq, State, Timestamp};
-use crate::simulation::disk::{Applied, Change};
+use crate::simulation::changes::{Applied, Change};
 use crate::simulation::guests::number;
-use crate::simulation::plan::{CHAIN_DEPTH, Deployed};
+use crate::simulation::pipelines::is_pipeline;
+use crate::simulation::plan::Deployed;
 
 impl Model {
     /// Something has become durable.
     pub(in crate::simulation) fn apply(&mut self, applied: Applied) -> Checked {
-        let Applied { change, commits } = applied;
-        match change {
-            Change::Appended(envelopes, answer) => self.appended(&envelopes, answer, &commits),
-            Change::Settled(settlements, answer) => self.settled(&settlements, answer, &commits),
-            Change::Activated(activation, activated) => self.activated(&activation, activated),
-            Change::Decided(selection, decision, ids) => self.decided(&selection, decision, &ids, &commits),
-            Change::ReplayStarted(spec, id) => self.replay_started(spec, id),
-            Change::ReplayCancelled(id, running) => {
-                self.replay_cancelled(id, running);
-                Ok(())
-            }
-            Change::Replayed(step, after) => self.replayed(&step, after, &commits),
-            Change::Fired(name, slot, event, true) => self.fired(&name, slot, &event, &commits),
-            Change::Planned => Ok(()),
+        let Applied { change, commits, runs, errands } = applied;
+        let of_runs = self.events_of_runs(&runs);
+        match &change {
+            Change::Appended(envelopes, answer) => self.appended(envelopes, answer, &commits)?,
+            Change::Settled(settlements, answer) => self.settled(settlements, *answer, &commits, of_runs)?,
+            Change::Ordered(..) | Change::Rang => self.moved(&commits, of_runs)?,
+            Change::Activated(activation, activated) => self.activated(activation, *activated)?,
+            Change::Decided(selection, decision, ids) => self.decided(selection, *decision, ids, &commits)?,
+            Change::ReplayStarted(spec, id) => self.replay_started(spec.clone(), *id)?,
+            Change::ReplayCancelled(id, running) => self.replay_cancelled(*id, *running),
+            Change::Replayed(step, after) => self.replayed(step, after.clone(), &commits)?,
+            Change::Fired(name, slot, event, true) => self.fired(name, *slot, event, &commits)?,
+            Change::Planned => {}
             Change::Fired(_, _, event, false) => {
                 hold!(commits.is_empty(), "a slot that did not fire left {} behind", event.id);
-                Ok(())
             }
-            Change::Pruned(limit, gone) => self.pruned(limit, &gone),
-            Change::Advanced(positions) => self.advanced(&positions),
-            Change::Parked(waiting) => self.parked(&waiting),
-            Change::Rekeyed(step, last) => {
-                self.rekeyed(&step, last);
-                Ok(())
-            }
+            Change::Pruned(limit, gone) => self.pruned(*limit, gone)?,
+            Change::Advanced(positions) => self.advanced(positions)?,
+            Change::Parked(waiting) => self.parked(waiting)?,
+            Change::Rekeyed(step, last) => self.rekeyed(step, *last),
             Change::Claimed(id) => {
-                self.claims.entry(id).or_insert(Claimed { crashes: 1, in_hand: true }).in_hand = true;
-                Ok(())
+                self.claims.entry(id.clone()).or_insert(Claimed { crashes: 1, in_hand: true }).in_hand = true;
             }
-            Change::Paused(consumer, true) => {
-                self.paused.insert(consumer);
-                Ok(())
-            }
-            Change::Paused(consumer, false) => {
-                self.paused.remove(&consumer);
-                Ok(())
-            }
+            Change::Paused(consumer, true) => drop(self.paused.insert(consumer.clone())),
+            Change::Paused(consumer, false) => drop(self.paused.remove(consumer)),
             Change::Released(consumer, keys) => {
-                keys.into_iter().for_each(|key| drop(self.held.remove(&(consumer.clone(), key))));
-                Ok(())
+                keys.iter().for_each(|key| drop(self.held.remove(&(consumer.clone(), key.clone()))));
             }
         }
+        match &change {
+            // What these make, they look at themselves.
+            Change::Decided(..) | Change::Replayed(..) => self.errands.extend(errands),
+            _ => self.made(&commits, errands)?,
+        }
+        self.follow(&change, &runs)
+    }
+
+    /// Runs have been told something that is no end of a delivery.
+    fn moved(&mut self, commits: &[Commit], of_runs: u64) -> Checked {
+        let before = self.head();
+        self.announced(commits)?;
+        hold!(self.head() == before + of_runs, "I25: {} events, and runs tell {of_runs}", self.head() - before);
+        Ok(())
     }
 
     fn activated(&mut self, activation: &Activation, activated: Activated) -> Checked {
@@ -75,13 +78,14 @@ impl Model {
             return Ok(());
         }
         hold!(activated.from == self.head() + 1, "I20: live from {}, not from the end", activated.from);
-        for (name, Deployed { spec, .. }) in &plan.consumers {
+        for spec in plan.specs() {
+            let name = &spec.name;
             let begins = match spec.delivery.from {
                 StartFrom::Start => 1,
                 StartFrom::Sequence(seq) => seq,
                 _ => activated.from,
             };
-            let new = !self.generations.iter().any(|(_, plan)| plan.consumers.contains_key(name));
+            let new = !self.generations.iter().any(|(_, plan)| plan.is_deployed(name));
             if new {
                 self.begins.insert(name.clone(), begins);
                 for event in self.events.clone().iter().filter(|event| event.seq >= begins) {
@@ -90,7 +94,7 @@ impl Model {
             }
         }
         self.generations.push((activated.from, plan));
-        Ok(())
+        self.waits_are_served()
     }
 
     fn parked(&mut self, waiting: &[Waiting]) -> Checked {
@@ -142,7 +146,7 @@ impl Model {
     fn appended(
         &mut self,
         envelopes: &[Envelope],
-        answer: Result<Vec<Appended>, Error>,
+        answer: &Result<Vec<Appended>, Error>,
         commits: &[Commit],
     ) -> Checked {
         let taken = |model: &Self, e: &Envelope| {
@@ -151,7 +155,7 @@ impl Model {
         match answer {
             Ok(answers) => {
                 let mut expected = self.head();
-                for (envelope, answer) in envelopes.iter().zip(&answers) {
+                for (envelope, answer) in envelopes.iter().zip(answers) {
                     let known = taken(self, envelope);
                     // The same event twice in one request has its sequence from the first.
                     let known = known.or_else(|| {
@@ -173,8 +177,8 @@ impl Model {
                 Ok(())
             }
             Err(Error::Conflict { index, seq, .. }) => {
-                let other = self.event(seq).envelope.clone();
-                hold!(!other.same_statement(&envelopes[index]), "I3: the same statement was called a conflict");
+                let other = self.event(*seq).envelope.clone();
+                hold!(!other.same_statement(&envelopes[*index]), "I3: the same statement was called a conflict");
                 hold!(commits.is_empty(), "I3: a conflict left something behind");
                 Ok(())
             }
@@ -193,8 +197,8 @@ impl Model {
                 hold!(before.is_none(), "I3: event {} was there already", event.seq);
                 self.events.push(event.clone());
                 self.keys.push(Keys::of(event));
-                let specs = self.generations.last().map(|(_, plan)| plan.consumers.clone()).unwrap_or_default();
-                specs.values().for_each(|deployed| self.route(event, &deployed.spec));
+                let plan = self.generations.last().map(|(_, plan)| plan.clone());
+                plan.iter().flat_map(|plan| plan.specs()).for_each(|spec| self.route(event, spec));
             }
         }
         Ok(())
@@ -202,13 +206,14 @@ impl Model {
 
     /// What an event causes for a consumer that is deployed so.
     fn route(&mut self, event: &Arc<Event>, spec: &ConsumerSpec) {
-        let deep = event.envelope.source == HOST_SOURCE && event.envelope.depth > CHAIN_DEPTH;
+        let deep = event.envelope.source == HOST_SOURCE && event.envelope.depth > spec.limits.chain_depth;
         let wanted =
             spec.subscriptions.iter().any(|subscription| subscription.pattern.matches(&event.envelope.event_type));
         let begins = self.begins.get(&spec.name).copied().unwrap_or_default();
         let own = event.envelope.event_type.starts_with("tidegate.breaker.")
             && event.envelope.subject.as_deref() == Some(spec.name.as_str());
         if own
+            || event.envelope.job.is_some()
             || deep
             || !wanted
             || !self.is_there(event.seq)
@@ -225,7 +230,7 @@ impl Model {
         self.unfinished.entry(spec.name.clone()).or_default().insert(event.seq);
     }
 
-    fn settled(&mut self, settlements: &[Settlement], answer: Settled, commits: &[Commit]) -> Checked {
+    fn settled(&mut self, settlements: &[Settlement], answer: Settled, commits: &[Commit], of_runs: u64) -> Checked {
         *self.answers.entry(format!("{answer:?}")).or_default() += 1;
         if answer != Settled::Committed {
             let silent = commits.iter().all(|commit| matches!(commit, Commit::Settled(..)));
@@ -244,7 +249,7 @@ impl Model {
             hold!(seq.is_some(), "I5: {} was published, and is not in the log", envelope.id);
             expected += u64::from(seq.is_some_and(|seq| *seq > before));
         }
-        hold!(self.head() == expected, "I12: the log has more than was published");
+        hold!(self.head() == expected + of_runs, "I12: the log has more than was published");
         Ok(())
     }
 
@@ -256,7 +261,7 @@ impl Model {
         hold!(known.end.is_none(), "I4: {id} has a second end: {:?} after {:?}", record.outcome, known.end);
         hold!(record.call == known.calls + 1, "I6: call {} of {id} follows {}", record.call, known.calls);
         let plan = self.deployed(record.generation);
-        let Some(Deployed { spec, digest }) = plan.and_then(|plan| plan.consumers.get(&id.consumer)).cloned() else {
+        let Some(Deployed { spec, digest }) = plan.and_then(|plan| plan.deployed(&id.consumer)) else {
             return Err(Violation(format!(
                 "I13: {id} ran in generation {}, which has no such consumer",
                 record.generation
@@ -288,12 +293,31 @@ impl Model {
             known.attempts
         );
         hold!(next.calls == record.call, "I8: call {} of {id} left {} calls", record.call, next.calls);
-        let end = expected_end(record, attempts >= spec.retry.attempts);
+        let errand = self.errands.get(id).cloned().unwrap_or_default();
+        let most = errand.retry.map_or(spec.retry.attempts, |retry| retry.attempts);
+        let end = expected_end(record, attempts >= most);
         let is = (next.state == State::Dead, next.state.is_final());
         hold!(is == end, "I8: {id} is {:?} after {:?}, attempt {attempts}", next.state, record.outcome);
-        hold!(settlement.death == is.0.then(|| cause(record.outcome)), "I9: {id} died of {:?}", settlement.death);
+        // A run sees to its steps that fail.
+        let dies = is.0 && errand.step.is_none();
+        hold!(settlement.death == dies.then(|| cause(record.outcome)), "I9: {id} died of {:?}", settlement.death);
         self.uncalled(id, record, &spec.delivery)?;
-        self.marked(settlement, &spec.delivery)?;
+        match &errand.step {
+            Some(step) => {
+                self.tells(settlement, step)?;
+                if let (Outcome::Done, None, Some(output)) = (record.outcome, &step.undo, &record.output) {
+                    self.given.insert((step.run.clone(), step.index), output.clone());
+                }
+            }
+            None if record.outcome == Outcome::Done => {
+                self.signals(settlement)?;
+                if record.generation.0 < self.generations.len() as u64 {
+                    self.late_runs.insert(RunId { seq: id.seq, pipeline: id.consumer.clone() });
+                }
+                self.marked(settlement, &spec.delivery)?;
+            }
+            None => {}
+        }
         self.holds(settlement, &spec.delivery)?;
         self.stands(settlement, known);
         Ok(())
@@ -312,6 +336,11 @@ impl Model {
                 let crashes = self.claims.get(id).map_or(0, |claim| claim.crashes);
                 hold!(crashes >= 3, "{id} was given up after {crashes} crashes");
             }
+            Outcome::Withdrawn => hold!(self.withdrawn.contains(id), "I25: {id} is given up, and its run goes on"),
+            Outcome::Duplicate if is_pipeline(&id.consumer) => {
+                let begun = self.keyed_runs.keys().any(|(pipeline, _)| *pipeline == id.consumer);
+                hold!(begun, "I25: {id} is called a duplicate, and there is no run");
+            }
             Outcome::Duplicate => {
                 let mark = self.mark(id.seq, spec).unwrap_or_default();
                 let by = self.marks.get(&(id.consumer.clone(), mark.to_owned()));
@@ -325,10 +354,7 @@ impl Model {
 
     /// Of all deliveries with one idempotency key, one is done.
     fn marked(&mut self, settlement: &Settlement, spec: &DeliverySpec) -> Checked {
-        let Settlement { delivery: id, record, mark, .. } = settlement;
-        if record.outcome != Outcome::Done {
-            return Ok(());
-        }
+        let Settlement { delivery: id, mark, .. } = settlement;
         let wanted = self.mark(id.seq, spec);
         let same = mark.as_ref().map(|mark| mark.key.as_str()) == wanted;
         hold!(same, "{id} is done and settles {mark:?}, not {wanted:?}");
@@ -351,7 +377,8 @@ impl Model {
                 self.held.entry((id.consumer.clone(), held.clone())).or_default().insert(id.seq);
             }
             Some(Hold::End(freed)) => {
-                hold!(id.round > 0, "I10: {id} frees {freed}, and was never dead");
+                let is_step = self.errands.get(id).is_some_and(|errand| errand.step.is_some());
+                hold!(id.round > 0 && !is_step, "I10: {id} frees {freed}, and was never dead");
                 self.free(id, freed);
             }
             None => {}
@@ -382,8 +409,9 @@ impl Model {
         let published: Vec<&Envelope> = events.iter().filter(|event| event.event_type != DEAD_LETTERED).collect();
         let uncalled =
             matches!(record.outcome, Outcome::Duplicate | Outcome::Expired | Outcome::Crashed | Outcome::Withdrawn);
-        let by_host =
-            matches!(record.outcome, Outcome::OverLimit | Outcome::Refused | Outcome::Interrupted) || uncalled;
+        let by_host = is_pipeline(&id.consumer)
+            || matches!(record.outcome, Outcome::OverLimit | Outcome::Refused | Outcome::Interrupted)
+            || uncalled;
         let came_to = staged.as_ref().map(|staged| staged.outcome);
         hold!(
             by_host || came_to == Some(record.outcome),
@@ -394,12 +422,16 @@ impl Model {
             hold!(published.is_empty() && state.is_empty(), "I5: {id} was {:?} and has effects", record.outcome);
             return Ok(());
         }
+        if staged.is_none() && is_pipeline(&id.consumer) {
+            return Ok(());
+        }
         let Some(staged) = staged.filter(|staged| staged.outcome == Outcome::Done) else {
             return Err(Violation(format!("I6: {id} is done, and no call of it was")));
         };
         let same = staged.published.iter().map(|event| &event.id).eq(published.iter().map(|event| &event.id));
         hold!(same, "I12: {id} published {}, {} are kept", staged.published.len(), published.len());
         hold!(staged.state == *state, "I11: {id} wrote something else to state");
+        hold!(staged.output == record.output, "I25: {id} returned something else");
         for (key, write) in &state.writes {
             let value = match write {
                 StateWrite::Set { value, .. } => number(value),
@@ -443,7 +475,7 @@ impl Model {
         if next.state.is_final() {
             self.alive.remove(id);
         }
-        if next.state == State::Dead {
+        if settlement.death.is_some() {
             self.dead.insert(id.clone());
         }
         self.deliveries.insert(id.clone(), known);

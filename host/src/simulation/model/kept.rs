@@ -27,6 +27,9 @@ impl Model {
             let kept = log.state_get(consumer, key).map_or(0, |(value, _)| number(&value));
             hold!(kept == *value, "I11: {key} of {consumer} is {kept}, and should be {value}");
         }
+        let runs = log.runs();
+        let kept = runs.iter().map(|run| (&run.id, run.journal.as_slice()));
+        hold!(kept.eq(self.journals()), "I25: the journals in the log are not those that were followed");
         for consumer in self.everybody().into_keys() {
             let Some(Ok(recovery)) = log.recover(consumer.clone()).now_or_never() else {
                 return Err(Violation(format!("I1: what is left for {consumer} cannot be read")));

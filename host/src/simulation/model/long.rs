@@ -93,6 +93,8 @@ impl Model {
             hold!(dead.is_none(), "I18: event {seq} is gone, and {dead:?} may be redriven");
             let held = self.held.iter().find(|(_, seqs)| seqs.contains(seq)).map(|((_, key), _)| key);
             hold!(held.is_none(), "I18: event {seq} is gone, and its dead letter holds {held:?}");
+            let run = self.needs(*seq);
+            hold!(run.is_none(), "I18: event {seq} is gone, and run {run:?} needs it");
             let accepted_at = self.event(*seq).accepted_at;
             hold!(accepted_at < limit, "I18: event {seq} is gone, and was accepted at {accepted_at}");
             self.gone.insert(*seq);

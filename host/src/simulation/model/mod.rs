@@ -1,11 +1,13 @@
 //! What must be true, as a few lists: fed with everything that became durable, began, ended or was told, it says at once what is wrong.
-//! The numbers are those of the invariants in `docs/guarantees.md`.
+//! The numbers are those of the invariants in `docs/proof.md`.
 
 mod begun;
 mod breakers;
 mod durable;
 mod kept;
 mod long;
+mod made;
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,11 +15,18 @@ use std::time::Duration;
 
 use self::breakers::Breaker;
 use self::long::Replayed;
+use self::runs::Followed;
 use super::guests::Begun;
 use super::plan::{Deployed, Plan};
 use crate::log::{Commit, Settled};
+use crate::model::event::HOST_SOURCE;
+use crate::model::pipeline::PipelineSpec;
+use crate::model::pipeline::errand::{Errand, StepErrand};
+use crate::model::pipeline::run::RunId;
 use crate::model::spec::{DeliverySpec, KeySpec};
-use crate::model::{ConsumerName, DeliveryId, Digest, Event, Expression, Generation, Outcome, Report, Seq, Timestamp};
+use crate::model::{
+    ConsumerName, DeliveryId, Digest, Event, Expression, Generation, Outcome, Payload, Report, Seq, Timestamp,
+};
 
 /// What is wrong: the invariant and what was seen.
 #[derive(Debug)]
@@ -62,9 +71,9 @@ pub(super) struct Model {
     keys: Vec<Keys>,
     by_id: HashMap<(String, String), Seq>,
     /// From which sequence on what is deployed, by generation from 1.
-    pub(super) generations: Vec<(Seq, Plan)>,
+    pub(super) generations: Vec<(Seq, Arc<Plan>)>,
     /// Plans on their way, by digest.
-    pub(super) plans: BTreeMap<Digest, Plan>,
+    pub(super) plans: BTreeMap<Digest, Arc<Plan>>,
     /// The first event that a consumer is for.
     begins: BTreeMap<ConsumerName, Seq>,
     pub(super) deliveries: BTreeMap<DeliveryId, Known>,
@@ -98,6 +107,21 @@ pub(super) struct Model {
     starts: BTreeMap<ConsumerName, VecDeque<Duration>>,
     breakers: BTreeMap<ConsumerName, Breaker>,
     replays: BTreeMap<u64, Replayed>,
+    /// What deliveries are for, if for more than their event; and of steps those that no journal has told of yet.
+    errands: BTreeMap<DeliveryId, Errand>,
+    fresh: Vec<(DeliveryId, StepErrand)>,
+    runs: BTreeMap<RunId, Followed>,
+    /// Runs that began by what a reload has replaced meanwhile.
+    late_runs: BTreeSet<RunId>,
+    /// Of pipelines.
+    keyed_runs: BTreeMap<(ConsumerName, String), RunId>,
+    /// By pipeline, step and key.
+    arrivals: BTreeMap<(ConsumerName, String, String), BTreeSet<Seq>>,
+    /// What steps that are done have returned, until their journal tells of it.
+    given: BTreeMap<(RunId, usize), Payload>,
+    /// Steps that their runs have given up, and of those the ones that the dispatcher knows of.
+    withdrawn: BTreeSet<DeliveryId>,
+    told_withdrawn: BTreeSet<DeliveryId>,
     /// Slots of schedules that have fired, with their events.
     slots: BTreeMap<(String, Timestamp), Seq>,
     /// Events that retention has taken.
@@ -128,7 +152,7 @@ impl Model {
 
     fn deployed(&self, generation: Generation) -> Option<&Plan> {
         let at = usize::try_from(generation.0).ok()?.checked_sub(1)?;
-        self.generations.get(at).map(|(_, plan)| plan)
+        self.generations.get(at).map(|(_, plan)| plan.as_ref())
     }
 
     pub(super) fn time(&mut self, now: Timestamp) {
@@ -155,6 +179,7 @@ impl Model {
         self.starts.clear();
         self.breakers.clear();
         self.told_paused = self.paused.clone();
+        self.told_withdrawn = self.withdrawn.clone();
         self.live = None;
         self.draining = false;
         self.failed = false;
@@ -172,6 +197,9 @@ impl Model {
                 }
                 Commit::Paused(consumer, true) => drop(self.told_paused.insert(consumer.clone())),
                 Commit::Paused(consumer, false) => drop(self.told_paused.remove(consumer)),
+                Commit::Withdrawn(waiting) => {
+                    self.told_withdrawn.extend(waiting.iter().map(|waiting| waiting.id.clone()));
+                }
                 _ => {}
             }
         }
@@ -206,7 +234,12 @@ impl Model {
     }
 
     pub(super) fn settled_so_far(&self) -> usize {
-        self.records.len()
+        self.records.len() + self.journals().map(|(_, journal)| journal.len()).sum::<usize>()
+    }
+
+    /// How each pipeline that was ever deployed was deployed last.
+    pub(super) fn every_pipeline(&self) -> BTreeMap<ConsumerName, PipelineSpec> {
+        self.generations.iter().flat_map(|(_, plan)| plan.pipelines.clone()).collect()
     }
 
     /// How each consumer that was ever deployed was deployed last.
@@ -235,7 +268,9 @@ impl Model {
 
 impl Keys {
     fn of(event: &Event) -> Self {
-        let data = event.envelope.payload.as_ref().map(|payload| &payload.data[..]);
+        // What the host says has none of these texts.
+        let told = event.envelope.payload.as_ref().filter(|_| event.envelope.source != HOST_SOURCE);
+        let data = told.map(|payload| &payload.data[..]);
         let data: serde_json::Value = serde_json::from_slice(data.unwrap_or(b"null")).unwrap_or_default();
         let texts = data.as_object().into_iter().flatten();
         Self(texts.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect())
