@@ -406,7 +406,10 @@ impl World {
     pub(super) fn drain(&mut self) -> Checked {
         let Some(host) = &mut self.host else { return Ok(()) };
         let dispatch = host.dispatch.clone();
-        host.draining = Some(host.runtime.spawn(async move { dispatch.drain().await }));
+        let mut drained = Box::pin(async move { dispatch.drain().await });
+        // The word is given before anything else goes on, so that nothing may begin from here on.
+        let _pending = drained.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        host.draining = Some(host.runtime.spawn(drained));
         self.model.draining = true;
         self.go_on()
     }
