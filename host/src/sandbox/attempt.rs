@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
+use wasmtime::component::Component;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use super::bindings::{CompensatingPre, ConsumerPre, types};
@@ -52,6 +53,9 @@ pub struct LoadedComponent {
     pub(super) runtime: Arc<Runtime>,
     pub(super) entries: Entries,
     pub(super) consumer: Arc<Consumer>,
+    /// For others of the same bytes to find, for as long as this one is used.
+    #[expect(dead_code, reason = "held until it is dropped")]
+    pub(super) component: Arc<Component>,
 }
 
 impl std::fmt::Debug for LoadedComponent {

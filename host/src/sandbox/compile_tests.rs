@@ -41,6 +41,21 @@ async fn load(sandbox: &Sandbox, bytes: Bytes) -> Result<super::super::LoadedCom
 }
 
 #[tokio::test]
+async fn consumers_of_the_same_bytes_share_their_code_for_as_long_as_one_of_them_is_there() {
+    let sandbox = sandbox(child(), None);
+    let (one, two) = (load(&sandbox, guest("ledger")).await.unwrap(), load(&sandbox, guest("ledger")).await.unwrap());
+    assert_eq!(sandbox.counters().deserialised, 1);
+    let other = load(&sandbox, guest("step")).await.unwrap();
+    drop(one);
+    assert_eq!(run(&two, "{}").await.outcome, Outcome::Done);
+    drop(two);
+    let again = load(&sandbox, guest("ledger")).await.unwrap();
+    assert_eq!(sandbox.counters().deserialised, 3, "nobody used it any more");
+    assert_eq!(run(&again, "{}").await.outcome, Outcome::Done);
+    drop(other);
+}
+
+#[tokio::test]
 async fn what_the_child_compiles_runs_in_the_host_and_is_cached() {
     let root = tempfile::tempdir().unwrap();
     let cache = CacheOptions { directory: root.path().join("compiled"), key_file: root.path().join("key") };

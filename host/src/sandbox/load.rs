@@ -22,6 +22,7 @@ use super::exports::{BATCH_HANDLER, Entries, Exports, HANDLER, RESPONDER};
 use super::instance::Consumer;
 use super::kind::Kind;
 use super::limits::{MEMORIES_MAX, MemoryBudget, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use super::shared::Shared;
 use super::{Call, Dependencies, text, wasi};
 use crate::clock::Clock;
 use crate::model::limit::COMPONENT_BYTES_MAX;
@@ -106,6 +107,7 @@ pub enum LoadError {
 pub struct Sandbox {
     pub(super) runtime: Arc<Runtime>,
     cache: CodeCache,
+    shared: Shared,
     compiler: Compiler,
     /// One compilation at a time.
     compiling: Mutex<()>,
@@ -143,6 +145,7 @@ impl Sandbox {
         Ok(Self {
             runtime: Arc::new(runtime),
             cache,
+            shared: Shared::default(),
             compiler: options.compiler,
             compiling: Mutex::default(),
             resolver: system_resolver(),
@@ -189,7 +192,7 @@ impl Sandbox {
             dependencies,
             event_bytes_max: self.runtime.event_bytes_max,
         });
-        let loaded = LoadedComponent { runtime: Arc::clone(&self.runtime), entries, consumer };
+        let loaded = LoadedComponent { runtime: Arc::clone(&self.runtime), entries, consumer, component };
         let started = loaded.dry_run(Cause::new(&no_call(), &[]), START.min(spec.limits.timeout)).await;
         started.map_err(|verdict| LoadError::Start {
             outcome: verdict.outcome,
@@ -198,9 +201,12 @@ impl Sandbox {
         Ok(loaded)
     }
 
-    async fn compiled(&self, bytes: &Bytes) -> Result<Component, LoadError> {
+    async fn compiled(&self, bytes: &Bytes) -> Result<Arc<Component>, LoadError> {
         let digest = Digest::of(bytes);
         let _one = self.compiling.lock().await;
+        if let Some(component) = self.shared.get(&digest) {
+            return Ok(component);
+        }
         let code = match self.cache.get(&digest) {
             Some(code) => code,
             None => {
@@ -214,7 +220,8 @@ impl Sandbox {
         };
         // The pool looks at sizes here, and says which is too large.
         let component = self.cache.deserialise(&self.runtime.engine, code);
-        component.map_err(|error| LoadError::Malformed(text::reason(&format!("{error:#}"))))
+        let component = component.map_err(|error| LoadError::Malformed(text::reason(&format!("{error:#}"))))?;
+        Ok(self.shared.keep(digest, component))
     }
 
     fn link(&self, component: &Component, spec: &ConsumerSpec, exports: Exports) -> wasmtime::Result<Entries> {

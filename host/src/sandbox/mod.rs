@@ -20,6 +20,7 @@ mod instance;
 mod kind;
 mod limits;
 mod load;
+mod shared;
 mod text;
 mod wasi;
 
