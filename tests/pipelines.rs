@@ -154,8 +154,10 @@ fn a_key_has_one_run() {
     let project = project(&worker(&hand), SAGA);
     let host = project.start();
     emit(&host, "1", "order.created", &json!({ "order": "A", "gift": true }));
+    // Of events that come at the same time either may be the first.
+    let last = hand.expect("worker", "1", 1);
     emit(&host, "2", "order.created", &json!({ "order": "A", "gift": true }));
-    hand.expect("worker", "1", 1).done();
+    last.done();
     settle(&project);
     emit(&host, "3", "order.created", &json!({ "order": "A", "gift": true }));
     emit(&host, "4", "order.created", &json!({ "gift": true }));

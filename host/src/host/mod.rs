@@ -75,7 +75,7 @@ pub fn check(path: &Path) -> Result<Compiled, Error> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let sandbox = Arc::new(sandbox(&compiled, clock.clone())?);
         let (state, asker) = (Arc::new(sandbox::NoState), Arc::new(sandbox::NoAnswers));
-        let loader = Loader { sandbox, state, asker, runs: Arc::new(NoRuns), clock };
+        let loader = Loader::new(sandbox, state, asker, Arc::new(NoRuns), clock);
         let loaded =
             loader.load(compiled.clone(), None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
         Ok(Compiled { warnings: loaded.warnings, ..compiled })
@@ -187,13 +187,9 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     let random = randomness()?;
     let asking = (log.clone(), clock.clone(), random.clone(), metrics.clone());
     let desk = desk(asking, guests.clone(), &deployment.ceilings, state.clone());
-    let loader = Loader {
-        sandbox: Arc::new(sandbox(&compiled, clock.clone())?),
-        state: Arc::new(control::Committed(state)),
-        asker: Arc::new(desk.clone()),
-        runs: Arc::new(control::Runs(reader.clone())),
-        clock: clock.clone(),
-    };
+    let sandbox = Arc::new(sandbox(&compiled, clock.clone())?);
+    let (state, runs) = (Arc::new(control::Committed(state)), Arc::new(control::Runs(reader.clone())));
+    let loader = Loader::new(sandbox, state, Arc::new(desk.clone()), runs, clock.clone());
     let loaded = loader.load(compiled, None).await.map_err(|refused| Error::Manifest(refused.diagnostics))?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.render(false)));
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Consumer;
 use crate::clock::Clock;
@@ -33,11 +33,30 @@ impl OpenRuns for NoRuns {
     }
 }
 
+/// Definitions by which runs may begin, for as long as anybody holds them: a deployment does, and so do attempts in hand of earlier ones,
+/// whose settlements begin runs that the log does not know of yet.
+#[derive(Default)]
+pub struct Beginnings(Mutex<Vec<Weak<Definition>>>);
+
+impl Beginnings {
+    fn keep(&self, definition: &Arc<Definition>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|definition| definition.strong_count() > 0);
+        held.push(Arc::downgrade(definition));
+    }
+
+    pub(super) fn definitions(&self) -> Vec<Definition> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter_map(Weak::upgrade).map(|definition| (*definition).clone()).collect()
+    }
+}
+
 /// The pipelines of a deployment as the consumers that they are to the dispatcher. `earlier`: definitions that runs may still go
 /// by. A pipeline that the deployment has no longer is there for its runs alone, and begins none.
 pub(crate) fn consumers(
     deployment: &Deployment,
     earlier: &[Definition],
+    beginnings: &Beginnings,
     clock: &Arc<dyn Clock>,
 ) -> BTreeMap<ConsumerName, Consumer> {
     let gone = earlier.iter().map(|definition| &definition.pipeline);
@@ -46,7 +65,7 @@ pub(crate) fn consumers(
     let names = deployment.pipelines.keys().chain(gone);
     let one = |name: &ConsumerName| {
         let of = earlier.iter().filter(|definition| definition.pipeline == *name);
-        (name.clone(), consumer(name, deployment.pipelines.get(name), of, clock))
+        (name.clone(), consumer(name, deployment.pipelines.get(name), of, beginnings, clock))
     };
     names.map(one).collect()
 }
@@ -55,6 +74,7 @@ fn consumer<'a>(
     name: &ConsumerName,
     spec: Option<&'a PipelineSpec>,
     earlier: impl Iterator<Item = &'a Definition>,
+    beginnings: &Beginnings,
     clock: &Arc<dyn Clock>,
 ) -> Consumer {
     let mut waits: Vec<(String, WaitSpec)> = Vec::new();
@@ -69,6 +89,7 @@ fn consumer<'a>(
         }
     }
     let begins = spec.map(|spec| (spec.clone(), Arc::new(spec.definition.clone())));
+    begins.iter().for_each(|(_, definition)| beginnings.keep(definition));
     let digest = begins.as_ref().map_or_else(|| Digest::of(name.as_str().as_bytes()), |(_, of)| of.digest());
     let as_consumer = ConsumerSpec {
         name: name.clone(),
@@ -137,5 +158,40 @@ impl Invoke for Coordinator {
 
     fn invoke_batch(&self, calls: Vec<Call>) -> Pin<Box<dyn Future<Output = Result<Vec<Report>, Report>> + Send + '_>> {
         Box::pin(ready(Ok(calls.iter().map(|call| self.report(&call.event)).collect())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::log::conformance::runs::{PIPELINE, definition, wait_step};
+
+    /// Its settlement begins a run, of which the log knows nothing yet: whatever is deployed meanwhile must take what the run waits for.
+    #[test]
+    fn a_definition_is_known_for_as_long_as_an_attempt_in_hand_may_begin_a_run_by_it() {
+        let definition = definition(vec![wait_step("paid", &[], Duration::from_secs(1))], None);
+        let name = ConsumerName::new(PIPELINE).unwrap();
+        let spec = PipelineSpec { name: name.clone(), subscriptions: Vec::new(), key: None, definition };
+        let (beginnings, clock): (_, Arc<dyn Clock>) = (Beginnings::default(), Arc::new(SystemClock::new()));
+        let deployed = consumer(&name, Some(&spec), [].iter(), &beginnings, &clock);
+        let in_hand = deployed.clone();
+        drop(deployed);
+        let known = beginnings.definitions();
+        assert_eq!(known, std::slice::from_ref(&spec.definition));
+
+        let other = PipelineSpec { definition: Definition { steps: Vec::new(), ..spec.definition.clone() }, ..spec };
+        let later = consumer(&name, Some(&other), known.iter(), &beginnings, &clock);
+        assert!(
+            later
+                .spec
+                .subscriptions
+                .iter()
+                .any(|subscription| known[0].steps[0].work.wait().unwrap().subscription() == *subscription)
+        );
+        drop(in_hand);
+        assert_eq!(beginnings.definitions(), [other.definition]);
     }
 }

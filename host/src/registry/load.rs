@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::catalogue::Catalogue;
-use super::coordinator::{self, OpenRuns};
+use super::coordinator::{self, Beginnings, OpenRuns};
 use super::file::{self, ReadError};
 use super::{Consumer, Snapshot};
 use crate::clock::Clock;
@@ -16,11 +16,12 @@ use crate::sandbox::{self, Kind, LoadError, Sandbox};
 
 /// What loading takes besides the manifest.
 pub struct Loader {
-    pub sandbox: Arc<Sandbox>,
-    pub state: Arc<dyn sandbox::StateRead>,
-    pub runs: Arc<dyn OpenRuns>,
-    pub clock: Arc<dyn Clock>,
-    pub asker: Arc<dyn sandbox::Ask>,
+    sandbox: Arc<Sandbox>,
+    state: Arc<dyn sandbox::StateRead>,
+    asker: Arc<dyn sandbox::Ask>,
+    runs: Arc<dyn OpenRuns>,
+    beginnings: Beginnings,
+    clock: Arc<dyn Clock>,
 }
 
 /// A deployment with everything in it loaded, not yet live.
@@ -42,11 +43,21 @@ pub struct Refused {
 }
 
 impl Loader {
+    pub fn new(
+        sandbox: Arc<Sandbox>,
+        state: Arc<dyn sandbox::StateRead>,
+        asker: Arc<dyn sandbox::Ask>,
+        runs: Arc<dyn OpenRuns>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { sandbox, state, asker, runs, beginnings: Beginnings::default(), clock }
+    }
+
     /// Loads everything. A consumer that has not changed since `previous` is taken over as it is.
     pub async fn load(&self, compiled: Compiled, previous: Option<&Snapshot>) -> Result<Loaded, Refused> {
         let deployment = Arc::new(compiled.deployment.clone());
         let catalogue = Arc::new(Catalogue::new(&deployment));
-        let earlier = self.earlier(previous);
+        let earlier = self.earlier();
         let previous = previous.filter(|snapshot| snapshot.deployment.events == deployment.events);
         let (mut consumers, mut problems, mut unstable) = (BTreeMap::new(), Vec::new(), false);
         let total = deployment.consumers.len();
@@ -68,15 +79,16 @@ impl Loader {
             return Err(Refused { diagnostics, unstable });
         }
         let digest = whole(compiled.digest, &consumers);
-        consumers.extend(coordinator::consumers(&deployment, &earlier, &self.clock));
+        consumers.extend(coordinator::consumers(&deployment, &earlier, &self.beginnings, &self.clock));
         Ok(Loaded { deployment, consumers, catalogue, digest, warnings: compiled.warnings, unstable })
     }
 
-    /// Definitions that runs may go by which are not to be seen in the manifest: of those that are open, and of those that
-    /// begin while the next generation is on its way.
-    fn earlier(&self, previous: Option<&Snapshot>) -> Vec<Definition> {
-        let before = previous.into_iter().flat_map(|snapshot| snapshot.deployment.pipelines.values());
-        before.map(|pipeline| pipeline.definition.clone()).chain(self.runs.definitions()).collect()
+    /// Definitions that runs may go by which are not to be seen in the manifest: of those that are open, of those that begin while
+    /// the next generation is on its way, and of those whose beginning is.
+    fn earlier(&self) -> Vec<Definition> {
+        // In this order: what somebody no longer holds when it is asked, the log has when it is asked after that.
+        let beginning = self.beginnings.definitions();
+        beginning.into_iter().chain(self.runs.definitions()).collect()
     }
 
     async fn consumer(

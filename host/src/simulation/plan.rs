@@ -22,7 +22,8 @@ use crate::model::spec::{
 };
 use crate::model::{ConsumerName, ConsumerSpec, Digest, Expression, Generation, TypePattern};
 use crate::registry::catalogue::Catalogue;
-use crate::registry::{Consumer, Snapshot, coordinator};
+use crate::registry::coordinator::{self, Beginnings};
+use crate::registry::{Consumer, Snapshot};
 
 const NAMES: [&str; 6] = ["audit", "billing", "mail", "search", "stock", EPHEMERAL];
 pub(super) const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.counted", "user.joined"];
@@ -130,7 +131,7 @@ impl Plan {
         if self.pipelines.is_empty() && self.coordinators.is_empty() && earlier.is_empty() {
             return;
         }
-        let made = coordinator::consumers(&self.deployment(), earlier, clock);
+        let made = coordinator::consumers(&self.deployment(), earlier, &Beginnings::default(), clock);
         let same = |(one, other): ((&ConsumerName, &Consumer), (&ConsumerName, &Consumer))| {
             one.0 == other.0 && one.1.digest == other.1.digest && one.1.spec.subscriptions == other.1.spec.subscriptions
         };

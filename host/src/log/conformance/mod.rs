@@ -4,7 +4,7 @@ mod jobs;
 mod keys;
 mod rekey;
 mod replays;
-mod runs;
+pub(crate) mod runs;
 mod schedules;
 
 pub(crate) use jobs::*;
