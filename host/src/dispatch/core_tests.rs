@@ -308,6 +308,11 @@ impl World {
         id
     }
 
+    /// The handler of the n-th running attempt has returned; its settlement is on its way.
+    fn called(&mut self, n: usize) {
+        self.wake(Wake::Called(self.running[n].id.clone()));
+    }
+
     fn settle(&mut self, claim: &Claim, outcome: Outcome) -> (DeliveryId, Left) {
         let report = match &claim.instead {
             Some(instead) => instead.report(self.now),

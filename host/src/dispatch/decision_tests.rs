@@ -354,3 +354,60 @@ fn on_a_quiet_host_the_cursor_moves_with_time() {
     world.wake(Wake::Tick);
     assert_eq!(world.positions.values().copied().collect::<Vec<_>>(), [2]);
 }
+
+/// `concurrency` bounds handlers: how fast the disk is, is not theirs to wait for.
+#[test]
+fn a_call_that_is_over_makes_room_before_it_is_settled() {
+    let mut world = World::new();
+    world.deploy(vec![greet(1)], 1);
+    world.emit(&["order.created"; 3]);
+    assert_eq!(world.running(), ["1/greet"]);
+    world.called(0);
+    world.called(0);
+    assert_eq!(world.running(), ["1/greet", "2/greet"], "one, and told twice it is still one");
+    world.end(Outcome::Done);
+    assert_eq!(world.running(), ["2/greet"], "its room was taken already");
+    world.called(0);
+    assert_eq!(world.running(), ["2/greet", "3/greet"]);
+    assert!(!world.core.is_settled(2), "what is on its way is not there yet");
+    world.wake(Wake::Drain);
+    assert_eq!(world.core.running(), 2, "a stop waits for what is on its way");
+    world.end_all(Outcome::Done);
+    assert_eq!((world.core.running(), world.core.is_settled(3)), (0, true));
+}
+
+/// The next one would read what this one is about to write, and lose its race.
+#[test]
+fn a_consumer_with_state_and_a_suspect_keep_their_places_until_they_are_settled() {
+    let mut world = World::new();
+    let mut consumer = greet(1);
+    Arc::make_mut(&mut consumer.spec).grants.state = Some(1 << 20);
+    world.deploy(vec![consumer], 8);
+    world.emit(&["order.created"; 2]);
+    world.called(0);
+    assert_eq!(world.running(), ["1/greet"]);
+    world.end(Outcome::Done);
+    assert_eq!(world.running(), ["2/greet"]);
+
+    let mut world = World::new();
+    world.crashes = vec![(DeliveryId { seq: 1, consumer: ConsumerName::new("greet").unwrap(), round: 0 }, 2)];
+    world.careful_to = 1;
+    world.deploy(vec![greet(1)], 8);
+    world.emit(&["order.created"; 2]);
+    let suspect = world.running().iter().position(|id| id == "1/greet").unwrap();
+    world.called(suspect);
+    assert_eq!(world.running.len(), 1, "nothing runs beside what may take the host down");
+}
+
+#[test]
+fn calls_that_are_over_and_not_settled_are_bounded() {
+    let mut world = World::new();
+    world.deploy(vec![greet(1)], 8);
+    world.emit(&["order.created"; 400]);
+    for n in 0..300 {
+        world.called(n.min(world.running.len() - 1));
+    }
+    assert_eq!(world.running.len(), 257, "256 on their way, and one that runs");
+    world.end_all(Outcome::Done);
+    assert_eq!(world.disk.settled.len(), 400);
+}
