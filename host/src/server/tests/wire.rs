@@ -185,6 +185,28 @@ async fn a_client_that_dribbles_is_cut() {
     assert!(after <= Duration::from_secs(41) && answer.contains("too-slow"), "{after:?}: {answer}");
 }
 
+/// Its parts may end in the middle of a line for as long as each line comes in time.
+#[tokio::test(start_paused = true)]
+async fn a_stream_may_last_as_long_as_its_lines_come() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let (head, tail) = (r#"{"type":"order"#, ".created\",\"source\":\"/shop\"}\n");
+    let start =
+        post("Transfer-Encoding: chunked\r\n", &chunk(head)).replace("application/json", "application/x-ndjson");
+    client.write_all(start.as_bytes()).await.unwrap();
+    let mut answer = [0; 1_024];
+    for _ in 0..6 {
+        let early = tokio::time::timeout(Duration::from_secs(9), client.read(&mut answer)).await;
+        assert!(early.is_err(), "{:?}", early.map(|n| String::from_utf8_lossy(&answer[..n.unwrap()]).into_owned()));
+        client.write_all(chunk(&format!("{tail}{head}")).as_bytes()).await.unwrap();
+    }
+    client.write_all(format!("{}0\r\n\r\n", chunk(tail)).as_bytes()).await.unwrap();
+    let n = client.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..n]);
+    assert!(answer.contains("202 Accepted") && answer.contains("\"accepted\":7"), "{answer}");
+}
+
 async fn silence(fixture: &Fixture, start: &str) -> (Duration, String) {
     let mut client = fixture.connect();
     client.write_all(start.as_bytes()).await.unwrap();
