@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::lane::Left;
 use super::settle::{Claim, Instead, settlement};
 use crate::clock::Clock;
-use crate::log::{EventLog, Hold, Settled, Settlement};
+use crate::log::{AttemptRecord, EventLog, Hold, Settled, Settlement};
 use crate::model::delivery::Input;
 use crate::model::pipeline::errand::{RunChange, Signal, StepErrand};
 use crate::model::pipeline::run::RunId;
@@ -42,22 +42,27 @@ pub struct Tools {
 
 const OVER_QUOTA: &str = "the writes to state pass the consumer's quota; delete keys, or raise grants.state.quota";
 
-/// Runs the attempt that `claim` allows and makes durable what it caused; tells in between that the call is over. Also says what
-/// the call itself took.
-pub async fn run(tools: &Tools, mut claim: Claim, called: impl FnOnce()) -> (Left, Duration) {
+/// An attempt whose call is over, and what the call itself took. No report: it could not begin.
+pub(super) struct Called {
+    pub(super) claim: Claim,
+    pub(super) report: Option<Report>,
+    pub(super) took: Duration,
+}
+
+/// Makes the call that `claim` allows, if there is to be one.
+pub(super) async fn run(tools: &Tools, mut claim: Claim) -> Called {
     if !prepare(tools, &mut claim).await {
-        return (Left::Unsettled, Duration::ZERO);
+        return Called { claim, report: None, took: Duration::ZERO };
     }
     let report = match &claim.instead {
         Some(instead) => instead.report(tools.clock.now()),
         None => call(tools, &claim).await,
     };
     let took = report.usage.duration;
-    let wall = tools.clock.now().since(report.started_at);
-    let lost = planted::is(Bug::LeaseByWallClock) && wall > claim.consumer.spec.limits.timeout;
+    let lost = planted::is(Bug::LeaseByWallClock)
+        && tools.clock.now().since(report.started_at) > claim.consumer.spec.limits.timeout;
     let report = if lost { Report::bare(Outcome::TimedOut, None, report.started_at) } else { report };
-    called();
-    (make_durable(tools, claim, report).await, took)
+    Called { claim, report: Some(report), took }
 }
 
 /// Calls an ephemeral consumer: whatever comes of it is counted, and nothing is kept.
@@ -95,34 +100,39 @@ fn unprepared(claim: &Claim, error: &crate::log::Error) -> bool {
 
 /// Settles what an attempt came to.
 pub(super) async fn make_durable(tools: &Tools, claim: Claim, report: Report) -> Left {
-    let over_quota =
-        Report { usage: report.usage, ..Report::bare(Outcome::OverLimit, OVER_QUOTA.to_owned(), report.started_at) };
     match settle(tools, &claim, report).await {
-        Some((_, Settled::OverQuota)) => match settle(tools, &claim, over_quota).await {
-            Some((settlement, _)) => left(&settlement),
-            None => Left::Unsettled,
-        },
-        Some((settlement, Settled::Duplicate)) if settlement.run.is_some() => {
-            match begun(tools, &claim, &settlement).await {
-                Some(run) => instead(tools, claim, Instead::Begun(run)).await,
-                None => Left::Unsettled,
-            }
-        }
-        // Another one was faster, for which this one does not wait: a redrive of long ago, or another window.
-        Some((_, Settled::Duplicate)) => {
-            let mark = claim.mark.clone().unwrap_or_default();
-            let Ok(Some(of)) = tools.log.marked(claim.id.consumer.clone(), mark).await else { return Left::Unsettled };
-            instead(tools, claim, Instead::Duplicate(of)).await
-        }
-        // Fenced: the outcome stands in the log already, which is all that was wanted.
-        Some((settlement, Settled::Committed | Settled::Fenced)) => left(&settlement),
-        Some((_, Settled::Conflict)) => given_back(tools, &claim),
+        Some((settlement, settled)) => follow(tools, claim, settlement, settled).await,
         None => Left::Unsettled,
     }
 }
 
+/// How the log's answer leaves the delivery, which may take another settlement.
+pub(super) async fn follow(tools: &Tools, claim: Claim, settlement: Settlement, settled: Settled) -> Left {
+    match settled {
+        // Fenced: the outcome stands in the log already, which is all that was wanted.
+        Settled::Committed | Settled::Fenced => left(&settlement),
+        Settled::Conflict => given_back(tools, &claim),
+        Settled::OverQuota => {
+            let AttemptRecord { started_at, usage, .. } = settlement.record;
+            let report = Report { usage, ..Report::bare(Outcome::OverLimit, OVER_QUOTA.to_owned(), started_at) };
+            let settled = settle(tools, &claim, report).await;
+            settled.map_or(Left::Unsettled, |(settlement, _)| left(&settlement))
+        }
+        Settled::Duplicate if settlement.run.is_some() => match begun(tools, &claim, &settlement).await {
+            Some(run) => instead(tools, claim, Instead::Begun(run)).await,
+            None => Left::Unsettled,
+        },
+        // Another one was faster, for which this one does not wait: a redrive of long ago, or another window.
+        Settled::Duplicate => {
+            let mark = claim.mark.clone().unwrap_or_default();
+            let Ok(Some(of)) = tools.log.marked(claim.id.consumer.clone(), mark).await else { return Left::Unsettled };
+            instead(tools, claim, Instead::Duplicate(of)).await
+        }
+    }
+}
+
 /// Settles that no call's result counts, but this.
-async fn instead(tools: &Tools, claim: Claim, instead: Instead) -> Left {
+pub(super) async fn instead(tools: &Tools, claim: Claim, instead: Instead) -> Left {
     let report = instead.report(tools.clock.now());
     let claim = Claim { instead: Some(instead), ..claim };
     settle(tools, &claim, report).await.map_or(Left::Unsettled, |(settlement, _)| left(&settlement))
@@ -199,14 +209,18 @@ pub(super) fn stopped(tools: &Tools) -> impl Future<Output = ()> + Send + use<> 
     }
 }
 
-async fn settle(tools: &Tools, claim: &Claim, report: Report) -> Option<(Settlement, Settled)> {
-    let settlement = match settlement(claim, report, tools.clock.now(), tools.random.draw()) {
-        Ok(settlement) => settlement,
-        Err(illegal) => {
+/// What an attempt caused.
+pub(super) fn caused(tools: &Tools, claim: &Claim, report: Report) -> Option<Settlement> {
+    let caused = settlement(claim, report, tools.clock.now(), tools.random.draw());
+    caused
+        .inspect_err(|illegal| {
             tracing::error!(delivery = %claim.id, %illegal, "an attempt ended in a state that allows no end");
-            return None;
-        }
-    };
+        })
+        .ok()
+}
+
+async fn settle(tools: &Tools, claim: &Claim, report: Report) -> Option<(Settlement, Settled)> {
+    let settlement = caused(tools, claim, report)?;
     match tools.log.settle(vec![settlement.clone()]).await {
         Ok(settled) => {
             if settled == Settled::Committed {

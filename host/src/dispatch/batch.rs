@@ -19,9 +19,9 @@ pub(super) async fn run(tools: &Tools, claims: Vec<Claim>) -> (Vec<(DeliveryId, 
     for mut claim in claims {
         if !attempt::prepare(tools, &mut claim).await {
             left.push((claim.id, Left::Unsettled));
-        } else if claim.instead.is_some() {
+        } else if let Some(instead) = claim.instead.take() {
             let id = claim.id.clone();
-            left.push((id, attempt::run(tools, claim, || {}).await.0));
+            left.push((id, attempt::instead(tools, claim, instead).await));
         } else {
             called.push(claim);
         }

@@ -53,14 +53,10 @@ pub enum Wake {
         limit: usize,
         page: Option<Vec<(Waiting, Fetched)>>,
     },
-    /// A call is over, and what it came to is on its way into the log.
-    Called(DeliveryId),
-    /// A call and its settlements are over. With what the call of the handler took.
-    Ended {
-        consumer: ConsumerName,
-        left: Vec<(DeliveryId, Left)>,
-        took: Duration,
-    },
+    /// Calls are over, and what they came to is on its way into the log.
+    Called(Vec<DeliveryId>),
+    /// Calls and their settlements are over.
+    Ended(Vec<Ended>),
     /// A call for an ephemeral consumer is over.
     Streamed {
         consumer: ConsumerName,
@@ -70,6 +66,21 @@ pub enum Wake {
     Tick,
     /// Claim nothing more.
     Drain,
+}
+
+/// A call that is over, with how that left its deliveries: one, but for a batch.
+pub struct Ended {
+    pub consumer: ConsumerName,
+    pub left: Vec<(DeliveryId, Left)>,
+    /// What the call of the handler took; nothing if there was none.
+    pub took: Duration,
+}
+
+impl Ended {
+    /// Of a call for one delivery.
+    pub fn one(id: DeliveryId, left: Left, took: Duration) -> Self {
+        Self { consumer: id.consumer.clone(), left: vec![(id, left)], took }
+    }
 }
 
 /// Something to do.
@@ -216,8 +227,8 @@ impl Core {
             Wake::Unparked { consumer, key, limit, page } => {
                 self.with(&consumer, |lane| lane.unparked(&key, page, limit, now));
             }
-            Wake::Called(id) => self.called(&id),
-            Wake::Ended { consumer, left, took } => self.ended(&consumer, left, took, now, actions),
+            Wake::Called(ids) => ids.iter().for_each(|id| self.called(id)),
+            Wake::Ended(ended) => ended.into_iter().for_each(|ended| self.ended(ended, now, actions)),
             Wake::Streamed { consumer, took } => self.streams.ended(&consumer, took),
             Wake::Tick => {
                 if now.wall.since(self.advanced_at) >= ADVANCE_EVERY || now.wall < self.advanced_at {
@@ -356,23 +367,17 @@ impl Core {
         }
     }
 
-    fn ended(
-        &mut self,
-        name: &ConsumerName,
-        left: Vec<(DeliveryId, Left)>,
-        took: Duration,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
+    fn ended(&mut self, ended: Ended, now: Moment, actions: &mut Vec<Action>) {
+        let Ended { consumer: name, left, took } = ended;
         let first = left.first().map(|(id, _)| id);
-        let settling = first.is_some_and(|id| self.lanes.get(name).is_some_and(|lane| lane.is_settling(id)));
+        let settling = first.is_some_and(|id| self.lanes.get(&name).is_some_and(|lane| lane.is_settling(id)));
         let calls = if settling { &mut self.settling } else { &mut self.running };
         *calls = calls.saturating_sub(1);
         for (id, _) in &left {
             self.slow.remove(id);
             self.suspect.take_if(|suspect| suspect == id);
         }
-        self.with(name, |lane| {
+        self.with(&name, |lane| {
             // What was not called says nothing about what a call takes.
             if took > Duration::ZERO {
                 lane.meter.note(took);

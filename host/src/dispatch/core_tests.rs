@@ -300,17 +300,16 @@ impl World {
     fn end(&mut self, outcome: Outcome) -> DeliveryId {
         let claim = self.running.remove(0);
         let (id, left) = self.settle(&claim, outcome);
-        let consumer = id.consumer.clone();
         if let Some(key) = claim.key.clone().filter(|_| claim.frees && outcome == Outcome::Done) {
-            self.wake(Wake::Commit(Commit::Released(consumer.clone(), vec![key])));
+            self.wake(Wake::Commit(Commit::Released(id.consumer.clone(), vec![key])));
         }
-        self.wake(Wake::Ended { consumer, left: vec![(id.clone(), left)], took: Duration::from_micros(1) });
+        self.wake(Wake::Ended(vec![Ended::one(id.clone(), left, Duration::from_micros(1))]));
         id
     }
 
     /// The handler of the n-th running attempt has returned; its settlement is on its way.
     fn called(&mut self, n: usize) {
-        self.wake(Wake::Called(self.running[n].id.clone()));
+        self.wake(Wake::Called(vec![self.running[n].id.clone()]));
     }
 
     fn settle(&mut self, claim: &Claim, outcome: Outcome) -> (DeliveryId, Left) {
@@ -345,7 +344,7 @@ impl World {
         self.batches.remove(0);
         let left = claims.iter().zip(outcomes).map(|(claim, outcome)| self.settle(claim, *outcome)).collect();
         let consumer = claims[0].id.consumer.clone();
-        self.wake(Wake::Ended { consumer, left, took: Duration::from_micros(1) });
+        self.wake(Wake::Ended(vec![Ended { consumer, left, took: Duration::from_micros(1) }]));
     }
 
     fn end_all(&mut self, outcome: Outcome) {

@@ -100,7 +100,7 @@ fn a_lost_race_runs_again_and_at_last_alone() {
         let given_back = claim.delivery.step(Input::GiveBack, &claim.consumer.spec.retry, world.now, 0).unwrap();
         assert_eq!(given_back.attempts, 0, "a lost race costs no attempt");
         let (consumer, took) = (claim.id.consumer.clone(), Duration::from_micros(1));
-        world.wake(Wake::Ended { consumer, left: vec![(claim.id, Left::Conflict(given_back))], took });
+        world.wake(Wake::Ended(vec![Ended { consumer, left: vec![(claim.id, Left::Conflict(given_back))], took }]));
     }
     assert!(!world.running().contains(&contender.to_string()), "it waits until it can run alone");
     world.emit(&["order.created"; 4]);
@@ -270,8 +270,7 @@ fn an_attempt_that_could_not_be_settled_runs_again_while_the_log_lives() {
     world.deploy(vec![greet(1)], 8);
     world.emit(&["order.created"]);
     let claim = world.running.remove(0);
-    let consumer = claim.id.consumer.clone();
-    world.wake(Wake::Ended { consumer, left: vec![(claim.id, Left::Unsettled)], took: Duration::ZERO });
+    world.wake(Wake::Ended(vec![Ended::one(claim.id, Left::Unsettled, Duration::ZERO)]));
     assert!(world.running.is_empty(), "not at once: the log has trouble");
     assert!(!world.core.is_settled(1));
     world.pass();

@@ -5,6 +5,7 @@ pub mod attempt;
 mod batch;
 mod bell;
 pub mod core;
+mod hand;
 pub mod lane;
 pub mod pace;
 pub mod replay;
@@ -23,12 +24,13 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::attempt::Tools;
-use self::core::{Action, Core, PAGE_EVENTS, PAGE_WAITING, Wake};
+use self::core::{Action, Core, Ended, PAGE_EVENTS, PAGE_WAITING, Wake};
+use self::hand::Player;
 use self::lane::{Fetched, Left, Standing};
 use self::pace::{Pace, Polite};
 use self::settle::{Claim, derived_id};
 use crate::clock::Clock;
-use crate::log::{Commit, EventLog, Rekey, Waiting};
+use crate::log::{Commit, EventLog, Feed, Rekey, Waiting};
 use crate::model::breaker::Change;
 use crate::model::event::{BREAKER_CLOSED, BREAKER_OPENED};
 use crate::model::keys::KeyRules;
@@ -108,7 +110,7 @@ pub struct Options {
     /// The last event in the log.
     pub head: Seq,
     /// What becomes durable, from the first commit of this process on.
-    pub commits: mpsc::UnboundedReceiver<Commit>,
+    pub commits: Feed,
     pub guests: Guests,
 }
 
@@ -116,6 +118,8 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Guests {
     pub quick: tokio::runtime::Handle,
+    /// Of the quick ones, how many run at once.
+    pub threads: usize,
     /// On threads of lower priority.
     pub slow: tokio::runtime::Handle,
 }
@@ -125,7 +129,7 @@ pub struct Dispatcher {
     core: Core,
     tools: Tools,
     guests: Guests,
-    commits: mpsc::UnboundedReceiver<Commit>,
+    commits: Feed,
     wakes: mpsc::UnboundedReceiver<Wake>,
     requests: mpsc::UnboundedReceiver<Request>,
     back: mpsc::UnboundedSender<Wake>,
@@ -168,12 +172,15 @@ impl Dispatcher {
                 _ = stopped => return,
                 Some(request) = self.requests.recv() => self.open.push(request),
                 _ = self.wakes.recv_many(&mut wakes, WAKES_MAX) => {}
-                n = self.commits.recv_many(&mut commits, WAKES_MAX) => if n == 0 { return },
+                commit = self.commits.recv() => match commit {
+                    Some(commit) => commits.push(commit),
+                    None => return,
+                },
                 () = due => wakes.push(Wake::Tick),
             }
             self.gather(&mut wakes, &mut commits);
             let actions = self.core.handle(wakes.drain(..), self.tools.clock.moment());
-            actions.into_iter().for_each(|action| self.act(action));
+            self.act_all(actions);
             self.publish();
             self.answer();
         }
@@ -208,21 +215,27 @@ impl Dispatcher {
         clock.sleep_until(clock.monotonic() + wait)
     }
 
+    fn act_all(&self, actions: Vec<Action>) {
+        let mut quick = Vec::new();
+        for action in actions {
+            match action {
+                Action::Attempt(claim, Pace::Quick) => quick.push(*claim),
+                action => self.act(action),
+            }
+        }
+        for hand in Player::deal(quick, self.guests.threads) {
+            self.spawn(Box::pin(self.player().play(hand)), Pace::Quick);
+        }
+    }
+
+    fn player(&self) -> Player {
+        Player { tools: self.tools.clone(), quick: self.guests.quick.clone(), back: self.back.clone() }
+    }
+
     fn act(&self, action: Action) {
         match action {
-            Action::Attempt(claim, pace) => {
-                let (ids, back) = (vec![claim.id.clone()], self.back.clone());
-                self.attempt(ids, pace, async move |tools| {
-                    let id = claim.id.clone();
-                    let called = || drop(back.send(Wake::Called(id.clone())));
-                    let (left, took) = attempt::run(&tools, *claim, called).await;
-                    (vec![(id, left)], took)
-                });
-            }
-            Action::Batch(claims, pace) => {
-                let ids = claims.iter().map(|claim| claim.id.clone()).collect();
-                self.attempt(ids, pace, async move |tools| batch::run(&tools, claims).await);
-            }
+            Action::Attempt(claim, pace) => self.spawn(Box::pin(self.player().play_alone(*claim)), pace),
+            Action::Batch(claims, pace) => self.batch(claims, pace),
             Action::Stream(claim, pace) => self.stream(*claim, pace),
             Action::Recover(name) => self.ask_log(move |log, clock| {
                 Box::pin(async move {
@@ -280,22 +293,19 @@ impl Dispatcher {
         }
     }
 
-    /// Starts a task that makes a call and tells how it left its deliveries, which are these.
-    fn attempt<R>(&self, ids: Vec<DeliveryId>, pace: Pace, run: impl FnOnce(Tools) -> R)
-    where
-        R: Future<Output = (Vec<(DeliveryId, Left)>, Duration)> + Send + 'static,
-    {
+    /// Starts a task that makes one call for all of these and tells how it left them.
+    fn batch(&self, claims: Vec<Claim>, pace: Pace) {
         let (tools, back) = (self.tools.clone(), self.back.clone());
+        let ids: Vec<DeliveryId> = claims.iter().map(|claim| claim.id.clone()).collect();
         let Some(consumer) = ids.first().map(|id| id.consumer.clone()) else { return };
-        let run = run(tools.clone());
         let attempt = async move {
-            let ended = AssertUnwindSafe(run).catch_unwind().await;
+            let ended = AssertUnwindSafe(batch::run(&tools, claims)).catch_unwind().await;
             let (left, took) = ended.unwrap_or_else(|_| {
                 tools.metrics.host_panic();
                 tracing::error!(%consumer, "the host panicked while it settled; please report this");
                 (ids.into_iter().map(|id| (id, Left::Unsettled)).collect(), Duration::ZERO)
             });
-            let _gone = back.send(Wake::Ended { consumer, left, took }).is_err();
+            let _gone = back.send(Wake::Ended(vec![Ended { consumer, left, took }])).is_err();
         };
         self.spawn(Box::pin(attempt), pace);
     }

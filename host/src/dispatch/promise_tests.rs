@@ -304,7 +304,7 @@ fn a_batch_that_fails_as_a_whole_is_taken_apart_and_charges_nobody() {
     let back = |claim: &Claim| claim.delivery.step(Input::GiveBack, &claim.consumer.spec.retry, world.now, 0).unwrap();
     let left = claims.iter().map(|claim| (claim.id.clone(), Left::Apart(back(claim), Outcome::Trapped))).collect();
     let consumer = claims[0].id.consumer.clone();
-    world.wake(Wake::Ended { consumer, left, took: Duration::from_micros(1) });
+    world.wake(Wake::Ended(vec![Ended { consumer, left, took: Duration::from_micros(1) }]));
     assert_eq!(world.batches, [3, 1, 1, 1]);
     assert!(world.running.iter().all(|claim| claim.delivery.attempts == 0));
     world.end(Outcome::Trapped);

@@ -94,7 +94,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let quick = runtime("tidegate-quick", workers).build().map_err(doing)?;
     let slow = runtime("tidegate-slow", workers).on_thread_start(step_back).build().map_err(doing)?;
     let control = runtime("tidegate-host", 2).build().map_err(doing)?;
-    let guests = dispatch::Guests { quick: quick.handle().clone(), slow: slow.handle().clone() };
+    let guests = dispatch::Guests { quick: quick.handle().clone(), slow: slow.handle().clone(), threads: workers };
     let result = control.block_on(run_on(options, guests));
     quick.shutdown_background();
     slow.shutdown_background();
@@ -174,7 +174,7 @@ struct Given {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     log: Arc<SqliteLog>,
-    commits: tokio::sync::mpsc::UnboundedReceiver<crate::log::Commit>,
+    commits: crate::log::Feed,
     guests: dispatch::Guests,
 }
 

@@ -15,6 +15,7 @@
 //! 6. A job is an event with a delivery that waits: both are one transaction, and no subscription makes another delivery of it.
 //! 7. After a restart `recover` gives back what is left to do: nothing settled is given back, nothing unsettled is missing.
 
+pub(crate) mod feed;
 mod jobs;
 pub mod memory;
 mod runs;
@@ -40,6 +41,8 @@ use crate::model::{
     Seq, Timestamp,
 };
 
+pub use self::feed::Feed;
+
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 /// The durable, ordered sequence of events with all that is settled about them.
@@ -49,6 +52,10 @@ pub trait EventLog: Send + Sync {
 
     /// Makes an attempt's consequences durable: all these settlements (more than one of a batch), or none of them.
     fn settle(&self, settlements: Vec<Settlement>) -> Pending<Settled>;
+
+    /// Makes the consequences of several attempts durable, each by itself, as if they had been settled one after the other; and all
+    /// in one transaction, so that an error is about all of them.
+    fn settle_each(&self, settlements: Vec<Settlement>) -> Pending<Vec<Settled>>;
 
     /// Gives deliveries rows, so that they wait in the log and not in memory: those that nothing has been attempted of
     /// yet, and those that wait for their key again. Saying the same twice changes nothing.

@@ -89,7 +89,11 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+        // All at once: it is written with each outcome.
+        let mut text = String::with_capacity(2 * self.0.len());
+        text.extend(self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+        f.write_str(&text)
     }
 }
 

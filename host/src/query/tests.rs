@@ -66,7 +66,7 @@ fn desk(slots: usize, paused: &'static [&'static str]) -> Rig {
         clock: clock.clone(),
         random: Arc::new(Random::seeded(1)),
         metrics: Arc::default(),
-        guests: Guests { quick: here.clone(), slow: here },
+        guests: Guests { quick: here.clone(), slow: here, threads: 1 },
         slots,
         paused: Arc::new(|name| paused.contains(&name.as_str())),
         record: Arc::new(move |note| record.send(note).unwrap()),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Mutex;
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use crate::log::Feed;
 
 use super::*;
 use crate::log::memory::MemoryLog;
@@ -88,7 +88,7 @@ fn deployment(schedules: &[(&str, &str, &str)]) -> Arc<Deployment> {
 struct Host {
     clock: Arc<Wall>,
     log: Arc<MemoryLog>,
-    feed: UnboundedReceiver<Commit>,
+    feed: Feed,
     manifest: watch::Sender<Arc<Deployment>>,
     schedules: Schedules,
 }
@@ -100,7 +100,7 @@ impl Host {
         Self::on(clock, Arc::new(log), feed, deployment(schedules))
     }
 
-    fn on(clock: Arc<Wall>, log: Arc<MemoryLog>, feed: UnboundedReceiver<Commit>, manifest: Arc<Deployment>) -> Self {
+    fn on(clock: Arc<Wall>, log: Arc<MemoryLog>, feed: Feed, manifest: Arc<Deployment>) -> Self {
         let manifest = watch::Sender::new(manifest);
         let options = Options { log: log.clone(), clock: clock.clone(), deployments: manifest.subscribe() };
         Self { clock, log, feed, manifest, schedules: Schedules::new(options) }

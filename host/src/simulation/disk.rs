@@ -7,14 +7,16 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::try_join_all;
+use tokio::sync::oneshot;
 
 use super::changes::{Applied, Change};
+use crate::log::feed::{Teller, feed};
 use crate::log::memory::MemoryLog;
 use crate::log::schedules::ScheduleLog;
 use crate::log::{
-    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Rekey,
-    Settled, Settlement, Waiting,
+    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Feed, Pending, Recovery,
+    Rekey, Settled, Settlement, Waiting,
 };
 use crate::model::pipeline::errand::{Errand, Order};
 use crate::model::pipeline::run::{Refusal, RunId, Status};
@@ -48,8 +50,8 @@ enum Write {
 
 struct State {
     log: Arc<MemoryLog>,
-    made: mpsc::UnboundedReceiver<Commit>,
-    feed: mpsc::UnboundedSender<Commit>,
+    made: Feed,
+    teller: Teller,
     /// Not yet in a transaction.
     queue: VecDeque<Write>,
     /// In a transaction whose fate is open.
@@ -76,15 +78,12 @@ pub(super) struct Disk(Mutex<State>);
 
 impl Disk {
     /// A host opens the log. The receiver gets every commit, as its dispatcher does.
-    pub(super) fn open(
-        log: MemoryLog,
-        made: mpsc::UnboundedReceiver<Commit>,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Commit>) {
-        let (feed, commits) = mpsc::unbounded_channel();
+    pub(super) fn open(log: MemoryLog, made: Feed) -> (Arc<Self>, Feed) {
+        let (teller, commits) = feed();
         let state = State {
             log: Arc::new(log),
             made,
-            feed,
+            teller,
             queue: VecDeque::new(),
             flight: Vec::new(),
             untold: VecDeque::new(),
@@ -184,9 +183,9 @@ impl Disk {
         let mut told = Vec::new();
         for _ in 0..limit {
             let Some((commits, tell)) = self.state().untold.pop_front() else { break };
-            let feed = self.state().feed.clone();
+            let teller = self.state().teller.clone();
             told.extend(commits.iter().cloned());
-            commits.into_iter().for_each(|commit| drop(feed.send(commit)));
+            teller.tell(commits);
             tell();
         }
         told
@@ -431,6 +430,11 @@ impl EventLog for Disk {
 
     fn settle(&self, settlements: Vec<Settlement>) -> Pending<Settled> {
         self.write(|reply| Write::Settle(settlements, reply))
+    }
+
+    /// All of them get into the same transaction.
+    fn settle_each(&self, settlements: Vec<Settlement>) -> Pending<Vec<Settled>> {
+        Box::pin(try_join_all(settlements.into_iter().map(|one| self.settle(vec![one]))))
     }
 
     fn park(&self, waiting: Vec<Waiting>) -> Pending<()> {

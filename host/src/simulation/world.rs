@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::clock::SimulatedClock;
@@ -21,7 +21,7 @@ use crate::dispatch::replay::{self, Replayer};
 use crate::dispatch::settle::Claim;
 use crate::dispatch::{self, Dispatcher};
 use crate::log::memory::MemoryLog;
-use crate::log::{Activated, Appended, Commit, EventLog as _, Pending, Settlement};
+use crate::log::{Activated, Appended, EventLog as _, Feed, Pending, Settlement};
 use crate::model::pipeline::Definition;
 use crate::model::pipeline::run::Status;
 use crate::model::{ConsumerName, Envelope, Event, Seq};
@@ -39,7 +39,7 @@ pub(super) struct World {
     /// What the operator wants to be deployed.
     pub(super) plan: Plan,
     pub(super) host: Option<Host>,
-    kept: Option<(MemoryLog, mpsc::UnboundedReceiver<Commit>)>,
+    kept: Option<(MemoryLog, Feed)>,
     pub(super) full: bool,
     pub(super) stalled: bool,
     /// No more trouble: what is left must come to its end.
@@ -182,7 +182,7 @@ impl World {
             witness: Arc::new(Nobody),
             cancelled,
         };
-        let both = dispatch::Guests { quick: runtime.handle().clone(), slow: runtime.handle().clone() };
+        let both = dispatch::Guests { quick: runtime.handle().clone(), slow: runtime.handle().clone(), threads: 1 };
         let options = dispatch::Options { tools, head: self.model.head(), commits, guests: both };
         let (dispatcher, dispatch) = Dispatcher::new(options);
         let dispatcher = runtime.spawn(dispatcher.run(stopped.clone()));

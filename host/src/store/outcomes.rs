@@ -1,6 +1,6 @@
 //! One row for each attempt. The chain does not cover them, so each has a sum of its own.
 
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use sha2::{Digest as _, Sha256};
 
@@ -79,6 +79,8 @@ const INSERT: &str = "INSERT INTO raw_outcomes (seq, consumer, round, call, atte
 
 /// Columns that a sum is of: all others, in the order of the table, with names as texts.
 const SUMMED: usize = 19;
+/// What these take where nothing was said or logged, about.
+const SUMMED_BYTES: usize = 512;
 const CONSUMER: usize = 1;
 const COMPONENT: usize = 13;
 const OUTPUT_TYPE: usize = 16;
@@ -90,7 +92,8 @@ const SELECT_SUMMED: &str = "SELECT o.seq, (SELECT text FROM names WHERE names.i
 
 /// The first eight bytes of a SHA-256 over the values, each with its kind and length.
 fn sum<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> i64 {
-    let mut hasher = Sha256::new();
+    // Put together first: hashed piece by piece, short pieces cost more than what is in them.
+    let mut summed = Vec::with_capacity(SUMMED_BYTES);
     for value in values {
         let number;
         let (kind, bytes): (u8, &[u8]) = match value {
@@ -106,11 +109,11 @@ fn sum<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> i64 {
             ValueRef::Text(text) => (3, text),
             ValueRef::Blob(bytes) => (4, bytes),
         };
-        hasher.update([kind]);
-        hasher.update((bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
+        summed.push(kind);
+        summed.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        summed.extend_from_slice(bytes);
     }
-    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hasher.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(&summed).into();
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
@@ -130,6 +133,14 @@ pub(super) fn changed(conn: &Connection) -> Result<Option<Seq>, Error> {
         }
     }
     Ok(None)
+}
+
+fn integer(number: u64) -> ValueRef<'static> {
+    ValueRef::Integer(int(number))
+}
+
+fn text(text: Option<&str>) -> ValueRef<'_> {
+    text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
 }
 
 impl Writer {
@@ -164,35 +175,35 @@ impl Writer {
             None => None,
         };
         let logs = (!row.logs.is_empty()).then(|| serde_json::to_string(row.logs).unwrap_or_default());
-        let values: [Value; SUMMED] = [
-            int(row.delivery.seq).into(),
-            consumer.into(),
-            row.delivery.round.into(),
-            row.call.into(),
-            row.attempt.into(),
-            outcome_code(row.outcome).into(),
-            state_code(row.next.state).into(),
-            row.started_at.0.into(),
-            i64::try_from(row.usage.duration.as_micros()).unwrap_or(i64::MAX).into(),
-            int(row.usage.fuel).into(),
-            int(row.usage.memory_peak).into(),
-            int(row.published as u64).into(),
-            int(row.generation.0).into(),
-            component.into(),
-            int(row.logs_dropped).into(),
-            row.reason.map(str::to_owned).into(),
-            output_type.into(),
-            row.output.map(|output| output.data.to_vec()).into(),
-            logs.into(),
+        let values: [ValueRef<'_>; SUMMED] = [
+            integer(row.delivery.seq),
+            ValueRef::Integer(consumer),
+            integer(row.delivery.round.into()),
+            integer(row.call.into()),
+            integer(row.attempt.into()),
+            integer(outcome_code(row.outcome).into()),
+            integer(state_code(row.next.state).into()),
+            ValueRef::Integer(row.started_at.0),
+            ValueRef::Integer(i64::try_from(row.usage.duration.as_micros()).unwrap_or(i64::MAX)),
+            integer(row.usage.fuel),
+            integer(row.usage.memory_peak),
+            integer(row.published as u64),
+            integer(row.generation.0),
+            ValueRef::Integer(component),
+            integer(row.logs_dropped),
+            text(row.reason),
+            output_type.map_or(ValueRef::Null, ValueRef::Integer),
+            row.output.map_or(ValueRef::Null, |output| ValueRef::Blob(&output.data)),
+            text(logs.as_deref()),
         ];
-        let texts = |(column, value)| match column {
-            CONSUMER => ValueRef::from(row.delivery.consumer.as_str()),
-            COMPONENT => ValueRef::from(component_text.as_str()),
-            OUTPUT_TYPE => row.output.map_or(ValueRef::Null, |output| ValueRef::from(output.content_type.as_str())),
-            _ => ValueRef::from(value),
-        };
-        let sum = Value::Integer(sum(values.iter().enumerate().map(texts)));
-        let all = values.iter().chain([&sum]);
+        let texts = values.into_iter().enumerate().map(|(column, value)| match column {
+            CONSUMER => ValueRef::Text(row.delivery.consumer.as_str().as_bytes()),
+            COMPONENT => ValueRef::Text(component_text.as_bytes()),
+            OUTPUT_TYPE => text(row.output.map(|output| output.content_type.as_str())),
+            _ => value,
+        });
+        let sum = ValueRef::Integer(sum(texts));
+        let all = values.into_iter().chain([sum]).map(ToSqlOutput::Borrowed);
         let inserted = self.conn.prepare_cached(INSERT)?.execute(params_from_iter(all))?;
         if inserted == 1 {
             self.tallies.count(consumer, row.outcome, row.delivery.seq);

@@ -32,7 +32,7 @@ pub struct Checkpoints {
 impl Default for Checkpoints {
     /// Cut back at 64 MiB.
     fn default() -> Self {
-        Self { passive: 1_000, truncate: 16_384, truncate_again: 4_096 }
+        Self { passive: 4_000, truncate: 16_384, truncate_again: 4_096 }
     }
 }
 

@@ -64,6 +64,28 @@ pub(crate) async fn a_batch_settles_whole_or_not_at_all<S: Subject>() {
     assert_eq!(seqs(&log.waiting(consumer("mail"), Priority::Normal, None, 9).await.unwrap()), [2]);
 }
 
+pub(crate) async fn settlements_that_come_together_stand_each_by_itself<S: Subject>() {
+    let mut subject = S::new();
+    let (log, mut feed) = with_events(&mut subject, 4).await;
+    drain(&mut feed);
+    let stale = writing(2, "k", 7, "stale");
+    let mut last = done(4, "mail");
+    last.events = vec![event("p1", "b")];
+    let each = vec![writing(1, "k", 0, "one"), stale, writing(1, "k", 0, "again"), last];
+    let settled = log.settle_each(each).await.unwrap();
+    assert_eq!(settled, [Settled::Committed, Settled::Conflict, Settled::Fenced, Settled::Committed]);
+    assert_eq!(
+        subject.state(&log, &consumer("mail"), "k").map(|(value, _)| value),
+        Some(bytes::Bytes::from_static(b"one"))
+    );
+    assert_eq!(log.recover(consumer("mail")).await.unwrap().settled, [1, 4]);
+    let commits = drain(&mut feed);
+    let told = commits.iter().filter_map(|c| if let Commit::Settled(id, s) = c { Some((id.seq, *s)) } else { None });
+    assert_eq!(told.collect::<Vec<_>>(), [1, 2, 1, 4].into_iter().zip(settled).collect::<Vec<_>>());
+    assert_eq!(event_seqs(&commits), [5]);
+    assert_eq!(log.settle_each(Vec::new()).await.unwrap(), []);
+}
+
 pub(crate) async fn what_was_published_is_counted<S: Subject>() {
     let mut subject = S::new();
     let (log, _feed) = with_events(&mut subject, 2).await;

@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::log::Feed;
 use bytes::Bytes;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     Activation, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, EventLog, Settled, Settlement, Waiting,
@@ -38,7 +38,7 @@ pub(crate) trait Subject: Sized {
 
     fn new() -> Self;
 
-    fn open(&mut self) -> (Arc<Self::Log>, UnboundedReceiver<Commit>);
+    fn open(&mut self) -> (Arc<Self::Log>, Feed);
 
     /// Lets go of a log as a crash would.
     fn crash(&mut self, log: Arc<Self::Log>);
@@ -151,7 +151,7 @@ fn new(id: &DeliveryId) -> Waiting {
 }
 
 /// Everything that has become durable so far.
-fn drain(feed: &mut UnboundedReceiver<Commit>) -> Vec<Commit> {
+fn drain(feed: &mut Feed) -> Vec<Commit> {
     let mut all = Vec::new();
     while let Ok(commit) = feed.try_recv() {
         all.push(commit);
@@ -212,6 +212,7 @@ macro_rules! conforms {
             dead_letters_are_chosen,
             commits_come_in_log_order,
             a_batch_settles_whole_or_not_at_all,
+            settlements_that_come_together_stand_each_by_itself,
             what_was_published_is_counted,
             a_first_call_may_wait,
             deliveries_wait_for_their_key,
@@ -400,7 +401,7 @@ fn writing(seq: Seq, key: &str, version: u64, value: &'static str) -> Settlement
     settlement
 }
 
-async fn with_events<S: Subject>(subject: &mut S, count: usize) -> (Arc<S::Log>, UnboundedReceiver<Commit>) {
+async fn with_events<S: Subject>(subject: &mut S, count: usize) -> (Arc<S::Log>, Feed) {
     let (log, feed) = subject.open();
     activate(&*log, "one", &[("mail", &["a"])]).await;
     log.append((1..=count).map(|n| event(&n.to_string(), "a")).collect()).await.unwrap();

@@ -32,7 +32,7 @@ fn numbers(replay: &Option<Replay>) -> (ReplayStatus, Seq, u64, u64, u64) {
 }
 
 /// Four events, all of them settled for `mail`; `index` has come to none of them.
-async fn settled<S: Subject>(subject: &mut S) -> (Arc<S::Log>, tokio::sync::mpsc::UnboundedReceiver<Commit>) {
+async fn settled<S: Subject>(subject: &mut S) -> (Arc<S::Log>, crate::log::Feed) {
     let (log, mut feed) = subject.open();
     activate(&*log, "one", &[("mail", &["a"]), ("index", &["a"])]).await;
     log.append(vec![event("1", "a"), event("2", "a"), event("3", "b"), event("4", "a")]).await.unwrap();

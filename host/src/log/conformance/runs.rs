@@ -83,7 +83,7 @@ pub(crate) fn ends(id: &DeliveryId, errand: &Errand, outcome: Outcome, output: O
 }
 
 /// The only delivery that was made since the last look, with what it is for.
-pub(crate) async fn made(log: &impl EventLog, feed: &mut UnboundedReceiver<Commit>) -> (DeliveryId, Errand) {
+pub(crate) async fn made(log: &impl EventLog, feed: &mut Feed) -> (DeliveryId, Errand) {
     let commits = drain(feed);
     let made: Vec<_> = commits
         .iter()
@@ -104,7 +104,7 @@ fn told(commits: &[Commit]) -> Vec<String> {
     events.flatten().map(|event| event.envelope.event_type.clone()).collect()
 }
 
-async fn drive(log: &impl EventLog, feed: &mut UnboundedReceiver<Commit>, output: &'static str) -> DeliveryId {
+async fn drive(log: &impl EventLog, feed: &mut Feed, output: &'static str) -> DeliveryId {
     let (id, errand) = made(log, feed).await;
     assert_eq!(log.settle(vec![ends(&id, &errand, Outcome::Done, Some(output))]).await.unwrap(), Settled::Committed);
     id

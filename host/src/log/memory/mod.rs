@@ -16,43 +16,42 @@ mod tests;
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
-
 use self::kept::Kept;
 pub use self::runs::RunStanding;
+use super::feed::{Teller, feed};
 use super::{
-    Activated, Activation, Appended, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending,
-    Recovery, Rekey, Settled, Settlement, Waiting, runs as rule,
+    Activated, Activation, Appended, AttemptRecord, Commit, DeadDecision, DeadSelection, Error, EventLog, Feed,
+    Pending, Recovery, Rekey, Settled, Settlement, Waiting, runs as rule,
 };
 use crate::clock::Clock;
 use crate::model::pipeline::errand::{Errand, Order};
 use crate::model::pipeline::run::{Refusal, RunId, Status};
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
+use bytes::Bytes;
 
 /// See the module.
 pub struct MemoryLog {
     kept: Arc<Mutex<Kept>>,
     clock: Arc<dyn Clock>,
-    commits: mpsc::UnboundedSender<Commit>,
+    teller: Teller,
     /// See [`Recovery::careful_to`].
     careful_to: Seq,
 }
 
 impl MemoryLog {
     /// Empty. The receiver gets every commit, in the order of the log.
-    pub fn new(clock: Arc<dyn Clock>) -> (Self, mpsc::UnboundedReceiver<Commit>) {
-        let (commits, feed) = mpsc::unbounded_channel();
-        (Self { kept: Arc::default(), clock, commits, careful_to: 0 }, feed)
+    pub fn new(clock: Arc<dyn Clock>) -> (Self, Feed) {
+        let (teller, feed) = feed();
+        (Self { kept: Arc::default(), clock, teller, careful_to: 0 }, feed)
     }
 
     /// A host that starts anew on what this one has kept; after a crash, unless this one was closed. This one must not
     /// be used any more.
-    pub fn reopen(&self) -> (Self, mpsc::UnboundedReceiver<Commit>) {
-        let (commits, feed) = mpsc::unbounded_channel();
+    pub fn reopen(&self) -> (Self, Feed) {
+        let (teller, feed) = feed();
         let careful_to = self.kept().start();
-        (Self { kept: Arc::clone(&self.kept), clock: Arc::clone(&self.clock), commits, careful_to }, feed)
+        (Self { kept: Arc::clone(&self.kept), clock: Arc::clone(&self.clock), teller, careful_to }, feed)
     }
 
     /// Notes a clean end.
@@ -122,9 +121,7 @@ impl MemoryLog {
         let mut commits = Vec::new();
         let mut kept = self.kept();
         let answer = work(&mut kept, self.clock.now(), &mut commits);
-        for commit in commits {
-            drop(self.commits.send(commit));
-        }
+        self.teller.tell(commits);
         drop(kept);
         Box::pin(ready(answer))
     }
@@ -137,6 +134,12 @@ impl EventLog for MemoryLog {
 
     fn settle(&self, settlements: Vec<Settlement>) -> Pending<Settled> {
         self.commit(|kept, now, commits| Ok(kept.settle(settlements, now, commits)))
+    }
+
+    fn settle_each(&self, settlements: Vec<Settlement>) -> Pending<Vec<Settled>> {
+        self.commit(|kept, now, commits| {
+            Ok(settlements.into_iter().map(|one| kept.settle(vec![one], now, commits)).collect())
+        })
     }
 
     fn park(&self, waiting: Vec<Waiting>) -> Pending<()> {

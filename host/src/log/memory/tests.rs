@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::log::Feed;
 use bytes::Bytes;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::MemoryLog;
 use crate::clock::SystemClock;
-use crate::log::Commit;
 use crate::log::conformance::{Subject, conforms, suite};
 use crate::model::{ConsumerName, DeliveryId};
 
@@ -23,7 +22,7 @@ impl Subject for InMemory {
         Self { kept: None }
     }
 
-    fn open(&mut self) -> (Arc<MemoryLog>, UnboundedReceiver<Commit>) {
+    fn open(&mut self) -> (Arc<MemoryLog>, Feed) {
         let (log, feed) = match self.kept.take() {
             Some(kept) => kept.reopen(),
             None => MemoryLog::new(Arc::new(SystemClock::new())),

@@ -18,10 +18,7 @@ pub(super) enum Command {
         pass: Pass,
         reply: Reply<Vec<Appended>>,
     },
-    Settle {
-        settlements: Vec<Settlement>,
-        reply: Reply<Settled>,
-    },
+    Settle(Settling),
     Work(Box<dyn Work>),
     Advance(Vec<(ConsumerName, Seq)>),
     /// What came of a question.
@@ -34,12 +31,19 @@ pub(super) enum Command {
     Abandon,
 }
 
+/// Settlements, and whether they stand or fall together. Then the one answer is for all of them; else there is one for each.
+pub(super) struct Settling {
+    pub(super) settlements: Vec<Settlement>,
+    pub(super) together: bool,
+    pub(super) reply: Reply<Vec<Settled>>,
+}
+
 impl Command {
     /// About what it adds to its transaction.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Append { events, .. } => events.iter().map(Envelope::data_len).sum(),
-            Self::Settle { settlements, .. } => settlements.iter().map(Settlement::bytes).sum(),
+            Self::Settle(settling) => settling.settlements.iter().map(Settlement::bytes).sum(),
             _ => 0,
         }
     }
@@ -92,7 +96,7 @@ where
 /// A command that was applied, until its transaction is durable or undone.
 pub(super) enum Answer {
     Append { result: Result<Vec<Appended>, Error>, reply: Reply<Vec<Appended>>, pass: Pass },
-    Settle { settlements: Vec<Settlement>, result: Settled, reply: Reply<Settled> },
+    Settle { settling: Settling, result: Vec<Settled> },
     Work(Box<dyn Work>),
 }
 
@@ -105,7 +109,7 @@ impl Answer {
                 drop(pass);
                 drop(reply.send(result));
             }
-            Self::Settle { result, reply, .. } => drop(reply.send(Ok(result))),
+            Self::Settle { settling, result } => drop(settling.reply.send(Ok(result))),
             Self::Work(work) => work.answer(Ok(())),
         }
     }
@@ -117,7 +121,7 @@ impl Answer {
                 drop(pass);
                 drop(reply.send(Err(error)));
             }
-            Self::Settle { reply, .. } => drop(reply.send(Err(error))),
+            Self::Settle { settling, .. } => drop(settling.reply.send(Err(error))),
             Self::Work(work) => work.answer(Err(error)),
         }
     }
@@ -126,9 +130,7 @@ impl Answer {
     pub(super) fn unapplied(command: Command) -> Option<Self> {
         match command {
             Command::Append { pass, reply, .. } => Some(Self::Append { result: Err(Error::Closed), reply, pass }),
-            Command::Settle { settlements, reply } => {
-                Some(Self::Settle { settlements, result: Settled::Fenced, reply })
-            }
+            Command::Settle(settling) => Some(Self::Settle { settling, result: Vec::new() }),
             Command::Work(work) => Some(Self::Work(work)),
             _ => None,
         }
@@ -149,9 +151,9 @@ pub(super) fn apply_one(
             answers.push(Answer::Append { result, reply, pass });
             done
         }
-        Command::Settle { settlements, reply } => {
-            let (result, done) = split(settle::settle(store, &settlements, now, commits), Settled::Fenced);
-            answers.push(Answer::Settle { settlements, result, reply });
+        Command::Settle(settling) => {
+            let (result, done) = split(settle::settle(store, &settling, now, commits), Vec::new());
+            answers.push(Answer::Settle { settling, result });
             done
         }
         Command::Work(mut work) => {

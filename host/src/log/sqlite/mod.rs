@@ -35,9 +35,10 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::feed::feed;
 use super::{
-    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Pending, Recovery, Rekey,
-    Settled, Settlement, Waiting, runs as rule,
+    Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, EventLog, Feed, Pending, Recovery,
+    Rekey, Settled, Settlement, Waiting, runs as rule,
 };
 use crate::clock::Clock;
 use crate::model::pipeline::errand::{Errand, Order};
@@ -50,7 +51,7 @@ use crate::store::{self, Checkpoints, KindNote, LogReader, Opening, WaitingRow, 
 
 pub use crate::store::OpenError;
 use crate::telemetry::Metrics;
-use command::{Command, Task};
+use command::{Command, Settling, Task};
 use gate::Gate;
 use reader::Question;
 
@@ -108,7 +109,7 @@ pub struct SqliteLog {
 impl SqliteLog {
     /// Opens or creates the database, and starts to write. Blocks while the end of the log is checked. The receiver
     /// gets every commit, in the order of the log.
-    pub fn open(options: Options) -> Result<(Self, mpsc::UnboundedReceiver<Commit>), OpenError> {
+    pub fn open(options: Options) -> Result<(Self, Feed), OpenError> {
         let opening = Opening {
             listen: options.listen.clone(),
             accept_loss_from: options.accept_loss_from,
@@ -123,10 +124,10 @@ impl SqliteLog {
         let log_reader = LogReader::open(&path)?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (questions, asked) = mpsc::unbounded_channel();
-        let (commits, feed) = mpsc::unbounded_channel();
+        let (teller, feed) = feed();
         let (fail, failed) = watch::channel(None);
         let gate = Arc::new(Gate::new(options.queue_events_max, options.queue_bytes_max));
-        let writing = writer::start(store, options, inbox, commits, fail)?;
+        let writing = writer::start(store, options, inbox, teller, fail)?;
         let reading = std::thread::Builder::new()
             .name("log-reader".into())
             .spawn(move || reader::run(&log_reader, careful_to, asked))?;
@@ -244,7 +245,12 @@ impl EventLog for SqliteLog {
     }
 
     fn settle(&self, settlements: Vec<Settlement>) -> Pending<Settled> {
-        self.ask(|reply| Command::Settle { settlements, reply })
+        let settled = self.ask(|reply| Command::Settle(Settling { settlements, together: true, reply }));
+        Box::pin(async move { settled.await?.first().copied().ok_or(Error::Closed) })
+    }
+
+    fn settle_each(&self, settlements: Vec<Settlement>) -> Pending<Vec<Settled>> {
+        self.ask(|reply| Command::Settle(Settling { settlements, together: false, reply }))
     }
 
     fn park(&self, waiting: Vec<Waiting>) -> Pending<()> {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 /// A command of more bytes is large.
-pub(super) const LARGE_BYTES: usize = 128 << 10;
+pub(super) const LARGE_BYTES: usize = 256 << 10;
 /// Groups of small commands that pass a large one, at most.
 pub(super) const PASSED_MAX: u32 = 8;
 /// Commands of one group, and their bytes beyond the first.
@@ -89,7 +89,7 @@ mod tests {
         let sizes: Vec<usize> = drained(queue(&many)).iter().map(Vec::len).collect();
         assert_eq!(sizes, [1_000, 1_000, 500]);
         let heavy: Vec<(u32, usize)> = (0..10).map(|n| (n, LARGE_BYTES)).collect();
-        assert_eq!(drained(queue(&heavy)), [vec![0, 1, 2, 3, 4], vec![5, 6, 7, 8, 9]]);
+        assert_eq!(drained(queue(&heavy)), [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7, 8], vec![9]]);
     }
 
     #[test]

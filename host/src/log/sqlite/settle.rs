@@ -2,14 +2,28 @@
 
 use std::sync::Arc;
 
+use super::command::Settling;
 use crate::log::jobs::announce;
 use crate::log::{Commit, Hold, Settled, Settlement, runs};
 use crate::model::{Event, State, StateChanges, Timestamp};
 use crate::planted::{self, Bug};
 use crate::store::{self, DeadRow, Inserted, OutcomeRow, StateCheck, Writer};
 
-/// All of them or none: the first that cannot stand is the answer for all.
+/// What came of them: one answer for all if they stand or fall together, otherwise one each.
 pub(super) fn settle(
+    store: &mut Writer,
+    settling: &Settling,
+    now: Timestamp,
+    commits: &mut Vec<Commit>,
+) -> Result<Vec<Settled>, store::Error> {
+    if settling.together {
+        return Ok(vec![settle_together(store, &settling.settlements, now, commits)?]);
+    }
+    settling.settlements.iter().map(|one| settle_together(store, std::slice::from_ref(one), now, commits)).collect()
+}
+
+/// All of them or none: the first that cannot stand is the answer for all.
+fn settle_together(
     store: &mut Writer,
     settlements: &[Settlement],
     now: Timestamp,
@@ -19,7 +33,7 @@ pub(super) fn settle(
     let settled = match settlements {
         [one] => settle_one(store, one, now, commits)?,
         many => store.all_or_nothing(|store| {
-            let settled = settle_each(store, many, now, commits)?;
+            let settled = settle_until_one_cannot(store, many, now, commits)?;
             Ok((settled == Settled::Committed, settled))
         })?,
     };
@@ -30,7 +44,7 @@ pub(super) fn settle(
     Ok(settled)
 }
 
-fn settle_each(
+fn settle_until_one_cannot(
     store: &mut Writer,
     settlements: &[Settlement],
     now: Timestamp,

@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::log::Feed;
 use bytes::Bytes;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use super::{OpenError, Options, SqliteLog, schedule};
 use crate::clock::{Clock, SystemClock};
 use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event, suite};
-use crate::log::{Commit, Error, EventLog as _, Settled};
+use crate::log::{Error, EventLog as _, Settled};
 use crate::model::outcome::StateWrite;
 use crate::model::query::OutcomeQuery;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Payload, Seq, Timestamp};
@@ -44,7 +44,7 @@ impl Subject for OnDisk {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn open(&mut self) -> (Arc<SqliteLog>, UnboundedReceiver<Commit>) {
+    fn open(&mut self) -> (Arc<SqliteLog>, Feed) {
         let (log, feed) = SqliteLog::open(self.options()).unwrap();
         (Arc::new(log), feed)
     }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::Options;
-use super::command::{Answer, Command, Reply, apply_one};
+use super::command::{Answer, Command, Reply, Settling, apply_one};
 use super::marker::Marker;
 use super::notes::Notes;
 use super::reader::error;
 use super::schedule::Queue;
 use crate::clock::Clock;
-use crate::log::{Commit, Error, Settled, Settlement};
+use crate::log::feed::Teller;
+use crate::log::{Commit, Error};
 use crate::model::pipeline::run;
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, Seq};
@@ -44,7 +45,7 @@ struct Service {
     clock: Arc<dyn Clock>,
     inbox: mpsc::UnboundedReceiver<Command>,
     queue: Queue<Command>,
-    commits: mpsc::UnboundedSender<Commit>,
+    teller: Teller,
     fail: watch::Sender<Option<String>>,
     retention: Option<Retention>,
     metrics: Option<Arc<Metrics>>,
@@ -55,7 +56,7 @@ struct Service {
     mark_at: Option<Duration>,
     prune_at: Duration,
     /// Settlements that found the disk full.
-    held: VecDeque<(Vec<Settlement>, Reply<Settled>)>,
+    held: VecDeque<Settling>,
     retry_at: Option<Duration>,
 }
 
@@ -70,7 +71,7 @@ pub(super) fn start(
     store: Writer,
     options: Options,
     inbox: mpsc::UnboundedReceiver<Command>,
-    commits: mpsc::UnboundedSender<Commit>,
+    teller: Teller,
     fail: watch::Sender<Option<String>>,
 ) -> Result<JoinHandle<()>, OpenError> {
     let marker = Marker::start(&store, fail.clone())?;
@@ -82,7 +83,7 @@ pub(super) fn start(
         clock: options.clock,
         inbox,
         queue: Queue::new(),
-        commits,
+        teller,
         fail,
         retention: options.retention,
         metrics: options.metrics,
@@ -225,8 +226,7 @@ impl Service {
     fn retry_held(&mut self) -> Result<(), store::Error> {
         let held = mem::take(&mut self.held);
         self.retry_at = None;
-        let commands = held.into_iter().map(|(settlements, reply)| Command::Settle { settlements, reply });
-        self.transact(commands.collect())
+        self.transact(held.into_iter().map(Command::Settle).collect())
     }
 
     fn observe(&self, answers: &[Answer], commits: &[Commit], began: Duration) {
@@ -239,7 +239,7 @@ impl Service {
             }
         }
         let settled =
-            |answer: &Answer| if let Answer::Settle { settlements, .. } = answer { settlements.len() } else { 0 };
+            |answer: &Answer| if let Answer::Settle { settling, .. } = answer { settling.settlements.len() } else { 0 };
         let settlements = answers.iter().map(settled).sum::<usize>() as u64;
         if settlements > 0 {
             metrics.settled(settlements, self.clock.monotonic().saturating_sub(began));
@@ -263,9 +263,7 @@ impl Service {
             }
         }
         // Nothing above this line has told anybody anything.
-        for commit in commits {
-            drop(self.commits.send(commit));
-        }
+        self.teller.tell(commits);
         for answer in answers {
             answer.send();
         }
@@ -310,8 +308,8 @@ impl Service {
         let mut others = false;
         for answer in answers.into_iter().chain(rest.into_iter().filter_map(Answer::unapplied)) {
             match answer {
-                Answer::Settle { settlements, reply, .. } if class != Class::Fatal && self.held.len() < HELD_MAX => {
-                    self.held.push_back((settlements, reply));
+                Answer::Settle { settling, .. } if class != Class::Fatal && self.held.len() < HELD_MAX => {
+                    self.held.push_back(settling);
                 }
                 answer => {
                     others = true;

@@ -22,9 +22,10 @@ use crate::server::body::Incoming;
 use crate::server::event;
 use crate::server::problem::Problem;
 
-/// Events of a stream that are appended at once, at most; and so many bytes, but for the last event.
+/// Events of a stream that are appended at once, at most; and so many bytes, but for the last event: what the writer takes together
+/// with settlements, and not as a large command that has a transaction of its own.
 const GROUP_EVENTS: usize = 512;
-const GROUP_BYTES: usize = 1 << 20;
+const GROUP_BYTES: usize = 192 << 10;
 /// How often, and how long apart, a stream waits for a busy log before it gives up.
 const BUSY_TRIES: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -182,7 +183,7 @@ impl<'a> Lines<'a> {
 
 /// The next whole line, without its end; at the end of the stream also one that has no line end.
 fn next_line(rest: &mut BytesMut, ended: bool) -> Option<BytesMut> {
-    match rest.iter().position(|b| *b == b'\n') {
+    match memchr::memchr(b'\n', rest) {
         Some(at) => {
             let mut line = rest.split_to(at + 1);
             line.truncate(at);

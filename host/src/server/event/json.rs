@@ -110,9 +110,15 @@ pub(super) fn string(pointer: &str, raw: &RawValue) -> Result<String, EventError
     serde_json::from_str(raw.get()).map_err(|error| EventError::new(pointer, format!("expected a string: {error}")))
 }
 
+/// Of a name, so much is shown.
+const STEP_BYTES_MAX: usize = 64;
+
 /// `name` as a step of a JSON pointer in a URI fragment.
 pub(super) fn step(name: &str) -> String {
+    if name.len() <= STEP_BYTES_MAX && !name.bytes().any(|b| matches!(b, b'~' | b'/')) {
+        return ["#/", name].concat();
+    }
     let mut name = name.replace('~', "~0").replace('/', "~1");
-    crate::model::limit::cut(&mut name, 64);
+    crate::model::limit::cut(&mut name, STEP_BYTES_MAX);
     format!("#/{name}")
 }

@@ -91,6 +91,10 @@ impl EventLog for FakeLog {
         Box::pin(async { Err(Error::Closed) })
     }
 
+    fn settle_each(&self, _: Vec<Settlement>) -> Pending<Vec<Settled>> {
+        Box::pin(async { Err(Error::Closed) })
+    }
+
     fn park(&self, _: Vec<Waiting>) -> Pending<()> {
         Box::pin(async { Err(Error::Closed) })
     }

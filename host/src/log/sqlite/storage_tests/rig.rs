@@ -10,13 +10,12 @@ use tokio::sync::mpsc;
 
 use super::super::tests::ManualClock;
 use crate::clock::Clock;
-use crate::log::Commit;
 use crate::log::sqlite::{Options, SqliteLog};
 use crate::model::Timestamp;
 use crate::model::spec::Retention;
 use crate::store::{Checkpoints, OpenError};
 
-pub(super) type Feed = mpsc::UnboundedReceiver<Commit>;
+pub(super) use crate::log::Feed;
 
 /// Small, so that a short story has checkpoints and cuts of the write-ahead log in it.
 const CHECKPOINTS: Checkpoints = Checkpoints { passive: 60, truncate: 200, truncate_again: 20 };
