@@ -518,8 +518,8 @@ impl EventLog for Disk {
         self.ask(move |log| log.waiting(consumer, priority, after, limit))
     }
 
-    fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {
-        self.ask(move |log| log.blocked(consumer, key, limit))
+    fn blocked(&self, consumer: ConsumerName, key: String, later: bool, limit: usize) -> Pending<Vec<Waiting>> {
+        self.ask(move |log| log.blocked(consumer, key, later, limit))
     }
 
     fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>> {

@@ -337,8 +337,8 @@ impl EventLog for SqliteLog {
     ) -> Pending<Vec<Waiting>> {
         self.question(|reply| Question::Waiting { consumer, priority, after, limit, reply })
     }
-    fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {
-        self.question(|reply| Question::Blocked { consumer, key, limit, reply })
+    fn blocked(&self, consumer: ConsumerName, key: String, later: bool, limit: usize) -> Pending<Vec<Waiting>> {
+        self.question(|reply| Question::Blocked { consumer, key, later, limit, reply })
     }
 
     fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>> {
