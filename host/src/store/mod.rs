@@ -5,6 +5,7 @@
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
 pub mod backup;
+mod ballast;
 mod chain;
 mod claims;
 mod connect;
@@ -39,6 +40,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use ballast::Ballast;
 pub use chain::{Hash, Head};
 pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
@@ -105,6 +107,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is want of space.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io(e) => matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded),
+            error => error.class() == Class::Full,
+        }
+    }
+
     pub fn class(&self) -> Class {
         use rusqlite::ffi;
         let Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = self else { return Class::Fatal };

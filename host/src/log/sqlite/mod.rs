@@ -12,6 +12,7 @@ mod marker;
 mod notes;
 mod reader;
 mod replays;
+mod room;
 mod runs;
 mod schedule;
 mod schedules;
@@ -46,7 +47,7 @@ use crate::model::question::QueryNote;
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
-use crate::store::{self, Checkpoints, KindNote, LogReader, Opening, WaitingRow, Writer};
+use crate::store::{self, Ballast, Checkpoints, KindNote, LogReader, Opening, WaitingRow, Writer};
 
 pub use crate::store::OpenError;
 use crate::telemetry::Metrics;
@@ -73,6 +74,8 @@ pub struct Options {
     /// The file may not grow past so many pages: a full disk for tests.
     pub pages_max: Option<u32>,
     pub checkpoints: Checkpoints,
+    /// Room kept on the disk for when it is full, in bytes; on a small disk it is less.
+    pub ballast: u64,
 }
 
 impl Options {
@@ -88,6 +91,7 @@ impl Options {
             queue_bytes_max: 64 << 20,
             pages_max: None,
             checkpoints: Checkpoints::default(),
+            ballast: 0,
         }
     }
 }
@@ -116,7 +120,7 @@ impl SqliteLog {
             checkpoints: options.checkpoints,
             ..Opening::new(&options.path, options.clock.now())
         };
-        let store = Writer::open(&opening)?;
+        let (store, short) = open_store(&opening)?;
         let path = store.path().to_owned();
         let (head, careful_to) = (store.head().seq, store.careful_to());
         let clock = Arc::clone(&options.clock);
@@ -126,7 +130,7 @@ impl SqliteLog {
         let (commits, feed) = mpsc::unbounded_channel();
         let (fail, failed) = watch::channel(None);
         let gate = Arc::new(Gate::new(options.queue_events_max, options.queue_bytes_max));
-        let writing = writer::start(store, options, inbox, commits, fail)?;
+        let writing = writer::start((store, short), options, inbox, commits, fail)?;
         let reading = std::thread::Builder::new()
             .name("log-reader".into())
             .spawn(move || reader::run(&log_reader, careful_to, asked))?;
@@ -217,6 +221,17 @@ impl SqliteLog {
             }
             answer.await.unwrap_or(Err(Error::Closed))
         })
+    }
+}
+
+/// And whether the ballast had to be given back for it: even a start writes.
+fn open_store(opening: &Opening) -> Result<(Writer, bool), OpenError> {
+    match Writer::open(opening) {
+        Err(OpenError::Store(e)) if e.is_full() && Ballast::drop_left(&store::real_path(&opening.path)?) => {
+            tracing::warn!("the disk is full: the ballast is given back, so that the host can start");
+            Ok((Writer::open(opening)?, true))
+        }
+        opened => Ok((opened?, false)),
     }
 }
 
