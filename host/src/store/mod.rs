@@ -30,6 +30,7 @@ mod row;
 mod runs;
 mod schedules;
 mod state;
+mod sums;
 mod tallies;
 mod verify;
 mod waiting;
@@ -169,8 +170,8 @@ pub enum OpenError {
          backup, or run with --accept-loss-from {first_missing} to go on without what is lost"
     )]
     Damaged { first_missing: Seq, detail: String },
-    #[error("an outcome of event {seq} is not as it was written; restore a backup")]
-    OutcomeChanged { seq: Seq },
+    #[error("{row} is not as it was written; restore a backup")]
+    RowChanged { row: String },
     #[error("{} cannot be written: {detail}; make the directory and its files writable for this user", path.display())]
     ReadOnly { path: PathBuf, detail: String },
     #[error(

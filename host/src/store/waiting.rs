@@ -7,7 +7,7 @@ use crate::model::{ConsumerName, Delivery, DeliveryId, Priority, Seq, State, Tim
 
 use super::jobs::{code, get_priority};
 use super::row::{get_time, get_u64, int};
-use super::{Error, Writer, names};
+use super::{Error, Writer, names, sums};
 
 /// A delivery that is stored because it must wait.
 #[derive(Clone, Debug)]
@@ -50,8 +50,7 @@ impl Writer {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8) ON CONFLICT (seq, consumer, round) DO UPDATE SET \
                    due_at = ?4, attempts = ?5, calls = ?6, key = ?7, blocked = 0, errand = ?8";
         let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key, errand);
-        self.conn.prepare_cached(sql)?.execute(row)?;
-        Ok(())
+        sums::WAITING.write(&self.conn, (int(id.seq), consumer, id.round), sql, row)
     }
 
     /// Stores a delivery that is not in hand. One that has been called or settled since is left alone.
@@ -66,8 +65,7 @@ impl Writer {
         let blocked = *blocked && key.is_some();
         let (attempts, calls) = (delivery.attempts, delivery.calls);
         let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key, blocked, errand, code(*priority));
-        self.conn.prepare_cached(PARK)?.execute(row)?;
-        Ok(())
+        sums::WAITING.write(&self.conn, (int(id.seq), consumer, id.round), PARK, row)
     }
 
     /// The round of the next delivery of the same event to the same consumer.
