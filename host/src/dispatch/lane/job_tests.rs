@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::waiting::due;
 use super::*;
 use crate::dispatch::core::PAGE_WAITING;
 use crate::dispatch::scripted;
 use crate::model::spec::{BatchSpec, DeliverySpec, KeySpec, OnDead, OrderSpec};
-use crate::model::{Envelope, Job, Priority, Timestamp};
+use crate::model::{Envelope, Job, Priority, State, Timestamp};
 
 const NOW: Moment = Moment { wall: Timestamp(1_000_000), monotonic: Duration::from_secs(1) };
 
