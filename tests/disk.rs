@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use tidegate_tests::Project;
@@ -125,6 +127,67 @@ fn a_full_disk_pushes_back_loses_nothing_and_is_got_over() {
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains("panicked"), "{said}");
     let host = project.start();
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
+    check(&project, &acknowledged);
+    assert_eq!(host.stop().0, 0);
+}
+
+/// Nothing is accepted any more: what was accepted is finished all the same.
+#[test]
+fn what_is_under_way_is_finished_on_a_full_disk() {
+    if !may_mount("what_is_under_way_is_finished_on_a_full_disk") {
+        return;
+    }
+    let (project, data) = project("64m");
+    let ballast = Path::new(&data).join("tidegate.db.ballast");
+    let host = project.start();
+    let mut client = host.client();
+    assert_eq!(fs::metadata(&ballast).unwrap().len(), 4 << 20, "a sixteenth of the disk");
+    project.ok(&["consumers", "pause", "ledger"]);
+    let mut acknowledged = BTreeSet::new();
+    let said = fill(&mut client, &mut acknowledged, 100_000);
+    assert!(said.contains("urn:tidegate:problem:disk-full"), "{said}");
+    assert!(!ballast.exists());
+    assert_eq!(send(&mut client, "small", 10).0, 503, "the room is for what is under way");
+    project.ok(&["consumers", "resume", "ledger"]);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
+    check(&project, &acknowledged);
+    assert_eq!(send(&mut client, "small", 10).0, 503);
+    let metrics = client.get("/metrics").unwrap();
+    assert!(String::from_utf8_lossy(&metrics.body).contains("\ntidegate_ballast_bytes 0\n"));
+    let (code, said) = host.stop();
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn a_host_starts_on_a_full_disk_with_what_the_ballast_took() {
+    if !may_mount("a_host_starts_on_a_full_disk_with_what_the_ballast_took") {
+        return;
+    }
+    let (project, data) = project("64m");
+    let (ballast, filler) = (Path::new(&data).join("tidegate.db.ballast"), Path::new(&data).join("filler"));
+    let host = project.start();
+    let mut acknowledged = BTreeSet::from(["o-1".to_owned()]);
+    assert_eq!(send(&mut host.client(), "o-1", 10).0, 202);
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
+    assert_eq!(host.stop().0, 0);
+    assert!(ballast.exists());
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[1; 4_096]).is_ok() {}
+
+    let mut host = project.start();
+    let mut client = host.client();
+    let (status, said) = send(&mut client, "o-2", 10);
+    assert!(status == 503 && said.contains("urn:tidegate:problem:disk-full"), "{status} {said}");
+    assert!(host.alive() && !ballast.exists());
+    fs::remove_file(&filler).unwrap();
+    let mut tries = 0;
+    while send(&mut client, "after", 10).0 != 202 {
+        tries += 1;
+        assert!(tries < 100_000, "there is room, and nothing is accepted: {}", host.said());
+    }
+    acknowledged.insert("after".to_owned());
+    assert!(ballast.exists(), "it is there again");
     project.ok(&["wait", "--all", "--timeout", "5m"]);
     check(&project, &acknowledged);
     assert_eq!(host.stop().0, 0);

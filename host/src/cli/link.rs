@@ -94,7 +94,7 @@ pub(super) fn open_error(error: store::OpenError) -> Error {
         | E::ForeignApplication { .. }
         | E::SchemaChanged { .. }
         | E::Damaged { .. }
-        | E::OutcomeChanged { .. } => Kind::Log,
+        | E::RowChanged { .. } => Kind::Log,
         _ => Kind::Environment,
     };
     match error {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bell::Bell;
-use super::lane::{Fetched, Flow, Lane, Left, Ready, Standing, WaitKey};
+use super::lane::{Fetched, Flow, Lane, Left, Parked, Ready, Standing, WaitKey};
 use super::pace::{Pace, slots_for_slow};
 use super::settle::Claim;
 use super::stream::Streams;
@@ -46,11 +46,10 @@ pub enum Wake {
     Rang(Option<Option<Timestamp>>),
     /// They have their rows.
     Parked(ConsumerName, Vec<DeliveryId>),
-    /// Of a line, so many of its parked deliveries as were asked for, or all; none where reading failed.
+    /// Of a line, as many of its parked deliveries as were asked for, or all; none where reading failed.
     Unparked {
         consumer: ConsumerName,
-        key: String,
-        limit: usize,
+        wanted: Parked,
         page: Option<Vec<(Waiting, Fetched)>>,
     },
     /// Calls are over, and what they came to is on its way into the log.
@@ -100,8 +99,8 @@ pub enum Action {
     /// Tell runs that their time has come.
     Ring,
     Park(ConsumerName, Vec<Waiting>),
-    /// So many of the parked deliveries of a line.
-    Unpark(ConsumerName, String, usize),
+    /// Parked deliveries of a line.
+    Unpark(ConsumerName, Parked),
     Advance(Vec<(ConsumerName, Seq)>),
     /// The breaker of a consumer has changed.
     Tell(ConsumerName, Change),
@@ -224,8 +223,8 @@ impl Core {
             Wake::Fetched(id, fetched) => self.with(&id.consumer.clone(), |lane| lane.fetched(&id, fetched, now)),
             Wake::Rang(next) => self.bell.rang(next, now),
             Wake::Parked(name, ids) => self.with(&name, |lane| lane.parked(&ids, now)),
-            Wake::Unparked { consumer, key, limit, page } => {
-                self.with(&consumer, |lane| lane.unparked(&key, page, limit, now));
+            Wake::Unparked { consumer, wanted, page } => {
+                self.with(&consumer, |lane| lane.unparked(&wanted, page, now));
             }
             Wake::Called(ids) => ids.iter().for_each(|id| self.called(id)),
             Wake::Ended(ended) => ended.into_iter().for_each(|ended| self.ended(ended, now, actions)),
@@ -403,7 +402,7 @@ impl Core {
                 actions.push(Action::Park(name.clone(), parked));
             }
             let blocked = lane.wants_blocked().into_iter();
-            actions.extend(blocked.map(|(key, limit)| Action::Unpark(name.clone(), key, limit)));
+            actions.extend(blocked.map(|wanted| Action::Unpark(name.clone(), wanted)));
         }
     }
 

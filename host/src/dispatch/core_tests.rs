@@ -8,7 +8,7 @@ use crate::dispatch::scripted;
 use crate::dispatch::settle::settlement;
 use crate::log::Hold;
 use crate::model::delivery::KeyStanding;
-use crate::model::keys::{Place, place};
+use crate::model::keys::{Place, held_key, place};
 use crate::model::spec::{Ceilings, Deployment, Retention, ServerSpec, SubscriptionSpec};
 use crate::model::{Delivery, Outcome, Report, State};
 
@@ -57,7 +57,8 @@ struct Disk {
     events: Vec<Arc<Event>>,
     rows: BTreeMap<DeliveryId, Row>,
     settled: BTreeSet<DeliveryId>,
-    held: BTreeSet<String>,
+    /// Keys, and whose dead letters hold them.
+    held: BTreeSet<(String, Seq)>,
     keyed_by: KeyRules,
     /// Final outcomes in the order in which they came.
     order: Vec<(DeliveryId, Outcome)>,
@@ -241,14 +242,15 @@ impl World {
                 }
                 Wake::Parked(name, ids)
             }
-            Action::Unpark(consumer, key, limit) => {
+            Action::Unpark(consumer, wanted) => {
                 let line = |(id, row): &(&DeliveryId, &Row)| {
-                    id.consumer == consumer && row.blocked && row.key.as_ref() == Some(&key)
+                    let meant = !wanted.later || id.round > 0;
+                    meant && id.consumer == consumer && row.blocked && row.key.as_ref() == Some(&wanted.key)
                 };
-                let page = self.disk.rows.iter().filter(line).take(limit);
+                let page = self.disk.rows.iter().filter(line).take(wanted.limit);
                 let event = |id: &DeliveryId| self.disk.events[id.seq as usize - 1].clone();
                 let page = page.map(|(id, row)| (row.waiting(id), Fetched { event: event(id), errand: None }));
-                Wake::Unparked { page: Some(page.collect()), consumer, key, limit }
+                Wake::Unparked { page: Some(page.collect()), consumer, wanted }
             }
             Action::Advance(positions) => {
                 self.positions.extend(positions);
@@ -265,6 +267,8 @@ impl World {
             let Place { key, blocked, due_at } = place(&spec.delivery, event, called, &before);
             (row.key, row.blocked, row.delivery.state) = (key, blocked, State::Pending { due_at });
         }
+        let key = |seq: Seq| held_key(&spec.delivery, &self.disk.events[seq as usize - 1]);
+        self.disk.held = self.disk.held.iter().filter_map(|(_, seq)| Some((key(*seq)?, *seq))).collect();
         self.disk.keyed_by = KeyRules::of(&spec.delivery);
         Wake::Rekeyed(spec.name.clone(), self.disk.keyed_by.clone())
     }
@@ -273,9 +277,11 @@ impl World {
         let mut keys: BTreeMap<String, KeyStanding> = BTreeMap::new();
         for (id, row) in self.disk.rows.iter().filter(|(id, _)| id.consumer == *name) {
             let Some(key) = row.key.clone() else { continue };
-            let standing = keys.entry(key.clone()).or_insert(KeyStanding { key, taken: false, blocked_to: None });
+            let standing =
+                keys.entry(key.clone()).or_insert(KeyStanding { key, taken: false, blocked_to: None, later: false });
             if row.blocked {
                 standing.blocked_to = standing.blocked_to.max(Some(id.seq));
+                standing.later |= id.round > 0;
             } else {
                 standing.taken |= row.delivery.calls > 0 || id.round == 0;
             }
@@ -287,7 +293,7 @@ impl World {
             position: self.position,
             settled: settled.into_iter().filter(|seq| *seq > self.position).collect(),
             keys: keys.into_values().collect(),
-            held: self.disk.held.iter().cloned().collect(),
+            held: self.disk.held.iter().map(|(key, _)| key.clone()).collect(),
             keyed_by: Some(self.disk.keyed_by.clone()),
             careful_to: self.careful_to,
             paused: self.paused,
@@ -300,7 +306,8 @@ impl World {
     fn end(&mut self, outcome: Outcome) -> DeliveryId {
         let claim = self.running.remove(0);
         let (id, left) = self.settle(&claim, outcome);
-        if let Some(key) = claim.key.clone().filter(|_| claim.frees && outcome == Outcome::Done) {
+        let held = |key: &String| self.disk.held.iter().any(|(held, _)| held == key);
+        if let Some(key) = claim.key.clone().filter(|key| claim.frees && outcome == Outcome::Done && !held(key)) {
             self.wake(Wake::Commit(Commit::Released(id.consumer.clone(), vec![key])));
         }
         self.wake(Wake::Ended(vec![Ended::one(id.clone(), left, Duration::from_micros(1))]));
@@ -331,8 +338,8 @@ impl World {
             }
         }
         match &settlement.hold {
-            Some(Hold::Begin(key)) => drop(self.disk.held.insert(key.clone())),
-            Some(Hold::End(key)) => drop(self.disk.held.remove(key)),
+            Some(Hold::Begin(key)) => drop(self.disk.held.insert((key.clone(), claim.id.seq))),
+            Some(Hold::End(key)) => drop(self.disk.held.remove(&(key.clone(), claim.id.seq))),
             None => {}
         }
         (claim.id.clone(), crate::dispatch::attempt::left(&settlement))

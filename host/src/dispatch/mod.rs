@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::attempt::Tools;
 use self::core::{Action, Core, Ended, PAGE_EVENTS, PAGE_WAITING, Wake};
 use self::hand::Player;
-use self::lane::{Fetched, Left, Standing};
+use self::lane::{Fetched, Left, Parked, Standing};
 use self::pace::{Pace, Polite};
 use self::settle::{Claim, derived_id};
 use crate::clock::Clock;
@@ -281,10 +281,10 @@ impl Dispatcher {
                     }
                 })
             }),
-            Action::Unpark(name, key, limit) => self.ask_log(move |log, clock| {
+            Action::Unpark(consumer, wanted) => self.ask_log(move |log, clock| {
                 Box::pin(async move {
-                    let page = unparked(&log, &name, &key, limit).await;
-                    Wake::Unparked { consumer: name, key, limit, page: logged(page, &clock).await }
+                    let page = unparked(&log, &consumer, &wanted).await;
+                    Wake::Unparked { consumer, wanted, page: logged(page, &clock).await }
                 })
             }),
             Action::Advance(positions) => self.tools.log.advance(positions),
@@ -405,10 +405,9 @@ impl Dispatcher {
 async fn unparked(
     log: &Arc<dyn EventLog>,
     consumer: &ConsumerName,
-    key: &str,
-    limit: usize,
+    Parked { key, later, limit }: &Parked,
 ) -> Result<Vec<(Waiting, Fetched)>, crate::log::Error> {
-    let rows = log.blocked(consumer.clone(), key.to_owned(), limit).await?;
+    let rows = log.blocked(consumer.clone(), key.clone(), *later, *limit).await?;
     let mut page = Vec::with_capacity(rows.len());
     for waiting in rows {
         if let Some(found) = fetched(log, &waiting.id, waiting.errand).await? {

@@ -114,6 +114,57 @@ fn a_redriven_dead_letter_frees_the_key_that_it_held_once_it_is_done() {
     assert!(world.core.is_settled(2));
 }
 
+/// Two dead letters hold what became one key by a reload, one event waits behind them, and both are redriven.
+fn two_holders_redriven() -> World {
+    let mut world = world(ordered(OnDead::Hold));
+    world.emit_keyed(&["a", "b", "a"]);
+    end_of(&mut world, 1, Outcome::Reject);
+    end_of(&mut world, 2, Outcome::Reject);
+    world.deploy(vec![one_line()], 64);
+    assert!(world.running.is_empty() && world.core.is_settled(3), "all of it waits for a person");
+    for (dead, _) in world.disk.order.clone() {
+        world.redrive(&dead);
+    }
+    world
+}
+
+fn one_line() -> Consumer {
+    with(|spec| spec.order = Some(OrderSpec { by: KeySpec::One, on_dead: OnDead::Hold }))
+}
+
+#[test]
+fn redriven_dead_letters_that_hold_one_key_run_one_after_another_and_free_it_together() {
+    let mut world = two_holders_redriven();
+    assert_eq!(world.running(), ["1/greet/1"]);
+    assert!(!world.core.is_settled(3), "the other one goes on by itself");
+    world.end(Outcome::Done);
+    assert_eq!(world.running(), ["2/greet/1"], "it waits for no person, and the key is held by it");
+    world.end(Outcome::Done);
+    assert_eq!(world.running(), ["3/greet"]);
+    world.end(Outcome::Done);
+    assert!(world.core.is_settled(3) && world.disk.rows.is_empty() && world.disk.held.is_empty());
+}
+
+#[test]
+fn a_redriven_dead_letter_comes_out_of_the_log_again_although_its_key_is_held() {
+    let mut world = two_holders_redriven();
+    world.end(Outcome::Retry);
+    let blocked = |world: &World| world.disk.rows.values().filter(|row| row.blocked).count();
+    assert_eq!(blocked(&world), 2, "behind one that waits for its retry they are in the log");
+    let mut world = world.crash(vec![one_line()], 64);
+    assert!(world.running.is_empty());
+    world.pass();
+    assert_eq!(world.running(), ["1/greet/1"]);
+    world.end(Outcome::Reject);
+    assert_eq!(world.running(), ["2/greet/1"], "the first holds the key again, and the second may pass");
+    world.end(Outcome::Done);
+    assert!(world.running.is_empty() && blocked(&world) == 1, "the first is dead, and holds up what was never dead");
+    world.redrive(&DeliveryId { seq: 1, consumer: ConsumerName::new("greet").unwrap(), round: 1 });
+    world.end(Outcome::Done);
+    world.end(Outcome::Done);
+    assert!(world.core.is_settled(3) && world.disk.held.is_empty());
+}
+
 #[test]
 fn order_survives_crashes_wherever_they_fall() {
     // Six deliveries of one key, of which the second fails once: the process dies after every number of steps.

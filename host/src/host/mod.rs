@@ -127,6 +127,7 @@ async fn run_on(options: &Options, guests: dispatch::Guests) -> Result<(), Error
         accept_loss_from: options.accept_loss_from,
         retention: Some(compiled.deployment.retention),
         metrics: Some(metrics.clone()),
+        ballast: compiled.deployment.ceilings.ballast,
         ..sqlite::Options::new(&compiled.deployment.database, clock.clone())
     })?;
     let log = Arc::new(log);

@@ -112,8 +112,8 @@ pub trait EventLog: Send + Sync {
         limit: usize,
     ) -> Pending<Vec<Waiting>>;
 
-    /// Up to `limit` deliveries of a consumer that wait for their key, by sequence and round.
-    fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>>;
+    /// Up to `limit` deliveries of a consumer that wait for their key, by sequence and round; only `later` rounds, or all.
+    fn blocked(&self, consumer: ConsumerName, key: String, later: bool, limit: usize) -> Pending<Vec<Waiting>>;
 
     /// What a delivery is for, if it is for more than its event; none also if it is over.
     fn errand(&self, delivery: DeliveryId) -> Pending<Option<Errand>>;

@@ -108,6 +108,7 @@ fn ceilings(manifest: &Manifest) -> Ceilings {
         event_bytes: event_bytes.unwrap_or(usual.event_bytes),
         attempts: limits.attempts.map_or(usual.attempts, |at| at.value.small()),
         memory: limits.memory.map_or(usual.memory, |at| at.value.0),
+        ballast: limits.ballast.map_or(usual.ballast, |at| at.value.0),
     }
 }
 

@@ -214,6 +214,7 @@ fn numbers_are_taken_up_to_their_ends_and_not_beyond() {
         ("retention: { KEY }", "events", ["59s", "1m", "3650d", "3650d1ms"]),
         ("retention: { KEY }", "outcomes", ["59s999ms", "1m", "3650d", "3651d"]),
         (host, "event-size", ["1023B", "1KiB", "16MiB", "16777217B"]),
+        (host, "ballast", ["-1B", "0B", "1GiB", "1025MiB"]),
         (host, "attempts", ["0", "1", "10_000", "10_001"]),
         (host, "memory", ["1048575B", "1MiB", "1TiB", "1025GiB"]),
         (consumer, "timeout", ["0ms", "1ms", "1d", "1d1ms"]),

@@ -181,6 +181,8 @@ pub struct KeyStanding {
     pub taken: bool,
     /// The highest sequence of those that wait for the key itself, if any do.
     pub blocked_to: Option<Seq>,
+    /// Of those, some are of later rounds.
+    pub later: bool,
 }
 
 /// Why a delivery died: the word that dead letters carry.

@@ -103,6 +103,8 @@ pub struct Ceilings {
     pub attempts: u32,
     /// Linear memory of all running attempts together, in bytes.
     pub memory: u64,
+    /// Room on the disk that is kept for when it is full, in bytes.
+    pub ballast: u64,
 }
 
 impl Ceilings {
@@ -120,7 +122,7 @@ impl Ceilings {
 
 impl Default for Ceilings {
     fn default() -> Self {
-        Self { event_bytes: limit::EVENT_BYTES, attempts: 64, memory: 1 << 30 }
+        Self { event_bytes: limit::EVENT_BYTES, attempts: 64, memory: 1 << 30, ballast: 64 << 20 }
     }
 }
 

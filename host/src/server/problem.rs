@@ -162,7 +162,8 @@ impl From<log::Error> for Problem {
             log::Error::Busy => Self::busy("Too much is waiting to be written. Send the same again after a moment."),
             log::Error::Full => unavailable(
                 "disk-full",
-                "The disk is full, so nothing can be accepted. Free some space and send the same again.",
+                "The disk is full, so nothing new is accepted; what is under way is finished as far as there is room. Free some \
+                 space, or shorten `retention`, and send the same again.",
             )
             .after(10),
             log::Error::Failed(_) => unavailable(

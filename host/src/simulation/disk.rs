@@ -149,6 +149,15 @@ impl Disk {
         self.state().sync();
     }
 
+    /// There is room for what is under way only: what is new is refused.
+    pub(super) fn refuse_new(&self) {
+        let mut state = self.state();
+        let flight = mem::take(&mut state.flight);
+        let (new, rest): (Vec<_>, Vec<_>) = flight.into_iter().partition(|write| matches!(write, Write::Append(..)));
+        new.into_iter().for_each(|write| write.refuse(|| Error::Full));
+        state.flight = rest;
+    }
+
     /// There is no room: it is taken back. Settlements are kept and tried again.
     pub(super) fn refuse_for_space(&self) {
         let mut state = self.state();
@@ -522,8 +531,8 @@ impl EventLog for Disk {
         self.ask(move |log| log.waiting(consumer, priority, after, limit))
     }
 
-    fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {
-        self.ask(move |log| log.blocked(consumer, key, limit))
+    fn blocked(&self, consumer: ConsumerName, key: String, later: bool, limit: usize) -> Pending<Vec<Waiting>> {
+        self.ask(move |log| log.blocked(consumer, key, later, limit))
     }
 
     fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>> {

@@ -107,6 +107,7 @@ impl World {
             Step::Hurry => self.hurry(),
             Step::DiskFull | Step::DiskFree => {
                 self.full = step == Step::DiskFull;
+                self.ballast = self.dice.percent(50);
                 Ok(())
             }
             Step::Stall | Step::Unstall => {

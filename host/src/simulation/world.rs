@@ -41,6 +41,8 @@ pub(super) struct World {
     pub(super) host: Option<Host>,
     kept: Option<(MemoryLog, Feed)>,
     pub(super) full: bool,
+    /// What the ballast took is not used up yet.
+    pub(super) ballast: bool,
     pub(super) stalled: bool,
     /// No more trouble: what is left must come to its end.
     pub(super) faultless: bool,
@@ -120,6 +122,7 @@ impl World {
             plan,
             host: None,
             full: false,
+            ballast: false,
             stalled: false,
             faultless: false,
             sent: Vec::new(),
@@ -364,10 +367,13 @@ impl World {
     pub(super) fn commit(&mut self) -> Checked {
         let Some(host) = &self.host else { return Ok(()) };
         host.disk.begin();
-        if self.full {
-            host.disk.refuse_for_space()
+        if self.full && !self.ballast {
+            host.disk.refuse_for_space();
         } else {
-            host.disk.sync()
+            if self.full {
+                host.disk.refuse_new();
+            }
+            host.disk.sync();
         }
         self.look()
     }

@@ -6,7 +6,7 @@ use crate::model::{ConsumerName, DeliveryId, Outcome, Timestamp};
 use super::outcomes::outcome_code;
 use super::row::int;
 use super::waiting::delivery_id;
-use super::{Error, Writer};
+use super::{Error, Writer, sums};
 
 /// A delivery that has died.
 #[derive(Clone, Copy, Debug)]
@@ -45,18 +45,19 @@ impl Writer {
         let consumer = self.names.intern(&self.conn, row.delivery.consumer.as_str())?;
         let sql = "INSERT INTO raw_dead_letters (seq, consumer, round, cause, outcome, reason, attempts, died_at, status, \
                    key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'dead', ?9)";
-        self.conn.prepare_cached(sql)?.execute((
-            int(row.delivery.seq),
-            consumer,
-            row.delivery.round,
+        let delivery = (int(row.delivery.seq), consumer, row.delivery.round);
+        let row = (
+            delivery.0,
+            delivery.1,
+            delivery.2,
             row.cause.as_str(),
             outcome_code(row.outcome),
             row.reason,
             row.attempts,
             row.died_at.0,
             row.key,
-        ))?;
-        Ok(())
+        );
+        sums::DEAD_LETTERS.write(&self.conn, delivery, sql, row)
     }
 
     /// Those that are still dead and fit, the oldest first.
@@ -88,7 +89,7 @@ impl Writer {
         let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
         let sql = "UPDATE raw_dead_letters SET status = ?4, decided_at = ?5 \
                    WHERE seq = ?1 AND consumer = ?2 AND round = ?3 AND status = 'dead'";
-        self.conn.prepare_cached(sql)?.execute((int(id.seq), consumer, id.round, status, now.0))?;
-        Ok(())
+        let delivery = (int(id.seq), consumer, id.round);
+        sums::DEAD_LETTERS.write(&self.conn, delivery, sql, (delivery.0, delivery.1, delivery.2, status, now.0))
     }
 }

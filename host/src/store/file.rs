@@ -165,7 +165,7 @@ impl Lock {
     }
 }
 
-fn nofollow() -> i32 {
+pub(super) fn nofollow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
 }
 

@@ -9,7 +9,7 @@ use crate::model::{ConsumerName, DeliveryId, Job, Priority, Seq, Timestamp};
 
 use super::row::{get_u64, int};
 use super::waiting::get_consumer;
-use super::{Error, Writer, names};
+use super::{Error, Writer, names, sums};
 
 pub(super) fn code(priority: Priority) -> i64 {
     match priority {
@@ -55,8 +55,8 @@ impl Writer {
         self.conn.prepare_cached(sql)?.execute((int(seq), consumer, priority, &retry))?;
         let sql = "INSERT INTO raw_waiting (seq, consumer, round, due_at, attempts, calls, blocked, errand, priority) \
                    VALUES (?1, ?2, 0, ?3, 0, 0, 0, ?4, ?5)";
-        self.conn.prepare_cached(sql)?.execute((int(seq), consumer, due_at.0, retry.is_some(), priority))?;
-        Ok(())
+        let row = (int(seq), consumer, due_at.0, retry.is_some(), priority);
+        sums::WAITING.write(&self.conn, (int(seq), consumer, 0), sql, row)
     }
 
     /// Whether the event is a job that has a retry of its own.

@@ -5,6 +5,7 @@
 //! plain `open` and `close` of them would drop SQLite's own locks.
 
 pub mod backup;
+mod ballast;
 mod chain;
 mod claims;
 mod connect;
@@ -29,6 +30,7 @@ mod row;
 mod runs;
 mod schedules;
 mod state;
+mod sums;
 mod tallies;
 mod verify;
 mod waiting;
@@ -39,6 +41,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use ballast::Ballast;
 pub use chain::{Hash, Head};
 pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
@@ -105,6 +108,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is want of space.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io(e) => matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded),
+            error => error.class() == Class::Full,
+        }
+    }
+
     pub fn class(&self) -> Class {
         use rusqlite::ffi;
         let Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = self else { return Class::Fatal };
@@ -159,8 +170,8 @@ pub enum OpenError {
          backup, or run with --accept-loss-from {first_missing} to go on without what is lost"
     )]
     Damaged { first_missing: Seq, detail: String },
-    #[error("an outcome of event {seq} is not as it was written; restore a backup")]
-    OutcomeChanged { seq: Seq },
+    #[error("{row} is not as it was written; restore a backup")]
+    RowChanged { row: String },
     #[error("{} cannot be written: {detail}; make the directory and its files writable for this user", path.display())]
     ReadOnly { path: PathBuf, detail: String },
     #[error(

@@ -1,13 +1,12 @@
-//! One row for each attempt. The chain does not cover them, so each has a sum of its own.
+//! One row for each attempt, with a sum: the chain does not cover them.
 
+use rusqlite::params_from_iter;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, params_from_iter};
-use sha2::{Digest as _, Sha256};
 
-use crate::model::{Delivery, DeliveryId, Digest, Generation, LogLine, Outcome, Payload, Seq, State, Timestamp, Usage};
+use crate::model::{Delivery, DeliveryId, Digest, Generation, LogLine, Outcome, Payload, State, Timestamp, Usage};
 
-use super::row::{get_u64, int};
-use super::{Error, Writer};
+use super::row::int;
+use super::{Error, Writer, sums};
 
 /// What is written down about one attempt.
 #[derive(Clone, Copy, Debug)]
@@ -77,63 +76,11 @@ const INSERT: &str = "INSERT INTO raw_outcomes (seq, consumer, round, call, atte
     sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
     ON CONFLICT (seq, consumer, round, call) DO NOTHING";
 
-/// Columns that a sum is of: all others, in the order of the table, with names as texts.
+/// Columns that a sum is of, as [`sums::OUTCOMES`] has them, and those of them that are names.
 const SUMMED: usize = 19;
-/// What these take where nothing was said or logged, about.
-const SUMMED_BYTES: usize = 512;
 const CONSUMER: usize = 1;
 const COMPONENT: usize = 13;
 const OUTPUT_TYPE: usize = 16;
-
-const SELECT_SUMMED: &str = "SELECT o.seq, (SELECT text FROM names WHERE names.id = o.consumer), o.round, o.call, o.attempt, \
-    o.outcome, o.state, o.started_at, o.duration_us, o.fuel, o.memory_peak, o.published, o.generation, \
-    (SELECT text FROM names WHERE names.id = o.component), o.logs_dropped, o.reason, \
-    (SELECT text FROM names WHERE names.id = o.output_type), o.output, o.logs, o.sum FROM raw_outcomes AS o";
-
-/// The first eight bytes of a SHA-256 over the values, each with its kind and length.
-fn sum<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> i64 {
-    // Put together first: hashed piece by piece, short pieces cost more than what is in them.
-    let mut summed = Vec::with_capacity(SUMMED_BYTES);
-    for value in values {
-        let number;
-        let (kind, bytes): (u8, &[u8]) = match value {
-            ValueRef::Null => (0, &[]),
-            ValueRef::Integer(n) => {
-                number = n.to_le_bytes();
-                (1, &number)
-            }
-            ValueRef::Real(n) => {
-                number = n.to_le_bytes();
-                (2, &number)
-            }
-            ValueRef::Text(text) => (3, text),
-            ValueRef::Blob(bytes) => (4, bytes),
-        };
-        summed.push(kind);
-        summed.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        summed.extend_from_slice(bytes);
-    }
-    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(&summed).into();
-    i64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
-
-/// Of a row of [`SELECT_SUMMED`].
-fn sum_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<i64> {
-    let values = (0..SUMMED).map(|column| row.get_ref(column)).collect::<Result<Vec<_>, _>>()?;
-    Ok(sum(values.into_iter()))
-}
-
-/// The event of the first outcome that is not as it was written.
-pub(super) fn changed(conn: &Connection) -> Result<Option<Seq>, Error> {
-    let mut statement = conn.prepare(SELECT_SUMMED)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        if row.get::<_, i64>(SUMMED)? != sum_of(row)? {
-            return Ok(Some(get_u64(row, 0)?));
-        }
-    }
-    Ok(None)
-}
 
 fn integer(number: u64) -> ValueRef<'static> {
     ValueRef::Integer(int(number))
@@ -156,10 +103,8 @@ impl Writer {
         let consumer = self.names.intern(&self.conn, id.consumer.as_str())?;
         let sql =
             "UPDATE raw_outcomes SET published = ?5 WHERE seq = ?1 AND consumer = ?2 AND round = ?3 AND call = ?4";
-        self.conn.prepare_cached(sql)?.execute((int(id.seq), consumer, id.round, call, int(published as u64)))?;
-        let key = (int(id.seq), consumer, id.round, call);
-        let sql = format!("{SELECT_SUMMED} WHERE o.seq = ?1 AND o.consumer = ?2 AND o.round = ?3 AND o.call = ?4");
-        let sum = self.conn.prepare_cached(&sql)?.query_row(key, sum_of)?;
+        let row = (int(id.seq), consumer, id.round, call, int(published as u64));
+        let sum = sums::OUTCOMES.written(&self.conn, sql, row)?;
         let sql = "UPDATE raw_outcomes SET sum = ?5 WHERE seq = ?1 AND consumer = ?2 AND round = ?3 AND call = ?4";
         self.conn.prepare_cached(sql)?.execute((int(id.seq), consumer, id.round, call, sum))?;
         Ok(())
@@ -202,7 +147,7 @@ impl Writer {
             OUTPUT_TYPE => text(row.output.map(|output| output.content_type.as_str())),
             _ => value,
         });
-        let sum = ValueRef::Integer(sum(texts));
+        let sum = ValueRef::Integer(sums::sum(texts));
         let all = values.into_iter().chain([sum]).map(ToSqlOutput::Borrowed);
         let inserted = self.conn.prepare_cached(INSERT)?.execute(params_from_iter(all))?;
         if inserted == 1 {

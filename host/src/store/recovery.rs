@@ -149,8 +149,14 @@ impl LogReader {
         waiting::page(&self.conn, consumer, priority, after, limit)
     }
 
-    pub fn blocked(&self, consumer: &ConsumerName, key: &str, limit: usize) -> Result<Vec<WaitingRow>, Error> {
-        waiting::blocked(&self.conn, consumer, key, limit)
+    pub fn blocked(
+        &self,
+        consumer: &ConsumerName,
+        key: &str,
+        later: bool,
+        limit: usize,
+    ) -> Result<Vec<WaitingRow>, Error> {
+        waiting::blocked(&self.conn, consumer, key, later, limit)
     }
 
     /// The delivery that has settled an idempotency key, if it is remembered.

@@ -6,7 +6,7 @@ use crate::model::keys::{self, KeyRules, held_key};
 use crate::model::{ConsumerSpec, Event, Seq};
 
 use super::row::{event_by_seq, get_time, get_u64, int};
-use super::{Error, Writer};
+use super::{Error, Writer, sums};
 
 /// Rows of one step, and keys forgotten in one, at most.
 const STEP: i64 = 256;
@@ -74,8 +74,7 @@ impl Writer {
             None => keys::Place { key: None, blocked: false, ..before },
         };
         let sql = "UPDATE raw_waiting SET key = ?4, blocked = ?5, due_at = ?6 WHERE seq = ?1 AND consumer = ?2 AND round = ?3";
-        self.conn.prepare_cached(sql)?.execute((at.0, at.1, at.2, now.key, now.blocked, now.due_at.0))?;
-        Ok(())
+        sums::WAITING.write(&self.conn, at, sql, (at.0, at.1, at.2, now.key, now.blocked, now.due_at.0))
     }
 
     fn rekey_held(

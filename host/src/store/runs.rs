@@ -14,7 +14,7 @@ use crate::model::{ConsumerName, Delivery, DeliveryId, Digest, Event, Payload, P
 
 use super::row::{event_by_seq, get_u64, int};
 use super::waiting::{WaitingRow, get_consumer};
-use super::{Error, Writer, names};
+use super::{Error, Writer, names, sums};
 
 /// Runs of one step of retention, at most.
 const STEP: i64 = 100;
@@ -241,7 +241,7 @@ impl Writer {
             let sql = "UPDATE raw_errands SET withdrawn = 1 WHERE seq = ?1 AND consumer = ?2 AND round = ?3";
             self.conn.prepare_cached(sql)?.execute(key)?;
             let sql = "UPDATE raw_waiting SET due_at = ?4 WHERE seq = ?1 AND consumer = ?2 AND round = ?3";
-            self.conn.prepare_cached(sql)?.execute((key.0, key.1, key.2, now.0))?;
+            sums::WAITING.write(&self.conn, key, sql, (key.0, key.1, key.2, now.0))?;
         }
         Ok(rows)
     }

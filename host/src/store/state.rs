@@ -1,13 +1,14 @@
 //! What consumers keep between events.
 
 use bytes::Bytes;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::model::outcome::StateWrite;
 use crate::model::{ConsumerName, StateChanges, Timestamp};
 
 use super::row::{get_u64, int, unsigned};
-use super::{Error, Writer, names};
+use super::{Error, Writer, names, sums};
 
 /// Whether an attempt's reads and writes can stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ impl Writer {
         if changes.writes.is_empty() {
             return Ok(());
         }
+        let name = ValueRef::from(consumer.as_str());
         let consumer = self.names.intern(&self.conn, consumer.as_str())?;
         let growth = self.growth(consumer, changes)?;
         self.state_version += 1;
@@ -67,10 +69,15 @@ impl Writer {
         for (key, write) in &changes.writes {
             match write {
                 StateWrite::Set { value, expires_at } => {
-                    let sql = "INSERT OR REPLACE INTO raw_state (consumer, key, version, expires_at, value) \
-                               VALUES (?1, ?2, ?3, ?4, ?5)";
+                    let sql = "INSERT OR REPLACE INTO raw_state (consumer, key, version, expires_at, value, sum) \
+                               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
                     let expires_at = expires_at.map(|t| t.0);
-                    self.conn.prepare_cached(sql)?.execute((consumer, key, version, expires_at, value.as_ref()))?;
+                    // In the order of [`sums::STATE`]: without asking for the row again, as this is the way of each write.
+                    let expires = expires_at.map_or(ValueRef::Null, ValueRef::Integer);
+                    let key_text = ValueRef::from(key.as_str());
+                    let sum = sums::sum([name, key_text, ValueRef::Integer(version), expires, ValueRef::Blob(value)]);
+                    let row = (consumer, key, version, expires_at, value.as_ref(), sum);
+                    self.conn.prepare_cached(sql)?.execute(row)?;
                 }
                 StateWrite::Delete => {
                     let sql = "DELETE FROM raw_state WHERE consumer = ?1 AND key = ?2";

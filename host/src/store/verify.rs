@@ -17,7 +17,7 @@ use super::recovery::{self, genesis};
 use super::row::{EVENT, StoredEvent, get_u64, int};
 use super::watermark::{self, Mark};
 use super::writer::Opening;
-use super::{Error, OpenError, connect, migrate, outcomes};
+use super::{Error, OpenError, connect, migrate, sums};
 
 /// How long a start may spend on checking pages after an unclean stop.
 const PAGES_TIME: Duration = Duration::from_secs(2);
@@ -116,7 +116,7 @@ pub(super) struct Checked {
 /// Events between two words about how far it is.
 const EVENTS: u64 = 4_096;
 
-/// Every page, the whole chain, the watermark and every outcome, without changing anything; a host may be using the file.
+/// Every page, the whole chain, the watermark and every row that has a sum, without changing anything; a host may be using the file.
 pub fn whole(path: &Path, tell: Tell<'_>) -> Result<ContentRecord, OpenError> {
     let conn = connect::reader(path)?;
     // Read before the moment that is looked at: a running host only goes further.
@@ -144,8 +144,8 @@ pub(super) fn thorough(conn: &Connection, path: &Path, marks: &[Mark], tell: Tel
     };
     let damaged = |damage: Damage| OpenError::Damaged { first_missing: damage.first(), detail: damage.detail() };
     let head = found.map_err(damaged)?;
-    if let Some(seq) = outcomes::changed(&moment)? {
-        return Err(OpenError::OutcomeChanged { seq });
+    if let Some(row) = sums::changed(&moment)? {
+        return Err(OpenError::RowChanged { row });
     }
     Ok(Checked { head, database_id, content: content(&moment, path, head)? })
 }

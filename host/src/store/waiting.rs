@@ -7,7 +7,7 @@ use crate::model::{ConsumerName, Delivery, DeliveryId, Priority, Seq, State, Tim
 
 use super::jobs::{code, get_priority};
 use super::row::{get_time, get_u64, int};
-use super::{Error, Writer, names};
+use super::{Error, Writer, names, sums};
 
 /// A delivery that is stored because it must wait.
 #[derive(Clone, Debug)]
@@ -50,8 +50,7 @@ impl Writer {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8) ON CONFLICT (seq, consumer, round) DO UPDATE SET \
                    due_at = ?4, attempts = ?5, calls = ?6, key = ?7, blocked = 0, errand = ?8";
         let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key, errand);
-        self.conn.prepare_cached(sql)?.execute(row)?;
-        Ok(())
+        sums::WAITING.write(&self.conn, (int(id.seq), consumer, id.round), sql, row)
     }
 
     /// Stores a delivery that is not in hand. One that has been called or settled since is left alone.
@@ -66,8 +65,7 @@ impl Writer {
         let blocked = *blocked && key.is_some();
         let (attempts, calls) = (delivery.attempts, delivery.calls);
         let row = (int(id.seq), consumer, id.round, due_at.0, attempts, calls, key, blocked, errand, code(*priority));
-        self.conn.prepare_cached(PARK)?.execute(row)?;
-        Ok(())
+        sums::WAITING.write(&self.conn, (int(id.seq), consumer, id.round), PARK, row)
     }
 
     /// The round of the next delivery of the same event to the same consumer.
@@ -120,19 +118,20 @@ pub(super) fn page(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Deliveries of a consumer that wait for a key, by sequence and round.
+/// Deliveries of a consumer that wait for a key, by sequence and round; only those of `later` rounds, or all.
 pub(super) fn blocked(
     conn: &Connection,
     consumer: &ConsumerName,
     key: &str,
+    later: bool,
     limit: usize,
 ) -> Result<Vec<WaitingRow>, Error> {
     let Some(id) = names::find(conn, consumer.as_str())? else { return Ok(Vec::new()) };
     let sql = "SELECT w.seq, w.round, w.due_at, w.attempts, w.calls, w.key, w.blocked, w.errand, w.priority FROM raw_waiting AS w \
-               WHERE w.consumer = ?1 AND w.key = ?2 AND w.blocked = 1 ORDER BY w.seq, w.round LIMIT ?3";
+               WHERE w.consumer = ?1 AND w.key = ?2 AND w.blocked = 1 AND w.round >= ?4 ORDER BY w.seq, w.round LIMIT ?3";
     let mut statement = conn.prepare_cached(sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map((id, key, limit), |row| waiting_row(row, consumer))?;
+    let rows = statement.query_map((id, key, limit, later), |row| waiting_row(row, consumer))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -150,13 +149,13 @@ fn waiting_row(row: &Row<'_>, consumer: &ConsumerName) -> rusqlite::Result<Waiti
 
 /// Keys of a consumer's deliveries that wait, with the last event of those that wait for the key itself.
 pub(super) fn keys(conn: &Connection, consumer: i64) -> Result<Vec<KeyStanding>, Error> {
-    let sql = "SELECT key, max(NOT blocked AND (calls > 0 OR round = 0)), max(CASE blocked WHEN 1 THEN seq END) \
-               FROM raw_waiting WHERE consumer = ?1 AND key IS NOT NULL GROUP BY key ORDER BY key";
+    let sql = "SELECT key, max(NOT blocked AND (calls > 0 OR round = 0)), max(CASE blocked WHEN 1 THEN seq END), \
+               max(blocked AND round > 0) FROM raw_waiting WHERE consumer = ?1 AND key IS NOT NULL GROUP BY key ORDER BY key";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([consumer], |row| {
         let last: Option<i64> = row.get(2)?;
         let blocked_to = last.and_then(|seq| Seq::try_from(seq).ok());
-        Ok(KeyStanding { key: row.get(0)?, taken: row.get(1)?, blocked_to })
+        Ok(KeyStanding { key: row.get(0)?, taken: row.get(1)?, blocked_to, later: row.get(3)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

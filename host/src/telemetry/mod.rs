@@ -107,6 +107,7 @@ pub struct Metrics {
     reloads_refused: AtomicU64,
     host_panics: AtomicU64,
     generation: AtomicU64,
+    ballast: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -124,6 +125,7 @@ impl Default for Metrics {
             reloads_refused: AtomicU64::new(0),
             host_panics: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            ballast: AtomicU64::new(0),
         }
     }
 }
@@ -227,6 +229,11 @@ impl Metrics {
     pub fn settled(&self, settlements: u64, duration: Duration) {
         self.settle_batch.observe(settlements.saturating_mul(1_000_000));
         self.settle_duration.observe(micros(duration));
+    }
+
+    /// So much room is kept on the disk from now on.
+    pub fn ballast(&self, bytes: u64) {
+        self.ballast.store(bytes, Relaxed);
     }
 
     /// A settlement came to nothing because what the attempt had read was no longer true.

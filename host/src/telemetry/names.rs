@@ -149,6 +149,13 @@ pub const SETTLE_DURATION: Family = family(
     "From a commit's first settlement to its being on disk.",
 );
 pub const LOG_BYTES: Family = family("tidegate_log_bytes", Gauge, Some("bytes"), &[], "Size of the database.");
+pub const BALLAST: Family = family(
+    "tidegate_ballast_bytes",
+    Gauge,
+    Some("bytes"),
+    &[],
+    "Room on the disk that is kept for when it is full; 0 while it is given back and no event is accepted, or if there is none.",
+);
 pub const LAST_SEQUENCE: Family =
     family("tidegate_log_last_sequence", Gauge, None, &[], "Sequence number of the newest event.");
 pub const GENERATION: Family = family("tidegate_generation", Gauge, None, &[], "Number of the live deployment.");
@@ -174,7 +181,7 @@ pub const START_TIME: Family = family(
 );
 
 /// In the order in which they are shown.
-pub const ALL: [Family; 35] = [
+pub const ALL: [Family; 36] = [
     BUILD,
     ACCEPTED,
     DUPLICATE,
@@ -201,6 +208,7 @@ pub const ALL: [Family; 35] = [
     SETTLE_BATCH,
     SETTLE_DURATION,
     LOG_BYTES,
+    BALLAST,
     LAST_SEQUENCE,
     GENERATION,
     RELOADS,

@@ -169,6 +169,7 @@ impl Page {
         self.head(names::SETTLE_DURATION);
         self.histogram(names::SETTLE_DURATION, &[], &metrics.settle_duration);
         self.gauge(names::LOG_BYTES, Some(gauges.log_bytes));
+        self.gauge(names::BALLAST, Some(load(&metrics.ballast)));
         self.gauge(names::LAST_SEQUENCE, Some(gauges.last_sequence));
         self.gauge(names::GENERATION, Some(load(&metrics.generation)));
         self.head(names::RELOADS);

@@ -42,6 +42,7 @@ fn page(format: Format) -> String {
     metrics.duplicates(1);
     metrics.settled(3, Duration::from_micros(700));
     metrics.reload(false);
+    metrics.ballast(64 << 20);
     let gauges = Gauges {
         now: Timestamp(3_500_000),
         consumers: vec![record("mailer"), record("index")],
@@ -84,6 +85,7 @@ fn numbers_are_shown_under_their_names() {
         "tidegate_ephemeral_lost_total{consumer=\"mailer\"} 4",
         "tidegate_replay_deliveries_total 6",
         "tidegate_generation 4",
+        "tidegate_ballast_bytes 67108864",
         "tidegate_reloads_total{result=\"refused\"} 1",
         "tidegate_reloads_total{result=\"done\"} 0",
         "# TYPE tidegate_events_accepted_total counter",

@@ -192,7 +192,7 @@ fn jobs_fill_batches() {
 fn a_job_does_not_take_the_turn_of_one_that_waits_for_its_retry() {
     let by = KeySpec::One;
     let order = Some(OrderSpec { by, on_dead: OnDead::Continue });
-    let standing = crate::model::delivery::KeyStanding { key: "*".into(), taken: true, blocked_to: None };
+    let standing = crate::model::delivery::KeyStanding { key: "*".into(), taken: true, blocked_to: None, later: false };
     let mut bench = Bench::new(DeliverySpec { order, ..DeliverySpec::default() });
     let consumer = bench.lane.consumer().cloned();
     let keyed_by = consumer.as_ref().map(|consumer| KeyRules::of(&consumer.spec.delivery));

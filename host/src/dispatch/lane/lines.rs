@@ -29,6 +29,8 @@ struct Line {
     queue: BTreeMap<Place, Ready>,
     /// There are more in the log, behind those in memory.
     parked: bool,
+    /// Of those, some are of later rounds.
+    later: bool,
     /// Of those, the highest sequence at the last start, until the log has been read so far: what comes up to there may belong before
     /// them.
     recovering_to: Option<Seq>,
@@ -39,7 +41,7 @@ struct Line {
     /// A page of parked ones is on its way; more were parked in the meantime.
     loading: bool,
     late: bool,
-    /// A dead letter holds it: only those made of dead letters may pass.
+    /// A dead letter holds it: only deliveries of later rounds pass, which somebody has asked for: redriven, replayed, steps of runs.
     held: bool,
 }
 
@@ -58,6 +60,15 @@ impl Line {
     /// place.
     fn is_parked(&self) -> bool {
         !self.parking.is_empty() || self.loading || self.parked
+    }
+
+    /// The first in memory of those that may pass.
+    fn first(&self) -> Option<Place> {
+        self.queue.keys().copied().find(|place| self.lets_pass(*place))
+    }
+
+    fn lets_pass(&self, (_, round): Place) -> bool {
+        !self.held || round > 0
     }
 }
 
@@ -93,12 +104,13 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn new(keys: Vec<KeyStanding>, held: Vec<String>) -> Self {
         let mut lines = Self::default();
-        for KeyStanding { key, taken, blocked_to } in keys {
+        for KeyStanding { key, taken, blocked_to, later } in keys {
             let key: Arc<str> = key.into();
             let line = lines.lines.entry(key.clone()).or_default();
             line.reserved = taken;
             line.resting = taken;
             line.parked = blocked_to.is_some();
+            line.later = later;
             line.recovering_to = blocked_to;
             if let Some(seq) = blocked_to {
                 lines.recovering.entry(seq).or_default().push(key);
@@ -138,14 +150,14 @@ impl Lines {
             }
         }
         let free = line.turn.len() + usize::from(line.reserved) < limit;
-        let passes = !line.held || ready.id.round > 0;
-        let before = line.queue.first_key_value().is_none_or(|(first, _)| place(&ready) < *first);
+        let passes = line.lets_pass(place(&ready));
+        let before = line.first().is_none_or(|first| place(&ready) < first);
         let parked = line.is_parked() && ready.id.round == 0;
         if free && passes && before && !parked {
             line.turn.insert(ready.id.clone());
             return Entered::Go(ready);
         }
-        let long = line.held || line.resting;
+        let long = !passes || line.resting;
         if line.queue.contains_key(&place(&ready)) {
             // A page ran ahead of the commit that tells of it.
             return Entered::Waits;
@@ -179,6 +191,7 @@ impl Lines {
         self.blocked_bytes = self.blocked_bytes.saturating_sub(bytes);
         let (parked, new): (Vec<_>, Vec<_>) = queue.into_values().partition(|ready| ready.parked);
         line.parked |= !parked.is_empty();
+        line.later |= parked.iter().any(|ready| ready.id.round > 0);
         line.parking.extend(new.iter().map(place));
         new
     }
@@ -201,15 +214,14 @@ impl Lines {
         if line.turn.len() + usize::from(line.reserved) >= limit {
             return Next::Nobody;
         }
-        let first = line.queue.first_entry().filter(|first| !line.held || first.get().id.round > 0);
-        if let Some(ready) = first.map(|first| first.remove()) {
+        if let Some(ready) = line.first().and_then(|first| line.queue.remove(&first)) {
             self.blocked = self.blocked.saturating_sub(1);
             self.blocked_bytes = self.blocked_bytes.saturating_sub(ready.event.envelope.data_len());
             line.turn.insert(ready.id.clone());
             return Next::Go(ready);
         }
-        let may = !line.held && !line.loading && !line.stalled && line.recovering_to.is_none();
-        let load = line.queue.is_empty() && line.parked && may;
+        let may = !line.loading && !line.stalled && line.recovering_to.is_none();
+        let load = may && if line.held { line.later } else { line.parked };
         if load {
             line.loading = true;
             return Next::Load;
@@ -223,19 +235,24 @@ impl Lines {
             line.parking.remove(&(id.seq, id.round));
             line.stalled = false;
             line.parked = true;
+            line.later |= id.round > 0;
             line.late |= line.loading;
         }
     }
 
-    /// Parked deliveries that were asked for, as far as they are not in memory; all that there are if not `more`.
-    pub(super) fn loaded(&mut self, key: &Arc<str>, page: Vec<Ready>, more: bool) {
+    /// Parked deliveries that were asked for, only `later` rounds or all, as far as they are not in memory; all that there are if
+    /// not `more`.
+    pub(super) fn loaded(&mut self, key: &Arc<str>, page: Vec<Ready>, more: bool, later: bool) {
         let Some(line) = self.lines.get_mut(key) else { return };
         line.loading = false;
-        line.parked = more || std::mem::take(&mut line.late);
+        let more = std::mem::take(&mut line.late) || more;
+        line.parked = more || later;
+        line.later &= more;
         let first_parking = line.parking.first().copied();
         let (page, behind): (Vec<_>, Vec<_>) =
             page.into_iter().partition(|ready| first_parking.is_none_or(|first| place(ready) < first));
         line.parked |= !behind.is_empty();
+        line.later |= behind.iter().any(|ready| ready.id.round > 0);
         line.stalled = page.is_empty() && !behind.is_empty();
         for ready in page {
             if !line.turn.contains(&ready.id) && !line.queue.contains_key(&place(&ready)) {
@@ -294,8 +311,10 @@ impl Lines {
 
     /// Whether nothing of what may go on by itself waits, of events up to `through`.
     pub(super) fn is_settled(&self, through: Seq) -> bool {
-        self.lines.values().filter(|line| !line.held).all(|line| {
-            !line.parked && line.parking.is_empty() && !line.loading && line.queue.keys().all(|(seq, _)| *seq > through)
+        self.lines.values().all(|line| {
+            let parked = if line.held { line.later } else { line.parked || !line.parking.is_empty() };
+            let mut waiting = line.queue.keys().chain(&line.parking).filter(|place| line.lets_pass(**place));
+            !parked && !line.loading && waiting.all(|(seq, _)| *seq > through)
         })
     }
 }

@@ -37,6 +37,7 @@ use crate::planted::{self, Bug};
 use crate::registry::Consumer;
 
 pub use self::queue::{Fetched, Ready};
+pub use self::rows::Parked;
 #[cfg(test)]
 pub(crate) use self::waiting::WAITING_MAX;
 pub use self::waiting::WaitKey;

@@ -9,6 +9,16 @@ use super::{AGAIN_AFTER, FETCHES_MAX, Lane};
 use crate::log::Waiting;
 use crate::model::{Delivery, DeliveryId, Moment, Priority, State};
 
+/// Parked deliveries of a line.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    pub key: String,
+    /// Only those of later rounds.
+    pub later: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
 impl Lane {
     /// Of which priorities to load more of what waits, and after which delivery, where there are more and there is room.
     pub fn wants_waiting(&mut self) -> Vec<(Priority, Option<WaitKey>)> {
@@ -95,23 +105,29 @@ impl Lane {
         }
     }
 
-    /// Lines whose parked deliveries are to be read, and how many of them.
-    pub fn wants_blocked(&mut self) -> Vec<(String, usize)> {
+    /// Parked deliveries that are to be read.
+    pub fn wants_blocked(&mut self) -> Vec<Parked> {
         if self.served().is_none() {
             return Vec::new();
         }
         let Self { loads, lines, pages, .. } = self;
         *pages += loads.len();
-        loads.drain(..).map(|key| (key.to_string(), PAGE_BLOCKED + lines.turns(&key))).collect()
+        let wanted = |key: Arc<str>| {
+            // Of a line that is held, all others wait for a person.
+            let (later, limit) = (lines.is_held(&key), PAGE_BLOCKED + lines.turns(&key));
+            Parked { key: key.to_string(), later, limit }
+        };
+        loads.drain(..).map(wanted).collect()
     }
 
-    /// Parked deliveries of a line with their events, `limit` of them if there may be more; none if they could not be read.
-    pub fn unparked(&mut self, key: &str, page: Option<Vec<(Waiting, Fetched)>>, limit: usize, now: Moment) {
-        let key: Arc<str> = key.into();
+    /// Parked deliveries that were asked for, with their events; as many as the limit says if there may be more; none if they could
+    /// not be read.
+    pub fn unparked(&mut self, wanted: &Parked, page: Option<Vec<(Waiting, Fetched)>>, now: Moment) {
+        let key: Arc<str> = wanted.key.as_str().into();
         match page.filter(|_| self.served().is_some()) {
             None => self.lines.load_failed(&key),
             Some(page) => {
-                let more = page.len() >= limit;
+                let more = page.len() >= wanted.limit;
                 let known = |id: &DeliveryId| self.is_known(id);
                 let page = page.into_iter().filter(|(waiting, _)| !known(&waiting.id)).map(
                     |(waiting, Fetched { event, errand })| {
@@ -121,7 +137,7 @@ impl Lane {
                     },
                 );
                 let page = page.collect();
-                self.lines.loaded(&key, page, more);
+                self.lines.loaded(&key, page, more, wanted.later);
             }
         }
         self.page_is_here();

@@ -146,34 +146,40 @@ pub(crate) async fn deliveries_wait_for_their_key<S: Subject>() {
     log.park(vec![parked(delivery(2, "mail", 0), 1, Some("c"), false)]).await.unwrap();
     subject.crash(log);
     let (log, _feed) = subject.open();
-    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), 9).await.unwrap()), [3, 5]);
-    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), 1).await.unwrap()), [3]);
-    assert!(log.blocked(mail.clone(), "z".into(), 9).await.unwrap().is_empty());
-    assert!(log.blocked(consumer("nobody"), "a".into(), 9).await.unwrap().is_empty());
+    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), false, 9).await.unwrap()), [3, 5]);
+    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), false, 1).await.unwrap()), [3]);
+    assert!(log.blocked(mail.clone(), "z".into(), false, 9).await.unwrap().is_empty());
+    assert!(log.blocked(consumer("nobody"), "a".into(), false, 9).await.unwrap().is_empty());
     let waiting = log.waiting(mail.clone(), Priority::Normal, None, 9).await.unwrap();
     assert_eq!(seqs(&waiting), [2, 1], "no due time counts for those that are blocked");
     assert_eq!(waiting.last().and_then(|w| w.key.as_deref()), Some("a"));
     let keys = [("a", true, Some(5)), ("b", false, Some(4)), ("c", true, None)];
-    let keys = keys.map(|(key, taken, blocked_to)| KeyStanding { key: key.into(), taken, blocked_to });
+    let keys = keys.map(|(key, taken, blocked_to)| KeyStanding { key: key.into(), taken, blocked_to, later: false });
     assert_eq!(log.recover(mail.clone()).await.unwrap().keys, keys);
     // The one in front is done, the next one is called, and then has to wait for its key once more.
     assert_eq!(log.settle(vec![call(done(1, "mail"), 2)]).await.unwrap(), Settled::Committed);
     let mut next = settlement(delivery(3, "mail", 0), Outcome::Retry, State::Pending { due_at });
     (next.stored, next.key) = (true, Some("a".into()));
     assert_eq!(log.settle(vec![next]).await.unwrap(), Settled::Committed);
-    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), 9).await.unwrap()), [5]);
+    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), false, 9).await.unwrap()), [5]);
     let mut again = parked(delivery(3, "mail", 0), 1, Some("a"), true);
     log.park(vec![again.clone()]).await.unwrap();
     assert_eq!(
-        seqs(&log.blocked(mail.clone(), "a".into(), 9).await.unwrap()),
+        seqs(&log.blocked(mail.clone(), "a".into(), false, 9).await.unwrap()),
         [5],
         "what is out of date changes nothing"
     );
     (again.delivery.attempts, again.delivery.calls) = (1, 1);
     log.park(vec![again]).await.unwrap();
-    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), 9).await.unwrap()), [3, 5]);
+    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), false, 9).await.unwrap()), [3, 5]);
     assert_eq!(log.settle(vec![call(done(3, "mail"), 2)]).await.unwrap(), Settled::Committed);
-    assert_eq!(seqs(&log.blocked(mail, "a".into(), 9).await.unwrap()), [5]);
+    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), false, 9).await.unwrap()), [5]);
+    log.park(vec![parked(delivery(6, "mail", 1), 1, Some("a"), true)]).await.unwrap();
+    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), false, 9).await.unwrap()), [5, 6]);
+    assert_eq!(seqs(&log.blocked(mail.clone(), "a".into(), true, 9).await.unwrap()), [6], "of later rounds");
+    let keys = log.recover(mail).await.unwrap().keys;
+    let later: Vec<(&str, bool)> = keys.iter().map(|standing| (standing.key.as_str(), standing.later)).collect();
+    assert_eq!(later, [("a", true), ("b", false), ("c", false)]);
 }
 
 pub(crate) async fn a_dead_letter_holds_its_key<S: Subject>() {

@@ -88,7 +88,7 @@ pub(crate) async fn keys_are_found_anew<S: Subject>() {
     let recovery = log.recover(consumer("mail")).await.unwrap();
     assert_eq!(recovery.keyed_by, Some(KeyRules::of(&of_two.delivery)));
     assert_eq!(recovery.held, ["0"], "the dead letter holds the key that it has now");
-    let line = async |key: &str| log.blocked(consumer("mail"), key.into(), 999).await.unwrap();
+    let line = async |key: &str| log.blocked(consumer("mail"), key.into(), false, 999).await.unwrap();
     let odd = line("1").await;
     let seqs: Vec<Seq> = odd.iter().map(|waiting| waiting.id.seq).collect();
     assert_eq!(seqs, [1].into_iter().chain((5..=EVENTS).step_by(2)).collect::<Vec<_>>());
@@ -119,7 +119,7 @@ pub(crate) async fn keys_that_a_crash_left_half_changed_are_known_as_such<S: Sub
     let recovery = log.recover(consumer("mail")).await.unwrap();
     assert_eq!(recovery.keyed_by, Some(KeyRules::of(&one.delivery)));
     assert_eq!(recovery.held, ["all"]);
-    assert_eq!(log.blocked(consumer("mail"), "all".into(), 999).await.unwrap().len() as Seq, EVENTS - 2);
+    assert_eq!(log.blocked(consumer("mail"), "all".into(), false, 999).await.unwrap().len() as Seq, EVENTS - 2);
     // A discarded dead letter frees the key that it holds now, whatever it died with.
     let dead = settlement(delivery(2, "mail", 1), Outcome::Reject, State::Dead);
     log.settle(vec![Settlement { key: Some("all".into()), hold: Some(Hold::Begin("all".into())), ..dead }])

@@ -262,9 +262,10 @@ impl Kept {
         let mut keys: BTreeMap<&str, KeyStanding> = BTreeMap::new();
         for waiting in self.waiting.values().filter(|waiting| waiting.id.consumer == *consumer) {
             let Some(key) = &waiting.key else { continue };
-            let new = || KeyStanding { key: key.clone(), taken: false, blocked_to: None };
+            let new = || KeyStanding { key: key.clone(), taken: false, blocked_to: None, later: false };
             let standing = keys.entry(key).or_insert_with(new);
             standing.blocked_to = standing.blocked_to.max(waiting.blocked.then_some(waiting.id.seq));
+            standing.later |= waiting.blocked && waiting.id.round > 0;
             standing.taken |= !waiting.blocked && (waiting.delivery.calls > 0 || waiting.id.round == 0);
         }
         keys.into_values().collect()
@@ -288,8 +289,9 @@ impl Kept {
         page
     }
 
-    pub(super) fn blocked(&self, consumer: &ConsumerName, key: &str, limit: usize) -> Vec<Waiting> {
+    pub(super) fn blocked(&self, consumer: &ConsumerName, key: &str, later: bool, limit: usize) -> Vec<Waiting> {
         let mine = self.waiting.values().filter(|waiting| waiting.id.consumer == *consumer && waiting.blocked);
+        let mine = mine.filter(|waiting| !later || waiting.id.round > 0);
         // In the order of the ids, which is that of sequence and round.
         mine.filter(|waiting| waiting.key.as_deref() == Some(key)).take(limit).cloned().collect()
     }

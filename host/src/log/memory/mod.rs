@@ -245,8 +245,8 @@ impl EventLog for MemoryLog {
         Box::pin(ready(Ok(self.kept().page(&consumer, priority, after.as_ref(), limit))))
     }
 
-    fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {
-        Box::pin(ready(Ok(self.kept().blocked(&consumer, &key, limit))))
+    fn blocked(&self, consumer: ConsumerName, key: String, later: bool, limit: usize) -> Pending<Vec<Waiting>> {
+        Box::pin(ready(Ok(self.kept().blocked(&consumer, &key, later, limit))))
     }
 
     fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>> {

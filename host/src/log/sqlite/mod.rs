@@ -12,6 +12,7 @@ mod marker;
 mod notes;
 mod reader;
 mod replays;
+mod room;
 mod runs;
 mod schedule;
 mod schedules;
@@ -47,7 +48,7 @@ use crate::model::question::QueryNote;
 use crate::model::replay::{Replay, ReplaySpec, ReplayStep};
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
-use crate::store::{self, Checkpoints, KindNote, LogReader, Opening, WaitingRow, Writer};
+use crate::store::{self, Ballast, Checkpoints, KindNote, LogReader, Opening, WaitingRow, Writer};
 
 pub use crate::store::OpenError;
 use crate::telemetry::Metrics;
@@ -74,6 +75,8 @@ pub struct Options {
     /// The file may not grow past so many pages: a full disk for tests.
     pub pages_max: Option<u32>,
     pub checkpoints: Checkpoints,
+    /// Room kept on the disk for when it is full, in bytes; on a small disk it is less.
+    pub ballast: u64,
 }
 
 impl Options {
@@ -89,6 +92,7 @@ impl Options {
             queue_bytes_max: 64 << 20,
             pages_max: None,
             checkpoints: Checkpoints::default(),
+            ballast: 0,
         }
     }
 }
@@ -117,7 +121,7 @@ impl SqliteLog {
             checkpoints: options.checkpoints,
             ..Opening::new(&options.path, options.clock.now())
         };
-        let store = Writer::open(&opening)?;
+        let (store, short) = open_store(&opening)?;
         let path = store.path().to_owned();
         let (head, careful_to) = (store.head().seq, store.careful_to());
         let clock = Arc::clone(&options.clock);
@@ -127,7 +131,7 @@ impl SqliteLog {
         let (teller, feed) = feed();
         let (fail, failed) = watch::channel(None);
         let gate = Arc::new(Gate::new(options.queue_events_max, options.queue_bytes_max));
-        let writing = writer::start(store, options, inbox, teller, fail)?;
+        let writing = writer::start((store, short), options, inbox, teller, fail)?;
         let reading = std::thread::Builder::new()
             .name("log-reader".into())
             .spawn(move || reader::run(&log_reader, careful_to, asked))?;
@@ -218,6 +222,17 @@ impl SqliteLog {
             }
             answer.await.unwrap_or(Err(Error::Closed))
         })
+    }
+}
+
+/// And whether the ballast had to be given back for it: even a start writes.
+fn open_store(opening: &Opening) -> Result<(Writer, bool), OpenError> {
+    match Writer::open(opening) {
+        Err(OpenError::Store(e)) if e.is_full() && Ballast::drop_left(&store::real_path(&opening.path)?) => {
+            tracing::warn!("the disk is full: the ballast is given back, so that the host can start");
+            Ok((Writer::open(opening)?, true))
+        }
+        opened => Ok((opened?, false)),
     }
 }
 
@@ -343,8 +358,8 @@ impl EventLog for SqliteLog {
     ) -> Pending<Vec<Waiting>> {
         self.question(|reply| Question::Waiting { consumer, priority, after, limit, reply })
     }
-    fn blocked(&self, consumer: ConsumerName, key: String, limit: usize) -> Pending<Vec<Waiting>> {
-        self.question(|reply| Question::Blocked { consumer, key, limit, reply })
+    fn blocked(&self, consumer: ConsumerName, key: String, later: bool, limit: usize) -> Pending<Vec<Waiting>> {
+        self.question(|reply| Question::Blocked { consumer, key, later, limit, reply })
     }
 
     fn marked(&self, consumer: ConsumerName, key: String) -> Pending<Option<DeliveryId>> {

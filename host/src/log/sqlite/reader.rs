@@ -32,6 +32,7 @@ pub(super) enum Question {
     Blocked {
         consumer: ConsumerName,
         key: String,
+        later: bool,
         limit: usize,
         reply: Reply<Vec<Waiting>>,
     },
@@ -71,8 +72,8 @@ pub(super) fn run(store: &LogReader, careful_to: Seq, mut questions: mpsc::Unbou
             Question::Waiting { consumer, priority, after, limit, reply } => {
                 drop(reply.send(waiting(store.waiting(&consumer, priority, after.as_ref(), limit))));
             }
-            Question::Blocked { consumer, key, limit, reply } => {
-                drop(reply.send(waiting(store.blocked(&consumer, &key, limit))));
+            Question::Blocked { consumer, key, later, limit, reply } => {
+                drop(reply.send(waiting(store.blocked(&consumer, &key, later, limit))));
             }
             Question::Marked { consumer, key, now, reply } => {
                 drop(reply.send(store.marked(&consumer, &key, now).map_err(error)));

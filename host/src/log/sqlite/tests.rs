@@ -397,6 +397,33 @@ async fn a_full_disk_refuses_events_and_keeps_settlements_until_there_is_space()
     verified(&disk.path()).unwrap();
 }
 
+/// Only the database may not grow here, so that the ballast can be made again as soon as somebody looks.
+#[tokio::test]
+async fn the_ballast_is_given_back_and_nothing_new_is_taken_in_until_it_is_there_again() {
+    let disk = OnDisk::new();
+    let clock = ManualClock::new();
+    let options = Options { clock: Arc::clone(&clock) as Arc<dyn Clock>, ballast: 1 << 20, ..disk.options() };
+    let (log, _feed) = SqliteLog::open(options).unwrap();
+    let ballast = disk.path().with_extension("db.ballast");
+    assert!(ballast.exists());
+    activate(&log, "one", &[("mail", &["a"])]).await;
+    log.append(events(1..=5)).await.unwrap();
+    let pages: u32 = disk.stranger().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    log.limit_pages(pages);
+    let mut large = event("6", "a");
+    large.payload = Some(Payload { content_type: String::new(), data: vec![7; 100_000].into() });
+    assert!(matches!(log.append(vec![large]).await, Err(Error::Full)));
+    assert!(!ballast.exists());
+    log.limit_pages(1_000_000);
+    assert!(matches!(log.append(events(7..=7)).await, Err(Error::Full)), "the room is for what is under way");
+    assert_eq!(log.settle(vec![done(1, "mail")]).await.unwrap(), Settled::Committed);
+    clock.advance(Duration::from_secs(1));
+    assert!(log.append(events(8..=8)).await.is_ok());
+    assert!(ballast.exists());
+    log.close().await.unwrap();
+    assert!(ballast.exists(), "the next host takes it over");
+}
+
 #[tokio::test]
 async fn appends_beyond_the_bound_are_busy() {
     let disk = OnDisk::new();

@@ -14,6 +14,7 @@ use super::command::{Answer, Command, Reply, Settling, apply_one};
 use super::marker::Marker;
 use super::notes::Notes;
 use super::reader::error;
+use super::room::Room;
 use super::schedule::Queue;
 use crate::clock::Clock;
 use crate::log::feed::Teller;
@@ -22,7 +23,7 @@ use crate::model::pipeline::run;
 use crate::model::spec::Retention;
 use crate::model::{ConsumerName, Seq};
 use crate::planted::{self, Bug};
-use crate::store::{self, Class, OpenError, Writer};
+use crate::store::{self, Ballast, Class, OpenError, Writer};
 use crate::telemetry::Metrics;
 
 /// Commands taken in before a transaction.
@@ -58,6 +59,7 @@ struct Service {
     /// Settlements that found the disk full.
     held: VecDeque<Settling>,
     retry_at: Option<Duration>,
+    room: Room,
 }
 
 /// Why a loop ends.
@@ -68,14 +70,17 @@ enum End {
 }
 
 pub(super) fn start(
-    store: Writer,
+    (store, short): (Writer, bool),
     options: Options,
     inbox: mpsc::UnboundedReceiver<Command>,
     teller: Teller,
     fail: watch::Sender<Option<String>>,
 ) -> Result<JoinHandle<()>, OpenError> {
     let marker = Marker::start(&store, fail.clone())?;
-    let prune_at = options.clock.monotonic() + PRUNE_EVERY;
+    let now = options.clock.monotonic();
+    let prune_at = now + PRUNE_EVERY;
+    let ballast = Ballast::new(store.path(), options.ballast);
+    let room = Room::new(ballast, short, options.metrics.clone(), now);
     // The machine's clock is tokio's, so the thread needs a runtime to wait in.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let service = Service {
@@ -95,6 +100,7 @@ pub(super) fn start(
         prune_at,
         held: VecDeque::new(),
         retry_at: None,
+        room,
     };
     #[cfg(test)]
     let planted = planted::switches();
@@ -146,7 +152,8 @@ impl Service {
 
     /// The next command, or none when something is due.
     async fn next(&mut self) -> Option<Command> {
-        let due = [self.positions_at, self.notes.due(), self.mark_at, self.retry_at].into_iter().flatten().min();
+        let due = [self.positions_at, self.notes.due(), self.mark_at, self.retry_at, self.room.due()];
+        let due = due.into_iter().flatten().min();
         let due = due.map_or(self.prune_at, |due| due.min(self.prune_at));
         tokio::select! {
             biased;
@@ -200,9 +207,13 @@ impl Service {
     /// One round: what was held back, the new group, and what is due. An error ends the log.
     fn work(&mut self, group: VecDeque<Command>) -> Result<(), store::Error> {
         let now = self.clock.monotonic();
+        if self.room.due().is_some_and(|at| at <= now) {
+            self.room.look(now);
+        }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_held()?;
         }
+        let group = if self.room.is_short() { refuse_new(group) } else { group };
         let due = [self.positions_at, self.notes.due()].into_iter().flatten().any(|at| at <= now);
         if !group.is_empty() || due {
             self.transact(group)?;
@@ -320,10 +331,15 @@ impl Service {
         if class == Class::Fatal {
             return Err(error);
         }
+        let now = self.clock.monotonic();
+        let more_room = class == Class::Full && self.room.full(now);
+        if more_room {
+            self.prune_at = now;
+        }
         if !self.held.is_empty() {
-            // Without the appends, the settlements may fit.
-            let delay = if others { Duration::ZERO } else { FULL_RETRY };
-            self.retry_at = Some(self.clock.monotonic() + delay);
+            // Without the appends, or with what the ballast took, the settlements may fit.
+            let delay = if others || more_room { Duration::ZERO } else { FULL_RETRY };
+            self.retry_at = Some(now + delay);
         }
         Ok(())
     }
@@ -371,11 +387,24 @@ impl Service {
             self.marker.stop();
             return;
         };
-        let flushed = self.retry_held().and_then(|()| self.transact(VecDeque::new()));
+        let mut flushed = self.retry_held();
+        if flushed.is_ok() && !self.held.is_empty() {
+            // The disk was full, and there may be more room now.
+            flushed = self.retry_held();
+        }
+        let flushed = flushed.and_then(|()| self.transact(VecDeque::new()));
         let head = self.store.head();
         self.marker.mark(head);
         self.marker.stop();
         let closed = flushed.and_then(|()| self.store.close());
         drop(reply.send(closed.map_err(error)));
     }
+}
+
+/// What was to be appended is refused; all else is still done.
+fn refuse_new(group: VecDeque<Command>) -> VecDeque<Command> {
+    let (new, rest): (VecDeque<_>, VecDeque<_>) =
+        group.into_iter().partition(|command| matches!(command, Command::Append { .. }));
+    new.into_iter().filter_map(Answer::unapplied).for_each(|answer| answer.refuse(Error::Full));
+    rest
 }

@@ -17,6 +17,7 @@ pub(crate) const RETRY_DELAY: Bound<Millis> = Bound(Millis(1)..=Millis::days(30)
 
 pub(crate) const MEMORY: Bound<Bytes> = Bound(Bytes(64 * KIB)..=Bytes(4 * GIB));
 pub(crate) const HOST_MEMORY: Bound<Bytes> = Bound(Bytes(MIB)..=Bytes(1_024 * GIB));
+pub(crate) const BALLAST: Bound<Bytes> = Bound(Bytes(0)..=Bytes(GIB));
 pub(crate) const EVENT_SIZE: Bound<Bytes> = Bound(Bytes(KIB)..=Bytes(16 * MIB));
 pub(crate) const STATE_QUOTA: Bound<Bytes> = Bound(Bytes(KIB)..=Bytes(1_024 * GIB));
 
@@ -53,6 +54,7 @@ pub(crate) fn table() -> Vec<(&'static str, &'static str, String)> {
         ("HostLimits", "event-size", EVENT_SIZE.show()),
         ("HostLimits", "attempts", HOST_ATTEMPTS.show()),
         ("HostLimits", "memory", HOST_MEMORY.show()),
+        ("HostLimits", "ballast", BALLAST.show()),
         ("Retry", "attempts", RETRY_ATTEMPTS.show()),
         ("Retry", "initial", RETRY_DELAY.show()),
         ("Retry", "max", RETRY_DELAY.show()),

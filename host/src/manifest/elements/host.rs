@@ -15,7 +15,7 @@ use super::size::Bytes;
 pub(crate) const RETENTION_SHAPE: Shape = Shape { what: "`retention`", keys: &["events", "outcomes"], later: &[] };
 
 pub(crate) const LIMITS_SHAPE: Shape =
-    Shape { what: "`limits`", keys: &["event-size", "attempts", "memory"], later: &[] };
+    Shape { what: "`limits`", keys: &["event-size", "attempts", "memory", "ballast"], later: &[] };
 
 /// How long things are kept.
 #[derive(Clone, Debug, Default, JsonSchema)]
@@ -37,6 +37,9 @@ pub(crate) struct HostLimits {
     pub attempts: Option<At<Count>>,
     /// Linear memory of all running attempts together. Default `1GiB`.
     pub memory: Option<At<Bytes>>,
+    /// Room kept on the database's disk, so that what is under way can be finished when the disk is full; at most a sixteenth of the
+    /// disk. Takes effect at the next start. `0B`: none. Default `64MiB`.
+    pub ballast: Option<At<Bytes>>,
 }
 
 pub(crate) fn retention(reader: &mut Reader, node: &Node) -> Option<Retention> {
@@ -56,6 +59,7 @@ pub(crate) fn limits(reader: &mut Reader, node: &Node) -> Option<HostLimits> {
             .and_then(|node| reader.quantity(node, "`event-size`", &bounds::EVENT_SIZE)),
         attempts: fields.get("attempts").and_then(|node| reader.quantity(node, "`attempts`", &bounds::HOST_ATTEMPTS)),
         memory: fields.get("memory").and_then(|node| reader.quantity(node, "`memory`", &bounds::HOST_MEMORY)),
+        ballast: fields.get("ballast").and_then(|node| reader.quantity(node, "`ballast`", &bounds::BALLAST)),
     })
 }
 

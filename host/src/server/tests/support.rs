@@ -111,7 +111,7 @@ impl EventLog for FakeLog {
         Box::pin(async { Err(Error::Closed) })
     }
 
-    fn blocked(&self, _: ConsumerName, _: String, _: usize) -> Pending<Vec<Waiting>> {
+    fn blocked(&self, _: ConsumerName, _: String, _: bool, _: usize) -> Pending<Vec<Waiting>> {
         Box::pin(async { Err(Error::Closed) })
     }
 

@@ -112,6 +112,7 @@ CREATE INDEX raw_outcomes_not_done ON raw_outcomes (outcome, seq) WHERE outcome 
 
 -- Deliveries that are stored because they must wait. key: what they are ordered by. blocked: they wait for the key, and
 -- not for their due time. errand: another table says what they are for. priority: 0 low, 1 normal, 2 high.
+-- sum: as that of an outcome, here and below.
 CREATE TABLE raw_waiting (
   seq      INTEGER NOT NULL,
   consumer INTEGER NOT NULL,
@@ -123,6 +124,7 @@ CREATE TABLE raw_waiting (
   blocked  INTEGER NOT NULL CHECK (blocked IN (0, 1)),
   errand   INTEGER NOT NULL DEFAULT 0 CHECK (errand IN (0, 1)),
   priority INTEGER NOT NULL DEFAULT 1 CHECK (priority BETWEEN 0 AND 2),
+  sum      INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (seq, consumer, round),
   CHECK (blocked = 0 OR key IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
@@ -141,6 +143,7 @@ CREATE TABLE raw_dead_letters (
   status     TEXT NOT NULL CHECK (status IN ('dead', 'redriven', 'discarded')),
   decided_at INTEGER,
   key        TEXT,
+  sum        INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (seq, consumer, round),
   CHECK ((status = 'dead') = (decided_at IS NULL))
 ) STRICT, WITHOUT ROWID;
@@ -254,6 +257,7 @@ CREATE TABLE raw_state (
   version    INTEGER NOT NULL CHECK (version > 0),
   expires_at INTEGER,
   value      BLOB NOT NULL,
+  sum        INTEGER NOT NULL,
   PRIMARY KEY (consumer, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX raw_state_by_expiry ON raw_state (expires_at) WHERE expires_at IS NOT NULL;
