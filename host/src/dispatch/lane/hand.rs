@@ -179,6 +179,7 @@ impl Lane {
     pub fn called(&mut self, id: &DeliveryId) -> bool {
         let keeps_state = self.consumer.as_ref().is_none_or(|consumer| consumer.spec.grants.state.is_some());
         let makes_room = self.in_hand.contains_key(id)
+            && !self.settling.contains(id)
             && !keeps_state
             && !self.running_alone
             && !self.is_suspect(id)

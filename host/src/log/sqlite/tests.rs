@@ -446,14 +446,14 @@ async fn small_commands_pass_a_large_one() {
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     let first = log.append(events(1..=1));
     let mut large = event("large", "a");
-    large.payload = Some(Payload { content_type: String::new(), data: vec![7; 200_000].into() });
+    large.payload = Some(Payload { content_type: String::new(), data: vec![7; schedule::LARGE_BYTES + 1].into() });
     let large = log.append(vec![large]);
     let small = log.append(events(2..=2));
     blocker.execute_batch("ROLLBACK").unwrap();
     let seqs = [first.await, small.await, large.await].map(|answer| answer.unwrap()[0].seq);
     assert_eq!(seqs, [1, 2, 3]);
     let mut settlement = done(1, "mail");
-    let value = Bytes::from(vec![7; 200_000]);
+    let value = Bytes::from(vec![7; schedule::LARGE_BYTES]);
     settlement.state.writes.insert("k".into(), StateWrite::Set { value, expires_at: None });
     assert!(settlement.bytes() > schedule::LARGE_BYTES, "state counts");
 }

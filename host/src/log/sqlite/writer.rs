@@ -311,6 +311,9 @@ impl Service {
     fn undo(&mut self, error: store::Error, answers: Vec<Answer>, rest: VecDeque<Command>) -> Result<(), store::Error> {
         let undone = self.store.rollback();
         let class = if undone.is_ok() { error.class() } else { Class::Fatal };
+        // Before anybody hears that the disk is full.
+        let now = self.clock.monotonic();
+        let more_room = class == Class::Full && self.room.full(now);
         let refusal = || match class {
             Class::Full => Error::Full,
             Class::Busy => Error::Busy,
@@ -331,8 +334,6 @@ impl Service {
         if class == Class::Fatal {
             return Err(error);
         }
-        let now = self.clock.monotonic();
-        let more_room = class == Class::Full && self.room.full(now);
         if more_room {
             self.prune_at = now;
         }
