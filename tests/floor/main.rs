@@ -69,7 +69,7 @@ fn together(bare: &sandbox::Bare, folder: &Path, orders: &[String]) -> Result<f6
         let attempts: Vec<_> = (0..threads)
             .map(|_| {
                 let done = done.clone();
-                scope.spawn(move || bare.attempts(ROUND, || drop(done.send(()))))
+                scope.spawn(move || bare.attempts(ROUND, || assert!(done.send(()).is_ok(), "the store has ended")))
             })
             .collect();
         drop(done);
