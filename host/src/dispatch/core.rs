@@ -536,4 +536,4 @@ fn claim(lane: &Lane, ready: &Ready, consumer: &Consumer, generation: Generation
 
 #[cfg(test)]
 #[path = "core_tests.rs"]
-mod tests;
+pub(super) mod tests;

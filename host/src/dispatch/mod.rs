@@ -5,6 +5,8 @@ pub mod attempt;
 mod batch;
 mod bell;
 pub mod core;
+#[cfg(test)]
+mod cost_tests;
 mod interest;
 pub mod lane;
 mod lanes;

@@ -37,6 +37,8 @@ pub mod watermark;
 mod writer;
 
 #[cfg(test)]
+mod steps;
+#[cfg(test)]
 mod tests;
 
 pub use chain::{Hash, Head};
