@@ -1,9 +1,9 @@
 # A table of short commands. `make demo` and `make test` do all their own set-up, given Rust and a C compiler.
 
-.PHONY: help demo test bench planted soak guests fmt
+.PHONY: help demo test bench bench-micro planted soak guests fmt
 
 help:            ## say what there is
-	@grep -E '^[a-z]+: .*##' Makefile | sed 's/: *[^#]*##/\t/'
+	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/: *[^#]*##/\t/'
 
 demo: guests     ## build everything, run the shop and the fulfilment saga, show what came of them
 	cargo build --release -p tidegate
@@ -21,6 +21,9 @@ test: guests     ## format, lints, every test
 bench: guests    ## the floor of this machine and Tidegate beside it, with the ratios; see BENCHMARKS.md
 	cargo build --release -p tidegate -p tidegate-floor
 	target/release/tidegate-floor
+
+bench-micro: guests  ## the functions that every event goes through, one by one
+	cargo bench -p tidegate --bench hot
 
 planted:         ## the table of planted bugs and which suite finds each
 	cargo test --locked -p tidegate --lib planted -- --nocapture --test-threads 1

@@ -19,7 +19,9 @@ fn said(project: &Project, arguments: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn a_measure_says_what_it_depends_on_and_leaves_nothing_behind() {
     let project = nowhere();
-    let measured = project.json(&["bench", "--time", "20ms", "--rate", "200", "--consumers", "3", "--json"]).remove(0);
+    let measured = project
+        .json(&["bench", "--time", "20ms", "--rate", "200", "--consumers", "3", "--pending", "500", "--json"])
+        .remove(0);
     let setting = &measured["setting"];
     assert!(setting["durability"].as_str().unwrap().contains("synchronous=FULL"), "{setting}");
     assert_eq!((&setting["consumers"], &setting["eventType"]), (&json!(3), &json!("order.created")));
@@ -29,6 +31,9 @@ fn a_measure_says_what_it_depends_on_and_leaves_nothing_behind() {
     let names: Vec<&str> = figures.iter().map(|figure| figure["name"].as_str().unwrap()).collect();
     for name in [
         "start.first",
+        "restart.ready",
+        "restart.first",
+        "restart.crashed",
         "accept.1.rate",
         "accept.64.p99",
         "stream.settled",
@@ -46,6 +51,19 @@ fn a_measure_says_what_it_depends_on_and_leaves_nothing_behind() {
     }
     let left: Vec<_> = fs::read_dir(project.path(".")).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left, ["tidegate.yaml"]);
+}
+
+#[test]
+fn a_long_history_is_measured_beside_a_short_one_where_it_is_asked_for() {
+    let project = nowhere();
+    let arguments = ["bench", "--only", "history", "--history", "2000", "--time", "20ms", "--json"];
+    let measured = project.json(&arguments).remove(0);
+    let figure = |name: &str| {
+        let mut figures = measured["figures"].as_array().unwrap().iter();
+        figures.find(|figure| figure["name"] == name).unwrap()["value"].as_f64().unwrap()
+    };
+    let (long, short) = (figure("history.long"), figure("history.short"));
+    assert!(long > 0.0 && short > 0.0 && (figure("history.ratio") - long / short).abs() < 0.01, "{measured}");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn a_removed_consumer_keeps_its_work_paused_and_that_is_said() {
     // The next start says so as well, and what comes back goes on.
     assert_eq!(host.stop().0, 0);
     let mut host = project.start();
-    assert!(host.said().contains("3 deliveries of ledger wait"), "{}", host.said());
+    host.hear("3 deliveries of ledger wait").unwrap();
     project.write("tidegate.yaml", manifest(10));
     project.ok(&["reload"]);
     assert_eq!(project.json(&["consumers", "--json"])[0]["status"], "active");

@@ -49,6 +49,10 @@ pub mod telemetry;
 /// Mistakes on purpose, that the tests must find.
 mod planted;
 
+/// Budgets of what an event may cost, counted.
+#[cfg(test)]
+mod cost;
+
 /// Seeded schedules of everything that may happen to a host.
 #[cfg(test)]
 mod simulation;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::bell::Bell;
 use super::lane::{Fetched, Flow, Lane, Left, Parked, Ready, Standing, WaitKey};
+use super::lanes::Lanes;
 use super::pace::{Pace, slots_for_slow};
 use super::settle::Claim;
 use super::stream::Streams;
@@ -133,12 +134,11 @@ impl Joining {
 }
 
 pub struct Core {
-    lanes: BTreeMap<ConsumerName, Lane>,
+    lanes: Lanes,
     /// Consumers whose recovery is under way.
     joining: BTreeMap<ConsumerName, Joining>,
     prepared: Option<Snapshot>,
     generation: Generation,
-    head: Seq,
     /// Attempts that may run at once, over all lanes.
     slots: usize,
     running: usize,
@@ -161,11 +161,10 @@ impl Core {
     /// `head` is the last event in the log.
     pub fn new(head: Seq) -> Self {
         Self {
-            lanes: BTreeMap::new(),
+            lanes: Lanes::new(head),
             joining: BTreeMap::new(),
             prepared: None,
             generation: Generation(0),
-            head,
             slots: 0,
             running: 0,
             settling: 0,
@@ -182,6 +181,7 @@ impl Core {
     /// Takes in what happened until `now`, in order, and says what to do. Many at once cost little more than one.
     pub fn handle(&mut self, wakes: impl IntoIterator<Item = Wake>, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.lanes.begin(now);
         for wake in wakes {
             self.note(wake, now, &mut actions);
         }
@@ -194,7 +194,9 @@ impl Core {
                 actions.push(Action::Ring);
             }
         }
-        self.advance(ADVANCE_STEP, &mut actions);
+        let moved = self.lanes.advanced(ADVANCE_STEP);
+        advance(moved, &mut actions);
+        self.lanes.end(now);
         actions
     }
 
@@ -210,7 +212,7 @@ impl Core {
                 }
             }
             Wake::Page(name, events) => {
-                let head = self.head;
+                let head = self.head();
                 self.with(&name, |lane| match events {
                     Some(events) => lane.page(&events, head, now),
                     None => lane.page_failed(),
@@ -232,18 +234,18 @@ impl Core {
             Wake::Tick => {
                 if now.wall.since(self.advanced_at) >= ADVANCE_EVERY || now.wall < self.advanced_at {
                     self.advanced_at = now.wall;
-                    self.advance(1, actions);
+                    advance(self.lanes.all_advanced(1), actions);
                 }
             }
             Wake::Drain => {
                 self.draining = true;
-                self.advance(1, actions);
+                advance(self.lanes.all_advanced(1), actions);
             }
         }
     }
 
     fn with(&mut self, name: &ConsumerName, act: impl FnOnce(&mut Lane)) {
-        if let Some(lane) = self.lanes.get_mut(name) {
+        if let Some(lane) = self.lanes.touch(name) {
             act(lane);
         }
     }
@@ -251,10 +253,7 @@ impl Core {
     fn committed(&mut self, commit: Commit, now: Moment, actions: &mut Vec<Action>) {
         match commit {
             Commit::Events(events) => {
-                if let Some(last) = events.last() {
-                    self.head = self.head.max(last.seq);
-                }
-                self.lanes.values_mut().for_each(|lane| lane.offer(&events, now));
+                self.lanes.offer(&events, now);
                 let lost = self.streams.offer(&events);
                 actions.extend(lost.into_iter().map(|(name, lost)| Action::Lost(name, lost)));
             }
@@ -290,7 +289,7 @@ impl Core {
 
     /// Tells a lane what concerns it alone; or keeps it until there is one.
     fn tell(&mut self, name: &ConsumerName, commit: Commit, now: Moment) {
-        match (self.lanes.get_mut(name), self.joining.get_mut(name)) {
+        match (self.lanes.touch(name), self.joining.get_mut(name)) {
             (Some(lane), _) => told(lane, commit, now),
             (None, Some(joining)) => joining.missed.push(commit),
             (None, None) => {}
@@ -309,14 +308,12 @@ impl Core {
         self.slots = slots.saturating_sub(self.streams.slots()).max(1);
         let durable: BTreeMap<_, _> =
             durable.into_iter().map(|consumer| (consumer.spec.name.clone(), consumer)).collect();
-        for (name, lane) in &mut self.lanes {
-            lane.deploy(activated.from, durable.get(name).copied().cloned());
-        }
+        self.lanes.deploy(|name, lane| lane.deploy(activated.from, durable.get(name).copied().cloned()));
         for (name, joining) in &mut self.joining {
             joining.deployed.push((activated.from, durable.get(name).copied().cloned()));
         }
         for (name, consumer) in durable {
-            if !self.lanes.contains_key(&name) && !self.joining.contains_key(&name) {
+            if !self.lanes.has(&name) && !self.joining.contains_key(&name) {
                 self.joining.insert(name.clone(), Joining::of(activated.from, Some(consumer.clone())));
                 actions.push(Action::Recover(name));
             }
@@ -349,8 +346,8 @@ impl Core {
 
     /// Lanes of consumers whose keys a reload has changed, once nothing of theirs is under way, begin anew on what the log has.
     fn turn_over(&mut self, actions: &mut Vec<Action>) {
-        let from = self.head + 1;
-        for (name, lane) in self.lanes.extract_if(.., |_, lane| lane.is_turning() && lane.has_come_to_rest()) {
+        let from = self.head() + 1;
+        for (name, lane) in self.lanes.take_if(|lane| lane.is_turning() && lane.has_come_to_rest()) {
             let joining = Joining::of(from, lane.consumer().cloned());
             self.joining.insert(name.clone(), Joining { flow: Some(lane.into_flow()), ..joining });
             actions.push(Action::Recover(name));
@@ -359,7 +356,7 @@ impl Core {
 
     /// The slot of a call that is over is another's, if its consumer allows that.
     fn called(&mut self, id: &DeliveryId) {
-        if self.lanes.get_mut(&id.consumer).is_some_and(|lane| lane.called(id)) {
+        if self.lanes.touch(&id.consumer).is_some_and(|lane| lane.called(id)) {
             self.running = self.running.saturating_sub(1);
             self.settling += 1;
             self.slow.remove(id);
@@ -388,8 +385,8 @@ impl Core {
 
     /// Sees that lanes with room get more to do.
     fn fill(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let head = self.head;
-        for (name, lane) in &mut self.lanes {
+        let head = self.head();
+        self.lanes.each_touched(|name, lane| {
             lane.go_on_after_recovery(now);
             if let Some(after) = lane.wants_page(head) {
                 actions.push(Action::Read(name.clone(), after));
@@ -403,17 +400,15 @@ impl Core {
             }
             let blocked = lane.wants_blocked().into_iter();
             actions.extend(blocked.map(|wanted| Action::Unpark(name.clone(), wanted)));
-        }
+        });
     }
 
     /// Starts attempts, one lane after the other, while there are slots.
     fn start(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let ready = self.lanes.iter().filter(|(_, lane)| lane.has_ready());
-        let mut order: Vec<ConsumerName> = ready.map(|(name, _)| name.clone()).collect();
-        if let Some(served) = &self.served {
-            let first = order.partition_point(|name| name <= served);
-            order.rotate_left(first);
+        if self.running >= self.slots {
+            return;
         }
+        let mut order = self.lanes.ready_after(self.served.as_ref());
         while self.running < self.slots && !order.is_empty() {
             order.retain(|name| {
                 let started = self.running < self.slots && self.start_one(name, now, actions);
@@ -427,7 +422,7 @@ impl Core {
 
     fn start_one(&mut self, name: &ConsumerName, now: Moment, actions: &mut Vec<Action>) -> bool {
         let generation = self.generation;
-        let Some(lane) = self.lanes.get_mut(name) else { return false };
+        let Some(lane) = self.lanes.touch(name) else { return false };
         let pace = lane.meter.pace();
         let prepared = self.prepared.as_ref().filter(|_| planted::is(Bug::ReloadSwapsRunningCode));
         let swapped = prepared.and_then(|snapshot| snapshot.consumers.get(name)).cloned();
@@ -464,26 +459,17 @@ impl Core {
         }
     }
 
-    fn advance(&mut self, step: u64, actions: &mut Vec<Action>) {
-        let moved: Vec<_> =
-            self.lanes.iter_mut().filter_map(|(name, lane)| lane.advanced(step).map(|to| (name.clone(), to))).collect();
-        if !moved.is_empty() {
-            actions.push(Action::Advance(moved));
-        }
-    }
-
     /// How long from now until something is to be done that nobody will tell of.
-    pub fn next_wake(&mut self, now: Moment) -> Option<Duration> {
+    pub fn next_wake(&self, now: Moment) -> Option<Duration> {
         if self.draining {
             return None;
         }
-        let bell = self.bell.next(now);
-        self.lanes.values_mut().filter_map(|lane| lane.next_wake(now)).chain(bell).min()
+        self.lanes.next_wake(now).into_iter().chain(self.bell.next(now)).min()
     }
 
     /// Whether no deployed consumer has anything left to do about events up to `through`.
-    pub fn is_settled(&self, through: Seq) -> bool {
-        self.joining.is_empty() && self.prepared.is_none() && self.lanes.values().all(|lane| lane.is_settled(through))
+    pub fn is_settled(&mut self, through: Seq) -> bool {
+        self.joining.is_empty() && self.prepared.is_none() && self.lanes.is_settled(through)
     }
 
     pub fn is_draining(&self) -> bool {
@@ -491,7 +477,7 @@ impl Core {
     }
 
     pub fn head(&self) -> Seq {
-        self.head
+        self.lanes.head()
     }
 
     /// Calls in hand until they are settled, those of ephemeral consumers included.
@@ -499,17 +485,26 @@ impl Core {
         self.running + self.settling + self.streams.running()
     }
 
-    /// How each consumer stands.
-    pub fn standings(&self) -> impl Iterator<Item = (&ConsumerName, Standing)> {
-        let lanes = self.lanes.iter().map(|(name, lane)| (name, lane.standing()));
-        let anew = self.joining.iter().filter_map(|(name, joining)| Some((name, joining.flow.as_ref()?.standing())));
-        lanes.chain(anew).chain(self.streams.standings())
+    /// How those consumers stand that may stand otherwise than when this was asked last.
+    pub fn standings(&mut self) -> Vec<(ConsumerName, Standing)> {
+        let untold = self.lanes.take_untold();
+        let anew =
+            |name: &ConsumerName| self.joining.get(name).and_then(|joining| Some(joining.flow.as_ref()?.standing()));
+        let of = |name: &ConsumerName| self.lanes.get(name).map(Lane::standing).or_else(|| anew(name));
+        let lanes = untold.into_iter().filter_map(|name| of(&name).map(|standing| (name, standing)));
+        lanes.chain(self.streams.standings().map(|(name, standing)| (name.clone(), standing))).collect()
     }
 }
 
 fn lose(name: &ConsumerName, lost: u64, actions: &mut Vec<Action>) {
     if lost > 0 {
         actions.push(Action::Lost(name.clone(), lost));
+    }
+}
+
+fn advance(moved: Vec<(ConsumerName, Seq)>, actions: &mut Vec<Action>) {
+    if !moved.is_empty() {
+        actions.push(Action::Advance(moved));
     }
 }
 
@@ -545,4 +540,4 @@ fn claim(lane: &Lane, ready: &Ready, consumer: &Consumer, generation: Generation
 
 #[cfg(test)]
 #[path = "core_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -14,7 +14,7 @@ use crate::model::{Delivery, Outcome, Report, State};
 
 const START: Moment = Moment { wall: Timestamp(0), monotonic: Duration::ZERO };
 
-fn deployment(attempts: u32) -> Deployment {
+pub(in crate::dispatch) fn deployment(attempts: u32) -> Deployment {
     let day = Duration::from_secs(86_400);
     Deployment {
         server: ServerSpec { listen: ([127, 0, 0, 1], 0).into(), hosts: vec![], tokens: vec![], grace: day },

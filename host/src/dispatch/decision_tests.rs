@@ -324,7 +324,7 @@ fn large_events_are_left_to_the_log_before_there_are_many() {
         Arc::new(event)
     });
     let events: Vec<_> = large.collect();
-    lane.offer(&events, START);
+    lane.offer(&events.iter().collect::<Vec<_>>(), 100, START);
     assert_eq!(lane.wants_page(100), None, "there is enough to do");
     let mut claimed = 0;
     let after = loop {

@@ -5,8 +5,12 @@ pub mod attempt;
 mod batch;
 mod bell;
 pub mod core;
+#[cfg(test)]
+mod cost_tests;
 mod hand;
+mod interest;
 pub mod lane;
+mod lanes;
 pub mod pace;
 pub mod replay;
 #[cfg(test)]
@@ -372,29 +376,25 @@ impl Dispatcher {
         });
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let changed = self.core.standings();
         if let Ok(mut standings) = self.standings.write() {
-            for (name, standing) in self.core.standings() {
-                match standings.get_mut(name) {
-                    Some(known) => *known = standing,
-                    None => drop(standings.insert(name.clone(), standing)),
-                }
-            }
+            standings.extend(changed);
         }
     }
 
     fn answer(&mut self) {
-        let (core, abreast) = (&self.core, self.abreast);
-        let ready = |request: &mut Request| match request {
+        let (head, abreast, core) = (self.core.head(), self.abreast, &mut self.core);
+        let mut ready = |request: &mut Request| match request {
             Request::Settled(through, done) => {
-                done.is_closed() || (abreast && core.is_settled(through.unwrap_or(core.head())))
+                done.is_closed() || (abreast && core.is_settled(through.unwrap_or(head)))
             }
             Request::Drained(done) => done.is_closed() || (core.is_draining() && core.running() == 0),
         };
-        for request in self.open.extract_if(.., ready) {
+        for request in self.open.extract_if(.., &mut ready) {
             // Whoever asked may have gone.
             let _gone = match request {
-                Request::Settled(through, done) => done.send(through.unwrap_or(core.head())).is_err(),
+                Request::Settled(through, done) => done.send(through.unwrap_or(head)).is_err(),
                 Request::Drained(done) => done.send(()).is_err(),
             };
         }

@@ -281,10 +281,10 @@ fn in_words(change: &reload::Change) -> String {
 /// Counts what a consumer or a pipeline that is gone has left.
 pub(super) fn depth(reader: Reader) -> reload::Depth {
     let left = move |consumer: &ConsumerName| -> Result<reload::Left, store::Error> {
-        let record = reader.consumers()?.into_iter().find(|record| record.name == *consumer);
+        let known = reader.consumer(consumer)?;
         let open = reader.open_runs()?;
         let runs = open.into_iter().filter(|(name, ..)| name == consumer).map(|(.., runs)| runs).sum();
-        Ok(reload::Left { deliveries: record.map_or(0, |record| record.depth), runs })
+        Ok(reload::Left { deliveries: known.map_or(0, |detail| detail.consumer.depth), runs })
     };
     Arc::new(move |consumer| {
         left(consumer).inspect_err(|error| tracing::warn!(%error, "what waits is not counted")).ok()
@@ -293,16 +293,10 @@ pub(super) fn depth(reader: Reader) -> reload::Depth {
 
 /// Says which consumers are no longer deployed and have work left.
 pub(super) fn say_removed(reader: &Reader) {
-    let consumers = reader.consumers().inspect_err(|error| tracing::warn!(%error, "what waits is not counted"));
-    for record in consumers.unwrap_or_default() {
-        // What is there for its runs alone is at work.
-        let works = record.kind == ConsumerKind::Pipeline;
-        if record.status == "removed" && record.depth > 0 && !works {
-            let (depth, name) = (record.depth, record.name);
-            tracing::warn!(
-                "{depth} deliveries of {name} wait: the manifest no longer has it; they go on when it is back"
-            );
-        }
+    let removed = reader.removed_consumers();
+    let removed = removed.inspect_err(|error| tracing::warn!(%error, "what waits for who was removed is not counted"));
+    for (name, depth) in removed.unwrap_or_default().into_iter().filter(|(_, depth)| *depth > 0) {
+        tracing::warn!("{depth} deliveries of {name} wait: the manifest no longer has it; they go on when it is back");
     }
 }
 

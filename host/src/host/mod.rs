@@ -216,7 +216,6 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     tasks.spawn(dispatcher.run(stopped.clone()));
     let generation = reload::Activate::activate(activator.as_ref(), loaded).await.map_err(Error::LogFailed)?;
 
-    control::say_removed(&reader);
     let (reloader, reload) = Reloader::new(reload::Options {
         manifest: options.manifest.clone(),
         loader,
@@ -235,6 +234,7 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
     let control = Arc::new(HostControl::new(dispatch.clone(), reload.clone(), log.clone(), replays, desk));
     let presence = Presence::announce(&options.manifest, &listener, &deployment.database, clock.now())?;
     log.announce(presence.url().to_owned());
+    let counted = reader.clone();
     let parts = server::Parts {
         log: log.clone(),
         reader,
@@ -246,6 +246,8 @@ async fn start(options: &Options, given: Given) -> Result<Running, Error> {
         live,
     };
     say_listening(&presence, generation, &deployment);
+    // Much may wait, and it is counted one by one: no start is kept by that.
+    drop(tokio::task::spawn_blocking(move || control::say_removed(&counted)));
     tasks.spawn(server::serve(listener, parts, closed));
     let grace = deployment.server.grace;
     Ok(Running { log, dispatch, reload, closing, cancel, stop, control, grace, clock, tasks, _presence: presence })

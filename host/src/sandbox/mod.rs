@@ -27,6 +27,8 @@ mod wasi;
 #[cfg(test)]
 mod answer_tests;
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod job_tests;
 #[cfg(test)]
 mod step_tests;

@@ -39,6 +39,8 @@ pub mod watermark;
 mod writer;
 
 #[cfg(test)]
+mod steps;
+#[cfg(test)]
 mod tests;
 
 pub use ballast::Ballast;

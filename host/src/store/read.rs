@@ -160,6 +160,16 @@ impl Reader {
         self.run(|conn| consumers::one(conn, name))
     }
 
+    /// Whether the database knows a consumer.
+    pub fn has_consumer(&self, name: &ConsumerName) -> Result<bool, Error> {
+        self.run(|conn| consumers::exists(conn, name))
+    }
+
+    /// Consumers that the manifest no longer has, and how many deliveries wait for each of them.
+    pub fn removed_consumers(&self) -> Result<Vec<(ConsumerName, u64)>, Error> {
+        self.run(consumers::removed)
+    }
+
     /// Consumers that are paused, and since when.
     pub fn paused(&self) -> Result<BTreeMap<ConsumerName, Timestamp>, Error> {
         self.run(claims::paused)

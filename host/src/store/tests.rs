@@ -189,6 +189,9 @@ async fn what_is_left_is_counted_honestly() {
     assert_eq!(reader.unsettled(6).unwrap(), 2);
     let index = reader.consumers().unwrap().remove(0);
     assert_eq!((index.status.as_str(), index.depth, index.on), ("removed", 2, vec!["**".to_owned()]));
+    assert_eq!(reader.removed_consumers().unwrap(), [(consumer("index"), 2)]);
+    let known = ["index", "mail", "nobody"].map(|name| reader.has_consumer(&consumer(name)).unwrap());
+    assert_eq!(known, [true, true, false]);
     log.settle(vec![done(5, "index")]).await.unwrap();
     let mut last = done(1, "index");
     (last.stored, last.record.call, last.record.attempt) = (true, 2, 2);

@@ -19,8 +19,9 @@ use super::watermark::{self, Mark};
 use super::writer::Opening;
 use super::{Error, OpenError, connect, migrate, sums};
 
-/// How long a start may spend on checking pages after an unclean stop.
-const PAGES_TIME: Duration = Duration::from_secs(2);
+/// How long a start may spend on checking pages after an unclean stop: half of the two seconds within which a host is to be ready
+/// again, whatever is in its log.
+const PAGES_TIME: Duration = Duration::from_secs(1);
 /// Separate damages that one start accepts.
 const REPAIRS_MAX: usize = 10_000;
 

@@ -16,6 +16,7 @@ pub(super) enum Unit {
     Microseconds,
     Bytes,
     Count,
+    Ratio,
 }
 
 /// One number.
@@ -69,6 +70,15 @@ impl Figures {
         self.add(name, if seconds > 0.0 { many as f64 / seconds } else { 0.0 }, Unit::PerSecond);
     }
 
+    pub(super) fn per_second(&mut self, name: impl Into<String>, rate: f64) {
+        self.add(name, rate, Unit::PerSecond);
+    }
+
+    /// Of two figures of the same unit.
+    pub(super) fn ratio(&mut self, name: impl Into<String>, ratio: f64) {
+        self.add(name, ratio, Unit::Ratio);
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "shown in three digits")]
     pub(super) fn bytes(&mut self, name: impl Into<String>, bytes: Option<u64>) {
         if let Some(bytes) = bytes {
@@ -103,6 +113,7 @@ impl Figure {
             Unit::Microseconds => format!("{:.1} µs", self.value),
             Unit::Bytes => text::bytes(self.value.round() as u64),
             Unit::Count => text::number(self.value.round() as u64),
+            Unit::Ratio => format!("{:.2}", self.value),
         }
     }
 }
@@ -112,6 +123,9 @@ pub(super) fn words(name: &str) -> &str {
     match name {
         "start.ready" => "from the start of the process until the host listens",
         "start.first" => "from the start of the process until the first event is settled",
+        "restart.ready" => "from the start of the process until the host is ready, with events that are pending",
+        "restart.first" => "from the start of the process until the first of them is settled",
+        "restart.crashed" => "until the host is ready after a crash, with events that are pending",
         "memory.idle" => "resident memory when nothing happens",
         "memory.peak" => "the most resident memory under the stream",
         "accept.1.rate" => "accepted, one client, an event a request",
@@ -123,6 +137,9 @@ pub(super) fn words(name: &str) -> &str {
         "fan-out.settled" => "settled deliveries, each event for many consumers",
         "runs.settled" => "runs of a pipeline of three steps that ended",
         "attempt.cost" => "an attempt by itself: a fresh instance, the call, and all that the sandbox does around them",
+        "history.short" => "settled, streamed in, with ten thousand events in the log",
+        "history.long" => "settled, streamed in, with a long history in the log",
+        "history.ratio" => "with a long history, over with a short one",
         name if name.starts_with("latency.") && name.ends_with(".p50") => {
             "from when an event is to be sent, at so many a second, until its outcome is told"
         }
@@ -145,5 +162,6 @@ mod tests {
         assert_eq!(shown(0.42, Unit::Milliseconds), "0.42 ms");
         assert_eq!(shown(10.42, Unit::Microseconds), "10.4 µs");
         assert_eq!(shown(2_048.0, Unit::Bytes), "2.00 KiB");
+        assert_eq!(shown(0.976, Unit::Ratio), "0.98");
     }
 }

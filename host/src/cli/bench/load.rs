@@ -208,8 +208,17 @@ impl Target {
 
     /// The whole answer to a question.
     pub(super) async fn get(&self, path: &str) -> Result<Bytes, Error> {
+        self.ask(Request::get(path)).await
+    }
+
+    /// Tells the host to do something.
+    pub(super) async fn order(&self, path: &str) -> Result<(), Error> {
+        self.ask(Request::post(path)).await.map(drop)
+    }
+
+    async fn ask(&self, request: hyper::http::request::Builder) -> Result<Bytes, Error> {
         let mut sender = self.connect().await?;
-        let request = Request::get(path).header(header::HOST, &self.base.authority).body(Full::<Bytes>::default());
+        let request = request.header(header::HOST, &self.base.authority).body(Full::<Bytes>::default());
         let request = request.map_err(|e| Error::bug("cannot ask").because(e))?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();

@@ -4,7 +4,9 @@
 mod attempt;
 mod bed;
 mod figures;
+mod history;
 mod load;
+mod restart;
 mod spread;
 mod subject;
 
@@ -52,7 +54,7 @@ pub(super) struct Args {
     /// Where the database is kept meanwhile: a folder that is empty or does not exist, on the disk to be measured.
     #[arg(long, value_name = "PATH", default_value = "tidegate-bench")]
     folder: PathBuf,
-    /// Measure only these.
+    /// Measure only these. All but `history` unless given.
     #[arg(long, value_name = "MEASURE", value_enum, value_delimiter = ',')]
     only: Vec<Measure>,
     /// How long each load lasts.
@@ -64,6 +66,12 @@ pub(super) struct Args {
     /// Consumers that are deployed. One of them gets the events; with `fan-out`, one hundred others.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     consumers: u32,
+    /// Events that are pending when a host starts again.
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pending: u32,
+    /// Events in the long log of `history`: ten million are some ten gigabytes, and minutes to fill.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    history: u32,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -74,6 +82,9 @@ pub(super) struct Args {
 enum Measure {
     /// From the start of the process until the first event is settled, with the component compiled before.
     Start,
+    /// From the start of the process until it is ready and the first event is settled, with `--pending` events that are still to be
+    /// delivered; and until it is ready after a crash.
+    Restart,
     /// Accepted, an event a request: one client, then 64.
     Accept,
     /// Accepted and settled, all events in one request; with memory and bytes written.
@@ -86,10 +97,13 @@ enum Measure {
     Runs,
     /// An attempt by itself, inside the sandbox.
     Attempt,
+    /// Settled with `--history` events in the log, over settled with ten thousand. Only where it is asked for: the log must be filled.
+    History,
 }
 
-const ALL: [Measure; 7] = [
+const ALL: [Measure; 8] = [
     Measure::Start,
+    Measure::Restart,
     Measure::Accept,
     Measure::Stream,
     Measure::Latency,
@@ -100,6 +114,8 @@ const ALL: [Measure; 7] = [
 /// Consumers of each event in [`Measure::FanOut`]; and of its time, in milliseconds, what is meant for one event.
 const FAN_OUT: u32 = 100;
 const FAN_OUT_MILLIS: u128 = 4;
+/// For a load that ends with its last event.
+const AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(3_600);
 
 /// Everything that a measure needs.
 struct Bench<'a> {
@@ -146,12 +162,14 @@ impl Bench<'_> {
             self.progress(&format!("{} of {}: {}", index + 1, wanted.len(), measure.words()));
             match measure {
                 Measure::Start => self.starts().await?,
+                Measure::Restart => self.restart().await?,
                 Measure::Accept => self.accept().await?,
                 Measure::Stream => self.stream().await?,
                 Measure::Latency => self.latency().await?,
                 Measure::FanOut => self.fan_out().await?,
                 Measure::Runs => self.runs().await?,
                 Measure::Attempt => self.attempt().await?,
+                Measure::History => self.history().await?,
             }
         }
         Ok(())
@@ -161,11 +179,10 @@ impl Bench<'_> {
         let mut times = Vec::with_capacity(STARTS);
         for _ in 0..STARTS {
             let began = self.context.clock.monotonic();
-            let since = |bench: &Self| bench.context.clock.monotonic().saturating_sub(began);
             let (subject, target) = self.start(&self.deployed())?;
-            let ready = since(self);
+            let ready = self.since(began);
             target.settled_through(target.one().await?).await?;
-            times.push((since(self), ready));
+            times.push((self.since(began), ready));
             self.stop(subject, &target).await?;
         }
         times.sort_unstable();
@@ -196,7 +213,7 @@ impl Bench<'_> {
         let start = self.context.clock.monotonic();
         let taken = target.streamed(self.args.time, u64::MAX).await?;
         target.settled().await?;
-        let in_time = self.context.clock.monotonic().saturating_sub(start);
+        let in_time = self.since(start);
         self.figures.rate("stream.accepted", taken.events, taken.in_time);
         self.figures.rate("stream.settled", taken.events, in_time);
         if let Some((before, after)) = processor.zip(subject.processor()) {
@@ -228,7 +245,7 @@ impl Bench<'_> {
         let most = self.args.time.as_millis() / FAN_OUT_MILLIS;
         let taken = target.streamed(self.args.time, u64::try_from(most).unwrap_or(u64::MAX)).await?;
         target.settled().await?;
-        let in_time = self.context.clock.monotonic().saturating_sub(start);
+        let in_time = self.since(start);
         self.figures.rate("fan-out.settled", taken.events * u64::from(FAN_OUT), in_time);
         self.stop(subject, &target).await
     }
@@ -239,7 +256,7 @@ impl Bench<'_> {
         let start = self.context.clock.monotonic();
         let taken = target.closed(CLIENTS, self.args.time).await?;
         target.settled().await?;
-        let in_time = self.context.clock.monotonic().saturating_sub(start);
+        let in_time = self.since(start);
         self.figures.rate("runs.settled", taken.events, in_time);
         let mut spread = target.at_rate(self.args.rate, CLIENTS, self.args.time, Watched::Runs).await?;
         self.figures.spread(&format!("runs.{}", self.args.rate), &mut spread);
@@ -272,7 +289,12 @@ impl Bench<'_> {
     /// A host on a database of its own.
     fn start(&mut self, deployed: &Deployed) -> Result<(Subject, Target), Error> {
         self.databases += 1;
-        self.bed.deploy(&Deployed { database: self.databases, ..deployed.clone() })?;
+        self.start_on(&Deployed { database: self.databases, ..deployed.clone() })
+    }
+
+    /// A host on the database that is named.
+    fn start_on(&self, deployed: &Deployed) -> Result<(Subject, Target), Error> {
+        self.bed.deploy(deployed)?;
         let subject = Subject::start(&self.bed)?;
         let target = self.target(subject.base.clone());
         Ok((subject, target))
@@ -298,6 +320,10 @@ impl Bench<'_> {
         subject.stop()
     }
 
+    fn since(&self, began: Duration) -> Duration {
+        self.context.clock.monotonic().saturating_sub(began)
+    }
+
     fn progress(&mut self, what: &str) {
         self.context.out.progress(what);
     }
@@ -307,12 +333,14 @@ impl Measure {
     fn words(self) -> &'static str {
         match self {
             Self::Start => "how fast it starts",
+            Self::Restart => "how fast it starts again",
             Self::Accept => "how many events it accepts, one at a time",
             Self::Stream => "how many events it settles, streamed in",
             Self::Latency => "how long an event takes",
             Self::FanOut => "how many deliveries it settles",
             Self::Runs => "how many runs of a pipeline it ends",
             Self::Attempt => "what an attempt costs",
+            Self::History => "what a long history costs",
         }
     }
 }

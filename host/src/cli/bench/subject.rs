@@ -83,6 +83,12 @@ impl Subject {
         self.child.wait().map_err(|e| Error::environment("the host does not end").because(e))?;
         Ok(())
     }
+
+    /// Ends it as a crash does.
+    pub(super) fn kill(mut self) -> Result<(), Error> {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        ended.map(drop).map_err(|e| Error::environment("the host does not end").because(e))
+    }
 }
 
 impl Drop for Subject {

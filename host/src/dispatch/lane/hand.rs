@@ -32,11 +32,8 @@ impl Lane {
     /// hand from now on. `suspects`: whether one that was in hand at crashes may run.
     pub fn claim(&mut self, now: Moment, suspects: bool) -> Option<Vec<Ready>> {
         let consumer = self.served()?.clone();
-        let (spec, concurrency) = (&consumer.spec.delivery, consumer.spec.limits.concurrency);
-        if self.running_alone
-            || self.calls
-                >= usize::try_from(concurrency).unwrap_or(usize::MAX) + usize::from(planted::is(Bug::OneTooMany))
-        {
+        let spec = &consumer.spec.delivery;
+        if !self.has_place() {
             return None;
         }
         let idle = self.in_hand.is_empty();
@@ -70,9 +67,17 @@ impl Lane {
         Some(claimed)
     }
 
-    /// Whether there is anything that could be claimed, if the gate lets it through.
-    pub fn has_ready(&self) -> bool {
-        !self.queues.is_empty() || !self.alone.is_empty() || !self.suspects.is_empty()
+    /// Whether there is anything that could be claimed, if its time has come and the gate lets it through.
+    pub fn may_start(&self) -> bool {
+        let ready = !self.queues.is_empty() || !self.alone.is_empty() || !self.suspects.is_empty();
+        ready && !self.gate.paused && self.has_place()
+    }
+
+    /// Whether the consumer may be called once more beside the calls that are made.
+    fn has_place(&self) -> bool {
+        let Some(consumer) = self.served().filter(|_| !self.running_alone) else { return false };
+        let most = usize::try_from(consumer.spec.limits.concurrency).unwrap_or(usize::MAX);
+        self.calls < most + usize::from(planted::is(Bug::OneTooMany))
     }
 
     fn pick_alone(&mut self) -> Option<Ready> {
@@ -353,7 +358,7 @@ impl Lane {
     pub fn standing(&self) -> Standing {
         Standing {
             running: self.in_hand.len().saturating_sub(self.settling.len()),
-            ready: self.queues.iter().count() + self.alone.len() + self.suspects.len(),
+            ready: self.queues.len(&[Kind::First, Kind::Turn, Kind::Retry]) + self.alone.len() + self.suspects.len(),
             blocked: self.lines.blocked(),
             breaker: self.gate.breaker(),
             paused: self.gate.paused,

@@ -54,7 +54,7 @@ impl Bench {
                 priority: job.priority,
             });
             self.events.insert(event.seq, event.clone());
-            self.lane.offer(&[event], NOW);
+            self.lane.offer(&[&event], event.seq, NOW);
             if let Some(waiting) = made {
                 let due_at = due(waiting.delivery).unwrap();
                 self.rows.insert((waiting.priority, (due_at, waiting.id.clone())), waiting.clone());
@@ -171,7 +171,7 @@ fn no_subscription_takes_a_job() {
     let mut foreign = Bench::job(1, Priority::Normal);
     foreign.envelope.job = Some(Job::to(ConsumerName::new("other").unwrap()));
     let foreign = Arc::new(foreign);
-    bench.lane.offer(&[foreign], NOW);
+    bench.lane.offer(&[&foreign], 1, NOW);
     bench.append(vec![scripted::event(2, "order.created")]);
     assert_eq!(bench.calls(2), [2]);
     assert_eq!(bench.lane.position(), 2);

@@ -299,6 +299,11 @@ impl Lines {
         keys
     }
 
+    /// Whether some wait for the log to be read further.
+    pub(super) fn are_recovering(&self) -> bool {
+        !self.recovering.is_empty()
+    }
+
     /// How many wait in memory behind others, and the lines that somebody stands in.
     pub(super) fn blocked(&self) -> usize {
         self.blocked

@@ -282,18 +282,43 @@ impl Lane {
         meant && !event.envelope.is_of_breaker(&self.name)
     }
 
-    /// Events as they were committed. Taken if the lane is up to date and has room; otherwise read later.
-    pub fn offer(&mut self, events: &[Arc<Event>], now: Moment) {
+    /// Whether an event of this type may concern it, whatever else is asked of the event. Of all that it has subscribed to, because
+    /// which of that holds depends on where the event stands in the log.
+    pub fn may_want(&self, event_type: &str) -> bool {
+        let mut subscriptions = self.timeline.iter().flat_map(|(_, subscriptions)| subscriptions);
+        subscriptions.any(|subscription| subscription.pattern.matches(event_type))
+    }
+
+    /// Whether it has looked at every event up to `head`, and takes the next ones as they are committed. Without its consumer, a
+    /// delivery's keys are not known: what is read then is read again.
+    pub fn is_abreast(&self, head: Seq) -> bool {
+        self.read_at == head && self.follows() && !self.lines.are_recovering()
+    }
+
+    /// Whether it has looked at every event up to `head`, and must be asked what it wants when there are more.
+    pub fn is_ahead(&self, head: Seq) -> bool {
+        self.read_at >= head && self.follows()
+    }
+
+    fn follows(&self) -> bool {
+        self.served().is_some() && self.reading.is_none()
+    }
+
+    /// Nothing up to there concerns it that it has not looked at.
+    pub fn passed(&mut self, seq: Seq) {
+        self.read_at = self.read_at.max(seq);
+    }
+
+    /// Of the events up to `through` that were just committed, those that may concern it. It is abreast; they are taken while there is
+    /// room, and read later from there on.
+    pub fn offer(&mut self, events: &[&Arc<Event>], through: Seq, now: Moment) {
         for event in events {
-            // Without its consumer, a delivery's keys are not known: what is read then is read again.
-            if self.served().is_none() {
-                return;
-            }
-            if event.seq != self.read_at + 1 || self.reading.is_some() || !self.has_room(READY_MAX, READY_BYTES_MAX) {
-                return;
+            if !self.has_room(READY_MAX, READY_BYTES_MAX) {
+                return self.passed(event.seq - 1);
             }
             self.take(event, now);
         }
+        self.passed(through);
     }
 
     fn has_room(&self, ready: usize, bytes: usize) -> bool {

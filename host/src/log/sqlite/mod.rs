@@ -20,6 +20,8 @@ mod settle;
 mod writer;
 
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod query_reading_tests;
 #[cfg(test)]
 mod retention_tests;

@@ -97,6 +97,16 @@ async fn find(app: &Arc<App>, name: ConsumerName) -> Result<ConsumerDetail, Prob
     Ok(detail)
 }
 
+/// Whether there is such a consumer. What waits for it is not counted: however much that is, it can be paused and let go on.
+async fn known(app: &Arc<App>, name: &ConsumerName) -> Result<(), Problem> {
+    let asked = name.clone();
+    let ephemeral = app.parts.registry.current().consumers.get(name).is_some_and(is_ephemeral);
+    if ephemeral || app.read(move |reader| reader.has_consumer(&asked)).await? {
+        return Ok(());
+    }
+    Err(missing("it is not in the database"))
+}
+
 fn missing(why: impl std::fmt::Display) -> Problem {
     Problem::not_found(format!("There is no such consumer: {why}.")).see("/consumers")
 }
@@ -116,7 +126,7 @@ pub(super) async fn pause(app: &Arc<App>, uri: &Uri, path: &Path, paused: bool) 
 
     let Nothing {} = query(uri)?;
     let consumer = name(path)?;
-    find(app, consumer.clone()).await?;
+    known(app, &consumer).await?;
     let changed = app.parts.log.pause(consumer.clone(), paused).await?;
     json(StatusCode::OK, &Paused { consumer, paused, changed })
 }
@@ -144,7 +154,7 @@ pub(super) async fn release(app: &Arc<App>, parts: &mut Parts, body: Body) -> An
         return Err(Problem::bad_request("Say which keys to release (keys), or else \"all\": true."));
     }
     let consumer = name(&path)?;
-    find(app, consumer.clone()).await?;
+    known(app, &consumer).await?;
     let keys = app.parts.log.release(consumer.clone(), keys).await?;
     json(StatusCode::OK, &Released { consumer, keys })
 }

@@ -111,4 +111,6 @@ fn owned(bytes: &[u8]) -> Bytes {
 }
 
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::StateQuery;
 use crate::model::record::{ConsumerDetail, ConsumerRecord, HeldKeyRecord, StateRecord, StatsRecord};
+use crate::model::spec::ConsumerKind;
 use crate::model::{ConsumerName, DeliveryId, Generation, Outcome, Seq, Timestamp};
 use crate::store::depth::{self, Known};
 use crate::store::recovery::end;
@@ -32,41 +33,54 @@ fn summed(tally: &Tally) -> (u64, u64) {
 }
 
 pub(super) fn list(conn: &Connection) -> Result<Vec<ConsumerRecord>, Error> {
-    let end = end(conn)?;
-    let mut tallies = tallies::all(conn)?;
-    let number = |sql: &str, consumer: i64| -> Result<u64, Error> {
-        Ok(conn.prepare_cached(sql)?.query_row([consumer], |row| get_u64(row, 0))?)
+    let (end, mut tallies) = (end(conn)?, tallies::all(conn)?);
+    let known = depth::known(conn)?.into_iter();
+    known.map(|known| record(conn, tallies.remove(&known.id).unwrap_or_default(), known, end)).collect()
+}
+
+fn record(conn: &Connection, tally: Tally, known: Known, end: Seq) -> Result<ConsumerRecord, Error> {
+    let number = |sql: &str| -> Result<u64, Error> {
+        Ok(conn.prepare_cached(sql)?.query_row([known.id], |row| get_u64(row, 0))?)
     };
-    let mut records = Vec::new();
-    for known in depth::known(conn)? {
-        let tally = tallies.remove(&known.id).unwrap_or_default();
-        let (succeeded, failed_attempts) = summed(&tally);
-        let lag = depth::lag(conn, &known, end)?;
-        let waiting = depth::waiting(conn, known.id, end)?;
-        records.push(ConsumerRecord {
-            kind: known.kind,
-            on: known.on.iter().map(ToString::to_string).collect(),
-            status: if known.active && known.deployed { "active" } else { "removed" }.to_owned(),
-            component: component(conn, &known, tally.last_seq)?,
-            running: 0,
-            depth: lag.deliveries + waiting.deliveries,
-            waiting: waiting.deliveries,
-            oldest_waiting_since: lag.oldest.into_iter().chain(waiting.oldest).min(),
-            succeeded,
-            failed_attempts,
-            dead_letters: dead(conn, Some(known.id))?,
-            paused: claims::is_paused(conn, known.id)?,
-            breaker: "closed".to_owned(),
-            blocked: number(
-                "SELECT count(*) FROM raw_waiting WHERE consumer = ?1 AND key IS NOT NULL AND blocked = 1",
-                known.id,
-            )?,
-            held_keys: number("SELECT count(DISTINCT key) FROM raw_held_keys WHERE consumer = ?1", known.id)?,
-            ephemeral_lost: 0,
-            name: known.name,
-        });
-    }
-    Ok(records)
+    let (succeeded, failed_attempts) = summed(&tally);
+    let lag = depth::lag(conn, &known, end)?;
+    let waiting = depth::waiting(conn, known.id, end)?;
+    Ok(ConsumerRecord {
+        kind: known.kind,
+        on: known.on.iter().map(ToString::to_string).collect(),
+        status: if known.active && known.deployed { "active" } else { "removed" }.to_owned(),
+        component: component(conn, &known, tally.last_seq)?,
+        running: 0,
+        depth: lag.deliveries + waiting.deliveries,
+        waiting: waiting.deliveries,
+        oldest_waiting_since: lag.oldest.into_iter().chain(waiting.oldest).min(),
+        succeeded,
+        failed_attempts,
+        dead_letters: dead(conn, Some(known.id))?,
+        paused: claims::is_paused(conn, known.id)?,
+        breaker: "closed".to_owned(),
+        blocked: number("SELECT count(*) FROM raw_waiting WHERE consumer = ?1 AND key IS NOT NULL AND blocked = 1")?,
+        held_keys: number("SELECT count(DISTINCT key) FROM raw_held_keys WHERE consumer = ?1")?,
+        ephemeral_lost: 0,
+        name: known.name,
+    })
+}
+
+/// Whether the database knows the consumer: what waits for it is not counted, so it is quick however much that is.
+pub(super) fn exists(conn: &Connection, name: &ConsumerName) -> Result<bool, Error> {
+    Ok(depth::known(conn)?.iter().any(|known| known.name == *name))
+}
+
+/// Consumers that the manifest no longer has, with how many deliveries wait for each. What is there for its runs alone is at work.
+pub(super) fn removed(conn: &Connection) -> Result<Vec<(ConsumerName, u64)>, Error> {
+    let end = end(conn)?;
+    let works = |known: &Known| known.kind == ConsumerKind::Pipeline || known.active && known.deployed;
+    let removed = depth::known(conn)?.into_iter().filter(|known| !works(known));
+    let counted = removed.map(|known| {
+        let deliveries = depth::lag(conn, &known, end)?.deliveries + depth::waiting(conn, known.id, end)?.deliveries;
+        Ok((known.name, deliveries))
+    });
+    counted.collect()
 }
 
 /// The component of its last outcome; empty if it has none.
@@ -87,8 +101,10 @@ const HELD_MAX: usize = 1_000;
 
 /// One consumer in full.
 pub(super) fn one(conn: &Connection, name: &ConsumerName) -> Result<Option<ConsumerDetail>, Error> {
-    let Some(consumer) = list(conn)?.into_iter().find(|record| record.name == *name) else { return Ok(None) };
-    let Some(id) = names::find(conn, name.as_str())? else { return Ok(None) };
+    let Some(known) = depth::known(conn)?.into_iter().find(|known| known.name == *name) else { return Ok(None) };
+    let id = known.id;
+    let tally = tallies::all(conn)?.remove(&id).unwrap_or_default();
+    let consumer = record(conn, tally, known, end(conn)?)?;
     let since = conn
         .prepare_cached("SELECT since FROM raw_paused WHERE consumer = ?1")?
         .query_row([id], |row| row.get(0))
