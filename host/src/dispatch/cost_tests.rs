@@ -10,7 +10,7 @@ use super::core::{Action, Core, Ended, Wake};
 use super::scripted;
 use super::settle::{Claim, settlement};
 use crate::cost::{allocations, hold};
-use crate::log::{Activated, Commit, Recovery, Settled};
+use crate::log::{Activated, Commit, Recovery, Settled, Settlement};
 use crate::model::{Event, Generation, Moment, Outcome, Report, Timestamp};
 use crate::registry::Snapshot;
 use crate::registry::catalogue::Catalogue;
@@ -60,20 +60,23 @@ fn deliver(core: &mut Core, rounds: u64, first: u64) -> (u64, u64) {
             of_core += count;
             for action in actions {
                 let Action::Attempt(claim, _) = action else { continue };
-                let (count, done) = allocations(|| ended(&claim));
+                let (count, settlement) = allocations(|| done(&claim));
                 of_settlements += count;
-                wakes.extend(done);
+                wakes.extend(ended(&claim, &settlement));
             }
         }
     }
     (of_core, of_settlements)
 }
 
-/// An attempt that is done.
-fn ended(claim: &Claim) -> [Wake; 3] {
-    let settlement = settlement(claim, Report::bare(Outcome::Done, None, NOW.wall), NOW.wall, 7).unwrap();
+/// What an attempt causes that is done.
+fn done(claim: &Claim) -> Settlement {
+    settlement(claim, Report::bare(Outcome::Done, None, NOW.wall), NOW.wall, 7).unwrap()
+}
+
+fn ended(claim: &Claim, settlement: &Settlement) -> [Wake; 3] {
     let id = claim.id.clone();
-    let ended = Ended::one(id.clone(), left(&settlement), Duration::from_micros(10));
+    let ended = Ended::one(id.clone(), left(settlement), Duration::from_micros(10));
     [Wake::Called(vec![id.clone()]), Wake::Commit(Commit::Settled(id, Settled::Committed)), Wake::Ended(vec![ended])]
 }
 

@@ -18,7 +18,7 @@ use crate::store::{Opening, Writer};
 const EVENTS: u64 = 512;
 /// Before anything is counted, and while it is: enough for checkpoints to be among what is counted.
 const WARM: u64 = 2;
-const ROUNDS: u64 = 16;
+const ROUNDS: u64 = 96;
 
 /// What was spent so far.
 #[derive(Clone, Copy, Default)]
