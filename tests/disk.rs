@@ -174,6 +174,8 @@ fn a_host_starts_on_a_full_disk_with_what_the_ballast_took() {
     assert!(ballast.exists());
     let mut file = fs::File::create(&filler).unwrap();
     while file.write_all(&[1; 4_096]).is_ok() {}
+    // What is open keeps its room although it is removed.
+    drop(file);
 
     let mut host = project.start();
     let mut client = host.client();

@@ -32,7 +32,7 @@ pub struct Checkpoints {
 impl Default for Checkpoints {
     /// Cut back at 64 MiB.
     fn default() -> Self {
-        Self { passive: 4_000, truncate: 16_384, truncate_again: 4_096 }
+        Self { passive: 1_000, truncate: 16_384, truncate_again: 4_096 }
     }
 }
 
@@ -222,9 +222,14 @@ impl Writer {
         }
         if pages >= self.passive_at {
             self.passive_at = pages.saturating_add(passive);
-            return tolerate(self.conn.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE).map(|_| ()));
+            return self.checkpoint();
         }
         Ok(())
+    }
+
+    /// Carries over what it can: what is over there need not be kept in the write-ahead log, whose room is used anew.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        tolerate(self.conn.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE).map(|_| ()))
     }
 
     fn truncate(&mut self, busy: Duration) -> Result<(), Error> {

@@ -336,6 +336,8 @@ impl Service {
         }
         if more_room {
             self.prune_at = now;
+            // Before the write-ahead log grows into all of it.
+            self.store.checkpoint()?;
         }
         if !self.held.is_empty() {
             // Without the appends, or with what the ballast took, the settlements may fit.
@@ -353,7 +355,8 @@ impl Service {
         } else if head.seq > self.marker.marked {
             self.mark_at.get_or_insert(self.clock.monotonic() + MARK_EVERY);
         }
-        self.store.checkpoint_if_due()
+        // What room is left is not for a long write-ahead log.
+        if self.room.is_short() { self.store.checkpoint() } else { self.store.checkpoint_if_due() }
     }
 
     /// One step; answers whether there may be more to take away.
