@@ -43,8 +43,9 @@ pub(super) fn with_input(
     args: &[&str],
     input: Option<(&'static str, bool)>,
 ) -> (u8, String, String) {
-    let vars: Vec<_> =
-        fake.iter().flat_map(|fake| [("TIDEGATE_URL", fake.url.as_str()), ("TIDEGATE_TOKEN", "t0k3n")]).collect();
+    let of_fake = fake.iter().flat_map(|fake| [("TIDEGATE_URL", fake.url.as_str()), ("TIDEGATE_TOKEN", "t0k3n")]);
+    // A host that runs in this process would log what all other tests do as well.
+    let vars: Vec<_> = of_fake.chain([("TIDEGATE_LOG", "off")]).collect();
     let (mut context, out, err) = context(&vars);
     if let Some((text, interactive)) = input {
         context.input = Box::new(text.as_bytes());

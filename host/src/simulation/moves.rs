@@ -26,9 +26,9 @@ const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 impl World {
     /// The next step: one of those that can be taken, as the mood has it.
-    pub(super) fn choose(&self) -> Step {
+    pub(super) fn choose(&self, before: Step) -> Step {
         let possible = Step::ALL.iter().copied().filter(|step| self.can(*step));
-        let weighted: Vec<(u32, Step)> = possible.map(|step| (self.mood.weight(step), step)).collect();
+        let weighted: Vec<(u32, Step)> = possible.map(|step| (self.mood.weight(step, before), step)).collect();
         self.dice.weighted(&weighted)
     }
 

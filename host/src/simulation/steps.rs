@@ -108,6 +108,20 @@ const TROUBLE: [Step; 18] = [
     Step::CancelRun,
 ];
 
+/// Steps that few schedules come to: the process dies after them more often than by chance, so that each run of schedules has seen it.
+const SELDOM: [Step; 9] = [
+    Step::Stop,
+    Step::Hurry,
+    Step::Discard,
+    Step::CancelReplay,
+    Step::Release,
+    Step::CancelRun,
+    Step::TakeUp,
+    Step::Resolve,
+    Step::Echo,
+];
+const CRASH_AFTER_SELDOM: u32 = 300;
+
 /// What a schedule is inclined to.
 pub(super) struct Mood {
     favourites: Vec<Step>,
@@ -118,8 +132,10 @@ impl Mood {
         Self { favourites: (0..dice.within(0..=3)).map(|_| *dice.one(&TROUBLE)).collect() }
     }
 
-    pub(super) fn weight(&self, step: Step) -> u32 {
+    /// How likely `step` is after `before`.
+    pub(super) fn weight(&self, step: Step, before: Step) -> u32 {
         let usual = match step {
+            Step::Crash if SELDOM.contains(&before) => return CRASH_AFTER_SELDOM,
             Step::Ingest => 160,
             Step::GuestEnds => 260,
             Step::Commit | Step::Tell => 220,
@@ -127,7 +143,7 @@ impl Mood {
             Step::Wait | Step::WaitDue => 70,
             Step::Start => 500,
             Step::Hurry | Step::DiskFree | Step::Unstall | Step::Resume | Step::Release => 40,
-            Step::TakeUp | Step::Resolve => 100,
+            Step::TakeUp | Step::Resolve => 400,
             Step::Reload | Step::Begin | Step::Repeat | Step::Redrive | Step::CancelRun => 16,
             Step::FsyncFails | Step::Contradict => 4,
             _ => 8,
@@ -162,9 +178,9 @@ impl Coverage {
         add(&mut self.runs, other.runs);
     }
 
-    /// Kinds of steps, and kinds followed by a crash, that never happened.
-    pub(super) fn missing(&self) -> Vec<String> {
-        let seen = |of: &BTreeMap<Step, u64>, step: &Step| of.contains_key(step);
+    /// Kinds of steps, and kinds followed by a crash, that happened less often than so.
+    pub(super) fn missing(&self, least: u64) -> Vec<String> {
+        let seen = |of: &BTreeMap<Step, u64>, step: &Step| of.get(step).copied().unwrap_or_default() >= least;
         let steps = Step::ALL.iter().filter(|step| !seen(&self.steps, step)).map(|step| format!("{step:?}"));
         // A process that is down does not crash.
         let down = [Step::Crash, Step::PowerLoss];

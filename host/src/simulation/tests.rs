@@ -8,6 +8,8 @@ use super::{Failure, replay, schedule, shorten, steps};
 use crate::planted::{self, Found, Suite};
 
 const SCHEDULES: u64 = 10_000;
+/// How often each kind of step, and each with a crash right after it, happens at least in so many.
+const TIMES_MIN: u64 = 10;
 const THREADS: u64 = 2;
 const TRACE_MAX: usize = 80;
 /// Failures after which a run ends.
@@ -75,7 +77,9 @@ fn schedules() {
         let seen: Vec<String> = failures.iter().map(|Failure { seed, what }| format!("seed {seed}: {what}")).collect();
         panic!("{}\n\n{}", explain(first.seed), seen.join("\n"));
     }
-    assert_eq!(coverage.missing(), Vec::<String>::new(), "never happened");
+    // Of fewer schedules nothing is expected.
+    let least = schedules / SCHEDULES * TIMES_MIN;
+    assert_eq!(coverage.missing(least), Vec::<String>::new(), "happened less than {least} times");
 }
 
 /// Schedules within which every planted bug must be found.

@@ -145,7 +145,7 @@ impl World {
         self.start()?;
         let mut before = Step::Start;
         for _ in 0..steps {
-            let step = self.choose();
+            let step = self.choose(before);
             *self.coverage.steps.entry(step).or_default() += 1;
             if matches!(step, Step::Crash | Step::PowerLoss) {
                 *self.coverage.crashed_after.entry(before).or_default() += 1;
