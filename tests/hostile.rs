@@ -115,6 +115,9 @@ fn a_host_outlives_its_guests() {
         beside.0,
         beside.1
     );
+    for row in project.rows(&format!("SELECT e.seq, e.accepted_at, o.started_at - e.accepted_at, o.duration_us FROM raw_outcomes o
+         JOIN raw_events e ON e.seq = o.seq JOIN names n ON n.id = o.consumer
+         WHERE n.text = 'healthy' AND o.outcome = 0 AND e.seq > {before} AND o.started_at + o.duration_us - e.accepted_at > 1700 ORDER BY 1")) { println!("SLOW {row:?}"); }
     println!("resident: {} MiB before, {} MiB at its peak", baseline >> 20, peak >> 20);
     assert_eq!(host.stop().0, 0);
 }
