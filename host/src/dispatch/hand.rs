@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::attempt::{self, Called, Tools};
 use super::core::{Ended, Wake};
 use super::lane::Left;
+use super::pace::Polite;
 use super::settle::Claim;
 use crate::log::{Settled, Settlement};
 use crate::model::DeliveryId;
@@ -58,7 +59,7 @@ impl Player {
             let mut calling = self.begin(claim);
             match calling.as_mut().now_or_never() {
                 Some(called) => over.push((id, called)),
-                None => drop(self.quick.spawn(self.clone().wait(id, calling))),
+                None => drop(self.quick.spawn(Polite::new(Box::pin(self.clone().wait(id, calling))))),
             }
         }
         self.settle(over).await;

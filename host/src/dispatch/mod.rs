@@ -330,10 +330,11 @@ impl Dispatcher {
     }
 
     fn spawn(&self, attempt: Pin<Box<dyn Future<Output = ()> + Send>>, pace: Pace) {
-        match pace {
-            Pace::Quick => self.guests.quick.spawn(attempt),
-            Pace::Slow => self.guests.slow.spawn(Polite::new(attempt)),
+        let runtime = match pace {
+            Pace::Quick => &self.guests.quick,
+            Pace::Slow => &self.guests.slow,
         };
+        drop(runtime.spawn(Polite::new(attempt)));
     }
 
     /// Appends the event that says what became of a breaker.

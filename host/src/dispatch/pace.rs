@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// An attempt that takes longer than this is slow: a tick of the clock by which guests are interrupted.
-const SLOW: Duration = Duration::from_millis(10);
+/// An attempt that takes longer than this is slow: about what a kernel lets a thread run before others of the same priority get their turn.
+const SLOW: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -36,7 +36,7 @@ pub fn slots_for_slow(slots: usize) -> usize {
     (slots - slots.div_ceil(4).min(slots)).max(1)
 }
 
-/// A slow attempt that makes room at each of its pauses: a guest pauses every fraction of a millisecond of computing, and
+/// An attempt that makes room at each of its pauses: a guest pauses every fraction of a millisecond of computing, and
 /// the kernel would let it finish a slice of several, whoever has become ready in the meantime.
 pub struct Polite<F>(F);
 

@@ -165,10 +165,11 @@ impl Desk {
             answered
         };
         let pace = self.0.state().meters.get(&name).copied().unwrap_or_default().pace();
-        let task = match pace {
-            Pace::Quick => options.guests.quick.spawn(answer),
-            Pace::Slow => options.guests.slow.spawn(Polite::new(Box::pin(answer))),
+        let runtime = match pace {
+            Pace::Quick => &options.guests.quick,
+            Pace::Slow => &options.guests.slow,
         };
+        let task = runtime.spawn(Polite::new(Box::pin(answer)));
         let _hand = Hand(task.abort_handle());
         let late = options.clock.sleep_until(asked.question.until.saturating_add(GRACE));
         tokio::select! {

@@ -17,6 +17,9 @@ const TABLE_ELEMENT_BYTES: u64 = 8;
 /// Fuel for one call into the host, and for one byte that it carries: host work is no guest instruction, so the host
 /// charges for it.
 const CALL_FUEL: u64 = 1_000;
+/// Work of the host for one guest after which other threads get the processor: a guest that calls in a loop computes little between
+/// its calls, and would come late to the pauses that it makes for computing.
+const ROOM_FUEL: u64 = 100_000;
 
 /// Linear memory of all attempts of the process together.
 pub(super) struct MemoryBudget {
@@ -181,11 +184,13 @@ pub(super) struct Account {
     /// Fuel for host work, added to the guest's own instructions.
     debt: u64,
     fuel_max: u64,
+    /// The debt at which other threads get the processor next.
+    room_at: u64,
 }
 
 impl Account {
     pub(super) fn new(calls_max: u32, fuel_max: u64) -> Self {
-        Self { calls: 0, calls_max, debt: 0, fuel_max }
+        Self { calls: 0, calls_max, debt: 0, fuel_max, room_at: ROOM_FUEL }
     }
 
     /// At the beginning of every import: counts the call and charges for it and for the `bytes` it carries.
@@ -202,6 +207,10 @@ impl Account {
     /// next tick and at the end.
     pub(super) fn charge(&mut self, bytes: usize) {
         self.debt = self.debt.saturating_add(CALL_FUEL).saturating_add(bytes as u64);
+        if self.debt >= self.room_at {
+            self.room_at = self.debt.saturating_add(ROOM_FUEL);
+            std::thread::yield_now();
+        }
     }
 
     pub(super) fn debt(&self) -> u64 {
