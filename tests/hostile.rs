@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use tidegate_tests::http::Stream;
 use tidegate_tests::{Host, Project, root};
 
 /// The sandbox's memory ceiling in the manifest below.
@@ -47,15 +48,16 @@ consumers:
     text
 }
 
-/// Sends healthy events one at a time, each when the one before is settled.
+/// Sends healthy events one at a time, each when the one before is said to be settled. Whoever asked again and again would keep a
+/// processor busy, and measure that.
 fn pay(host: &Host, range: std::ops::Range<u64>) {
-    let mut client = host.client();
+    let (mut client, mut told) = (host.client(), Stream::of(&host.address(), "healthy").unwrap());
     for n in range {
         let event = format!(r#"{{"id":"p-{n}","source":"shop","type":"order.paid","data":{{}}}}"#);
         let accepted = client.post("/events", event.as_bytes()).unwrap();
         assert_eq!(accepted.status, 202);
         let sequence = accepted.json()["events"][0]["sequence"].as_u64().unwrap();
-        client.settled("healthy", sequence);
+        while told.next("outcome").unwrap()["sequence"].as_u64() != Some(sequence) {}
     }
 }
 
@@ -95,6 +97,7 @@ fn a_host_outlives_its_guests() {
         .collect();
     assert_eq!(host.client().send("POST", "/events", "application/x-ndjson", attacks.as_bytes()).unwrap().status, 202);
     pay(&host, HEALTHY..2 * HEALTHY);
+    let over = project.count("SELECT count(*) FROM outcomes JOIN events USING (sequence) WHERE id LIKE 'a-%'");
     project.ok(&["wait", "--timeout", "300s"]);
 
     assert!(host.alive());
@@ -115,9 +118,7 @@ fn a_host_outlives_its_guests() {
         beside.0,
         beside.1
     );
-    for row in project.rows(&format!("SELECT e.seq, e.accepted_at, o.started_at - e.accepted_at, o.duration_us FROM raw_outcomes o
-         JOIN raw_events e ON e.seq = o.seq JOIN names n ON n.id = o.consumer
-         WHERE n.text = 'healthy' AND o.outcome = 0 AND e.seq > {before} AND o.started_at + o.duration_us - e.accepted_at > 1700 ORDER BY 1")) { println!("SLOW {row:?}"); }
+    println!("{over} of {sent} hostile deliveries had come to an end when the healthy ones had");
     println!("resident: {} MiB before, {} MiB at its peak", baseline >> 20, peak >> 20);
     assert_eq!(host.stop().0, 0);
 }

@@ -101,8 +101,17 @@ pub struct Stream {
 impl Stream {
     /// What becomes durable from now on is heard once this has returned.
     pub fn open(address: &str) -> Result<Self> {
+        Self::at(address, "/stream")
+    }
+
+    /// Only what concerns this consumer.
+    pub fn of(address: &str, consumer: &str) -> Result<Self> {
+        Self::at(address, &format!("/stream?consumer={consumer}"))
+    }
+
+    fn at(address: &str, path: &str) -> Result<Self> {
         let mut client = Client::connect(address)?;
-        let request = format!("GET /stream HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
         client.stream.get_mut().write_all(request.as_bytes())?;
         let mut stream = Self { lines: client.stream };
         let head = stream.line()?;
