@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -32,6 +33,22 @@ pub(super) struct Player {
     pub(super) back: mpsc::UnboundedSender<Wake>,
 }
 
+/// Who is at the table: each hand that is dealt and not played yet has a seat.
+#[derive(Default)]
+pub(super) struct Seats(Arc<()>);
+
+pub(super) struct Seat(#[expect(dead_code, reason = "it is there to be counted")] Arc<()>);
+
+impl Seats {
+    pub(super) fn take(&self) -> Seat {
+        Seat(self.0.clone())
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
 /// What the log wants to have settled otherwise.
 struct Odd {
     claim: Claim,
@@ -44,15 +61,16 @@ struct Odd {
 type Calling = Pin<Box<dyn Future<Output = Option<Called>> + Send>>;
 
 impl Player {
-    /// Deals attempts out to so many threads.
-    pub(super) fn deal(claims: Vec<Claim>, threads: usize) -> impl Iterator<Item = Vec<Claim>> {
-        let size = claims.len().div_ceil(threads.max(1)).clamp(1, HAND_MAX);
+    /// Deals attempts out to so many threads that have nothing to do; if there are none, they make one hand for whichever is free first.
+    /// Hands that were dealt to all threads whenever a few attempts were over would be half as large at each turn, and soon be one attempt each.
+    pub(super) fn deal(claims: Vec<Claim>, idle: usize) -> impl Iterator<Item = Vec<Claim>> {
+        let size = claims.len().div_ceil(idle.max(1)).clamp(1, HAND_MAX);
         let mut claims = claims.into_iter();
         std::iter::from_fn(move || Some(claims.by_ref().take(size).collect()).filter(|hand: &Vec<_>| !hand.is_empty()))
     }
 
-    /// Plays a hand.
-    pub(super) async fn play(self, claims: Vec<Claim>) {
+    /// Plays a hand; the seat is free once nothing more is called.
+    pub(super) async fn play(self, claims: Vec<Claim>, seat: Seat) {
         let mut over = Vec::with_capacity(claims.len());
         for claim in claims {
             let id = claim.id.clone();
@@ -62,6 +80,7 @@ impl Player {
                 None => drop(self.quick.spawn(Polite::new(Box::pin(self.clone().wait(id, calling))))),
             }
         }
+        drop(seat);
         self.settle(over).await;
     }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -135,7 +135,7 @@ async fn one_that_waits_holds_up_nobody_of_its_hand() {
     let (open, gate) = oneshot::channel();
     let handler = Gated { gates: Mutex::new([(2, gate)].into()), ..Gated::default() };
     let mut table = Table::set(3, handler).await;
-    table.player.clone().play(table.claims(1..=3)).await;
+    table.player.clone().play(table.claims(1..=3), Seats::default().take()).await;
     assert_eq!(table.hear().await, (vec![1, 3], vec![]));
     assert_eq!(table.hear().await, (vec![], vec![(1, DONE), (3, DONE)]));
     assert_eq!(table.outcomes(), [(1, Outcome::Done), (3, Outcome::Done)]);
@@ -151,12 +151,12 @@ async fn what_cannot_stand_does_not_take_its_neighbours_with_it() {
     let mut table = Table::set(4, handler).await;
     // The third is settled already, as by a host that was faster.
     let mut third = table.claims([3]);
-    table.player.clone().play(third.clone()).await;
+    table.player.clone().play(third.clone(), Seats::default().take()).await;
     assert_eq!((table.hear().await.0, table.hear().await.1), (vec![3], vec![(3, DONE)]));
     let mut claims = table.claims([1, 2]);
     claims.append(&mut third);
     claims.extend(table.claims([4]));
-    table.player.clone().play(claims).await;
+    table.player.clone().play(claims, Seats::default().take()).await;
     assert_eq!(table.hear().await.0, [1, 2, 3, 4]);
     assert_eq!(table.hear().await.1, [(1, DONE), (3, DONE), (4, Some(Outcome::Trapped))]);
     assert_eq!(table.hear().await.1, [(2, Some(Outcome::OverLimit))], "it is settled once more, as over its quota");
@@ -174,4 +174,27 @@ async fn hands_are_dealt_to_every_thread_and_stay_small() {
     assert_eq!(sizes(1, 2), [1]);
     assert_eq!(sizes(5, 2), [3, 2]);
     assert_eq!(sizes(100, 2), [32, 32, 32, 4]);
+    assert_eq!((sizes(8, 1), sizes(8, 0)), (vec![8], vec![8]), "nobody is idle: it stays one hand");
+}
+
+#[tokio::test]
+async fn hands_are_as_large_after_a_thousand_turns_as_at_first() {
+    const THREADS: usize = 2;
+    let table = Table::set(0, Gated::default()).await;
+    let seats = Seats::default();
+    let mut next = 1;
+    let mut deal = |attempts: usize| -> Vec<(usize, Seat)> {
+        let claims = table.claims(next..next + attempts as Seq);
+        next += attempts as Seq;
+        let idle = THREADS.saturating_sub(seats.taken());
+        Player::deal(claims, idle).map(|hand| (hand.len(), seats.take())).collect()
+    };
+    let mut played = VecDeque::from(deal(16));
+    for _ in 0..1_000 {
+        // The slots of a hand that is over are there for the next one.
+        let (attempts, seat) = played.pop_front().unwrap();
+        drop(seat);
+        played.extend(deal(attempts));
+    }
+    assert_eq!(played.iter().map(|(attempts, _)| *attempts).collect::<Vec<_>>(), [8, 8]);
 }

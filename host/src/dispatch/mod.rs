@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::attempt::Tools;
 use self::core::{Action, Core, Ended, PAGE_EVENTS, PAGE_WAITING, Wake};
-use self::hand::Player;
+use self::hand::{Player, Seats};
 use self::lane::{Fetched, Left, Parked, Standing};
 use self::pace::{Pace, Polite};
 use self::settle::{Claim, derived_id};
@@ -141,6 +141,7 @@ pub struct Dispatcher {
     /// Nothing had become durable that the core did not know when it last knew of attempts that are over.
     abreast: bool,
     standings: Arc<RwLock<BTreeMap<ConsumerName, Standing>>>,
+    seats: Seats,
 }
 
 impl Dispatcher {
@@ -160,6 +161,7 @@ impl Dispatcher {
             open: Vec::new(),
             abreast: false,
             standings,
+            seats: Seats::default(),
         };
         (dispatcher, handle)
     }
@@ -227,8 +229,8 @@ impl Dispatcher {
                 action => self.act(action),
             }
         }
-        for hand in Player::deal(quick, self.guests.threads) {
-            self.spawn(Box::pin(self.player().play(hand)), Pace::Quick);
+        for hand in Player::deal(quick, self.guests.threads.saturating_sub(self.seats.taken())) {
+            self.spawn(Box::pin(self.player().play(hand, self.seats.take())), Pace::Quick);
         }
     }
 

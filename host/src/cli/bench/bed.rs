@@ -20,6 +20,8 @@ pub(super) struct Deployed {
     pub(super) event_type: String,
     /// Consumers in all.
     pub(super) consumers: u32,
+    /// Attempts at once of each.
+    pub(super) concurrency: u32,
     /// How many of them get each event.
     pub(super) fan_out: u32,
     /// What the component asks for, and what can be given without harm.
@@ -128,7 +130,10 @@ impl Drop for Bed {
 /// JSON is YAML too, and quotes what must be quoted.
 fn manifest(deployed: &Deployed) -> String {
     let grants = deployed.grants.written();
-    let consumer = |on: &str| serde_json::json!({ "component": "component.wasm", "on": on, "grants": grants });
+    let consumer = |on: &str| {
+        let concurrency = deployed.concurrency;
+        serde_json::json!({ "component": "component.wasm", "on": on, "grants": grants, "concurrency": concurrency })
+    };
     let mut consumers = serde_json::Map::new();
     for index in 0..deployed.consumers.max(deployed.fan_out).max(1) {
         let name = if index == 0 { CONSUMER.to_owned() } else { format!("{CONSUMER}-{index}") };
@@ -179,6 +184,7 @@ mod tests {
         bed.deploy(&Deployed {
             event_type: "a.b".into(),
             consumers: 3,
+            concurrency: 16,
             fan_out: 2,
             grants: Grants::default(),
             database: 1,

@@ -49,6 +49,7 @@ pub(super) struct Setting {
     /// The mean of the events' payloads.
     pub(super) payload_bytes: usize,
     pub(super) consumers: u32,
+    pub(super) concurrency: u32,
 }
 
 #[derive(Clone, Debug, Serialize)]

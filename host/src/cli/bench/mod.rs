@@ -66,6 +66,9 @@ pub(super) struct Args {
     /// Consumers that are deployed. One of them gets the events; with `fan-out`, one hundred others.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     consumers: u32,
+    /// Attempts at once of each consumer, as its `concurrency` in a manifest.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
     /// Events that are pending when a host starts again.
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pending: u32,
@@ -281,9 +284,10 @@ impl Bench<'_> {
     }
 
     fn deployed(&self) -> Deployed {
-        let Args { event_type, consumers, .. } = self.args;
+        let Args { event_type, consumers, concurrency, .. } = self.args;
         let grants = Grants::of(&self.component);
-        Deployed { event_type: event_type.clone(), consumers: *consumers, fan_out: 1, grants, database: 0 }
+        let (consumers, concurrency) = (*consumers, *concurrency);
+        Deployed { event_type: event_type.clone(), consumers, concurrency, fan_out: 1, grants, database: 0 }
     }
 
     /// A host on a database of its own.
@@ -426,6 +430,7 @@ fn setting(args: &Args, component: &Bytes, data: &[Value]) -> Setting {
         event_type: args.event_type.clone(),
         payload_bytes: sum / data.len().max(1),
         consumers: args.consumers,
+        concurrency: args.concurrency,
     }
 }
 
@@ -440,9 +445,9 @@ fn show(figures: &Figures, as_json: bool, context: &mut Context) -> Result<(), E
     context.out.line(format!("tidegate {tidegate}{build}, wasmtime {wasmtime}, SQLite {sqlite}"))?;
     context.out.line(format!("{processors} × {processor}{memory}, {system}"))?;
     context.out.line(durability)?;
-    let (payload, consumers) = (figures.setting.payload_bytes, figures.setting.consumers);
+    let Setting { payload_bytes: payload, consumers, concurrency, .. } = figures.setting;
     context.out.line(format!(
-        "{} deployed; component: {component}; events of {payload} bytes of JSON",
+        "{} deployed, each with up to {concurrency} attempts at once; component: {component}; events of {payload} bytes of JSON",
         text::count(consumers.into(), "consumer")
     ))?;
     let rows =

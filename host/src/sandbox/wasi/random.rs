@@ -19,9 +19,11 @@ impl Host {
             return Err(Stop::Random { asked, max: BYTES_MAX }.into());
         }
         let mut buffer = vec![0; bytes];
-        for part in buffer.chunks_mut(PART_BYTES) {
+        for (index, part) in buffer.chunks_mut(PART_BYTES).enumerate() {
+            if index > 0 {
+                std::thread::yield_now();
+            }
             getrandom::fill(part).map_err(failed)?;
-            std::thread::yield_now();
         }
         Ok(buffer)
     }
