@@ -73,6 +73,11 @@ fn what_is_asked_for_is_delivered_once_more() {
     assert_eq!(replayed(&project, "round = 2"), 1);
     let tree = project.ok(&["event", "1"]);
     assert!(tree.contains("ledger (replay 1)") && tree.contains("ledger (replay 2)"), "{tree}");
+    let tree = project.json(&["event", "1", "--json"]);
+    for delivery in tree[0]["deliveries"].as_array().unwrap() {
+        let (published, events) = (&delivery["outcomes"][0]["published"], delivery["events"].as_array().unwrap());
+        assert_eq!((published, events.len()), (&serde_json::json!(1), 1), "each round shows what it published");
+    }
     let metrics = String::from_utf8(host.client().get("/metrics").unwrap().body).unwrap();
     assert!(metrics.contains("\ntidegate_replay_deliveries_total 21\n"), "{metrics}");
     assert_eq!(project.json(&["replay", "list", "--json"]).len(), 2);

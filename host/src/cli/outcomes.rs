@@ -14,7 +14,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", value_parser = ConsumerName::new)]
     consumer: Option<ConsumerName>,
     /// That ended so: done, retry, defer, reject, trapped, timed-out, out-of-fuel, out-of-memory, over-limit, refused,
-    /// interrupted.
+    /// interrupted, duplicate, expired, crashed, withdrawn.
     #[arg(long, value_parser = outcome)]
     outcome: Option<Outcome>,
     /// Of the event with this sequence number.

@@ -12,7 +12,8 @@ use crate::model::Seq;
 
 /// Wait until every event accepted so far is settled. For scripts.
 ///
-/// Deliveries that wait for a retry count as not settled; dead letters are settled.
+/// Deliveries that wait for a retry count as not settled. What waits for a person is not waited for: dead letters, and deliveries of
+/// paused consumers or behind held keys.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Give up after this long; the exit code is then 6.

@@ -131,7 +131,7 @@ pub fn settlement(claim: &Claim, report: Report, now: Timestamp, random: u64) ->
     };
     let run = run_change(claim, next, &record, report.signal);
     if let Some(cause) = death {
-        events.push(dead_lettered(claim, &record, cause, now));
+        events.push(dead_lettered(claim, &record, next.attempts, cause, now));
     }
     let state_quota = spec.grants.state.unwrap_or(0);
     Ok(Settlement {
@@ -189,7 +189,7 @@ fn mark(claim: &Claim, next: Delivery, now: Timestamp) -> Option<Mark> {
 }
 
 /// The event that a dead letter causes. Its id is derived from the delivery, so it is made once.
-fn dead_lettered(claim: &Claim, record: &AttemptRecord, cause: DeathCause, now: Timestamp) -> Envelope {
+fn dead_lettered(claim: &Claim, record: &AttemptRecord, attempts: u32, cause: DeathCause, now: Timestamp) -> Envelope {
     let envelope = &claim.event.envelope;
     let data = serde_json::json!({
         "deadLetter": claim.id.to_string(),
@@ -202,7 +202,7 @@ fn dead_lettered(claim: &Claim, record: &AttemptRecord, cause: DeathCause, now: 
         "cause": cause.as_str(),
         "outcome": record.outcome.as_str(),
         "reason": record.reason,
-        "attempts": record.attempt,
+        "attempts": attempts,
     });
     Envelope {
         id: derived_id(&[DEAD_LETTERED, &envelope.source, &envelope.id, &claim.id.to_string()]),

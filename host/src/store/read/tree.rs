@@ -56,10 +56,7 @@ fn grow(
         let publisher = child.envelope.source.strip_prefix(CONSUMER_SOURCE_PREFIX).map(str::to_owned);
         let about_run = child.envelope.event_type.starts_with(RUN_PREFIX);
         let tree = grow(conn, child, known, budget, level + 1)?;
-        // Only a delivery that succeeded has published.
-        let node = publisher.and_then(|name| {
-            deliveries.iter_mut().find(|node| node.consumer.as_str() == name && node.state == "succeeded")
-        });
+        let node = publisher.and_then(|name| publisher_of(&mut deliveries, &name));
         match node {
             Some(node) => node.events.push(tree),
             None if about_run => about_runs.push(tree),
@@ -68,6 +65,18 @@ fn grow(
     }
     let runs = runs(conn, event.seq, &mut deliveries, about_runs)?;
     Ok(EventTree { event: events::record(event), deliveries, runs, queries, events })
+}
+
+/// The delivery that published the next event of this consumer, in log order: only one that succeeded has published, and of several rounds
+/// each as much as its outcome says, in the order in which they ended.
+fn publisher_of<'a>(deliveries: &'a mut [DeliveryNode], consumer: &str) -> Option<&'a mut DeliveryNode> {
+    let last = |node: &DeliveryNode| node.outcomes.last().map(|outcome| (outcome.started_at, outcome.published));
+    let mut nodes: Vec<&mut DeliveryNode> =
+        deliveries.iter_mut().filter(|node| node.consumer.as_str() == consumer && node.state == "succeeded").collect();
+    nodes.sort_by_key(|node| last(node).map(|(started_at, _)| started_at));
+    let owes = |node: &DeliveryNode| last(node).is_some_and(|(_, published)| node.events.len() < published as usize);
+    let at = nodes.iter().position(|node| owes(node)).or(nodes.len().checked_sub(1))?;
+    Some(nodes.swap_remove(at))
 }
 
 /// Gives each delivery what its handler asked; what is left was asked by deliveries that are not known.
