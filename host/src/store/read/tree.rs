@@ -68,7 +68,7 @@ fn grow(
 }
 
 /// The delivery that published the next event of this consumer, in log order: only one that succeeded has published, and of several rounds
-/// each as much as its outcome says, in the order in which they ended.
+/// each as much as its outcome says, in the order in which their last attempts began.
 fn publisher_of<'a>(deliveries: &'a mut [DeliveryNode], consumer: &str) -> Option<&'a mut DeliveryNode> {
     let last = |node: &DeliveryNode| node.outcomes.last().map(|outcome| (outcome.started_at, outcome.published));
     let mut nodes: Vec<&mut DeliveryNode> =
