@@ -204,3 +204,51 @@ fn a_job_does_not_take_the_turn_of_one_that_waits_for_its_retry() {
     assert_eq!(parked.len(), 1, "so it waits in the log");
     assert_eq!((parked[0].blocked, parked[0].priority), (true, Priority::High));
 }
+
+/// What is told of a row after a page has read it says nothing new, wherever the delivery has come to in the meantime.
+#[test]
+fn a_row_that_is_told_of_late_is_delivered_once() {
+    let order = Some(OrderSpec { by: KeySpec::One, on_dead: OnDead::Continue });
+    let mut bench = Bench::new(DeliverySpec { order, ..DeliverySpec::default() });
+    bench.append(vec![Bench::job(1, Priority::Normal), Bench::job(2, Priority::Normal), Bench::job(3, Priority::High)]);
+    let rows: Vec<Waiting> = bench.rows.values().cloned().collect();
+    let tell_again = |bench: &mut Bench| rows.iter().for_each(|row| bench.lane.wait(row.clone()));
+    // Waiting; then one of them ready and the others behind it; then one in hand.
+    bench.feed();
+    tell_again(&mut bench);
+    bench.feed();
+    let claimed = bench.lane.claim(NOW, true).unwrap();
+    tell_again(&mut bench);
+    bench.feed();
+    // Nothing of it could be settled: it waits for a moment.
+    bench.lane.ended(vec![(claimed[0].id.clone(), Left::Unsettled)], NOW);
+    tell_again(&mut bench);
+    bench.feed();
+    assert_eq!(bench.lane.claim(NOW, true).map(|claimed| claimed.len()), None, "the first of its line waits");
+    let later = Moment { monotonic: NOW.monotonic + AGAIN_AFTER, ..NOW };
+    for id in bench.lane.fall_due(later).into_iter().map(|(id, _)| id) {
+        let event = bench.events[&id.seq].clone();
+        bench.lane.fetched(&id, Some(Fetched { event, errand: None }), NOW);
+    }
+    let mut called = bench.calls(5);
+    called.sort_unstable();
+    assert_eq!(called, [1, 2, 3]);
+    assert!(bench.lane.is_settled(3));
+}
+
+/// A run may give up a step before the page that reads its row is here.
+#[test]
+fn one_that_is_given_up_while_a_page_is_on_its_way_waits_once() {
+    let mut bench = Bench::new(DeliverySpec::default());
+    let wanted = bench.lane.wants_waiting();
+    assert_eq!(wanted.len(), 3, "a page of each priority is on its way");
+    bench.append(vec![Bench::job(1, Priority::Normal)]);
+    let row = bench.rows.values().next().unwrap().clone();
+    let sooner = Delivery::new(Timestamp(due(row.delivery).unwrap().0 - 1));
+    bench.lane.withdraw(vec![Waiting { delivery: sooner, ..row.clone() }], NOW);
+    for (priority, _) in wanted {
+        let page = if priority == Priority::Normal { vec![row.clone()] } else { Vec::new() };
+        bench.lane.loaded(priority, page, PAGE_WAITING);
+    }
+    assert_eq!(bench.calls(3), [1]);
+}

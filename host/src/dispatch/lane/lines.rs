@@ -2,7 +2,7 @@
 //! place; the others stand behind them, in log order: a few in memory, the rest in the log (*parked*), where they cost
 //! nothing and other keys do not wait for them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::queue::Ready;
@@ -94,8 +94,8 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     lines: HashMap<Arc<str>, Line>,
-    /// In memory behind others, and their payload bytes.
-    blocked: usize,
+    /// In memory behind others, whatever their lines, and their payload bytes.
+    behind: HashSet<Place>,
     blocked_bytes: usize,
     /// Lines that go on when the log has been read so far.
     recovering: BTreeMap<Seq, Vec<Arc<str>>>,
@@ -162,11 +162,11 @@ impl Lines {
             // A page ran ahead of the commit that tells of it.
             return Entered::Waits;
         }
-        if parked || long || self.blocked >= BLOCKED_MAX || self.blocked_bytes >= BLOCKED_BYTES_MAX {
+        if parked || long || self.behind.len() >= BLOCKED_MAX || self.blocked_bytes >= BLOCKED_BYTES_MAX {
             line.parking.insert(place(&ready));
             return Entered::Park(ready);
         }
-        self.blocked += 1;
+        self.behind.insert(place(&ready));
         self.blocked_bytes += ready.event.envelope.data_len();
         line.queue.insert(place(&ready), ready);
         Entered::Waits
@@ -186,7 +186,9 @@ impl Lines {
         let Some(line) = self.lines.get_mut(key) else { return Vec::new() };
         line.resting = !line.turn.is_empty();
         let queue = std::mem::take(&mut line.queue);
-        self.blocked = self.blocked.saturating_sub(queue.len());
+        for place in queue.keys() {
+            self.behind.remove(place);
+        }
         let bytes: usize = queue.values().map(|ready| ready.event.envelope.data_len()).sum();
         self.blocked_bytes = self.blocked_bytes.saturating_sub(bytes);
         let (parked, new): (Vec<_>, Vec<_>) = queue.into_values().partition(|ready| ready.parked);
@@ -215,7 +217,7 @@ impl Lines {
             return Next::Nobody;
         }
         if let Some(ready) = line.first().and_then(|first| line.queue.remove(&first)) {
-            self.blocked = self.blocked.saturating_sub(1);
+            self.behind.remove(&place(&ready));
             self.blocked_bytes = self.blocked_bytes.saturating_sub(ready.event.envelope.data_len());
             line.turn.insert(ready.id.clone());
             return Next::Go(ready);
@@ -256,7 +258,7 @@ impl Lines {
         line.stalled = page.is_empty() && !behind.is_empty();
         for ready in page {
             if !line.turn.contains(&ready.id) && !line.queue.contains_key(&place(&ready)) {
-                self.blocked += 1;
+                self.behind.insert(place(&ready));
                 self.blocked_bytes += ready.event.envelope.data_len();
                 line.queue.insert(place(&ready), ready);
             }
@@ -306,12 +308,12 @@ impl Lines {
 
     /// How many wait in memory behind others, and the lines that somebody stands in.
     pub(super) fn blocked(&self) -> usize {
-        self.blocked
+        self.behind.len()
     }
 
     /// Whether the delivery stands in its line in memory, behind others.
-    pub(super) fn waits(&self, key: &str, id: &DeliveryId) -> bool {
-        self.lines.get(key).is_some_and(|line| line.queue.contains_key(&(id.seq, id.round)))
+    pub(super) fn wait_for(&self, id: &DeliveryId) -> bool {
+        self.behind.contains(&(id.seq, id.round))
     }
 
     /// Whether nothing of what may go on by itself waits, of events up to `through`.

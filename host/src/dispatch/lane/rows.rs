@@ -32,8 +32,7 @@ impl Lane {
 
     /// Waiting deliveries that were asked for; fewer than `limit` if there are no more.
     pub fn loaded(&mut self, priority: Priority, page: Vec<Waiting>, limit: usize) {
-        let known = |waiting: &Waiting| self.is_at_hand(waiting) || self.outdated.contains(&waiting.id);
-        let page = page.into_iter().map(|waiting| (known(&waiting), waiting)).collect();
+        let page = page.into_iter().map(|waiting| (self.is_known(&waiting.id), waiting)).collect();
         self.windows.loaded(priority, page, limit);
         self.page_is_here();
     }
@@ -45,15 +44,6 @@ impl Lane {
         }
     }
 
-    /// Whether it is past waiting for its due time.
-    fn is_at_hand(&self, waiting: &Waiting) -> bool {
-        let Waiting { id, key, .. } = waiting;
-        let mut ready = self.queues.later().chain(&self.alone).chain(&self.suspects);
-        self.in_hand.contains_key(id)
-            || ready.any(|ready| ready.id == *id)
-            || key.as_ref().is_some_and(|key| self.lines.waits(key, id))
-    }
-
     pub fn load_failed(&mut self, priority: Priority) {
         self.windows.of(priority).load_failed();
         self.page_is_here();
@@ -62,7 +52,7 @@ impl Lane {
     /// A delivery that the store has as waiting for its due time.
     pub fn wait(&mut self, waiting: Waiting) {
         // A page may have run ahead of the commit that tells of it.
-        if self.is_at_hand(&waiting) {
+        if self.is_known(&waiting.id) {
             return;
         }
         let key = waiting.key.map(Into::into);
@@ -144,14 +134,16 @@ impl Lane {
         self.go_on(&key, now);
     }
 
-    /// Whether it is in memory, or was until a moment ago, so that a page about parked deliveries says nothing new.
+    /// Whether it is in memory, or was until a moment ago, so that what is read of its row, or told of it late, says nothing new.
+    /// Those that have no rows are not looked at, unless they may have got one since.
     pub(super) fn is_known(&self, id: &DeliveryId) -> bool {
         let aside = self.marks.values().flat_map(|line| &line.aside);
-        let mut ready = self.queues.iter().chain(&self.alone).chain(&self.suspects).chain(aside);
+        let mut ready = self.queues.later().chain(&self.alone).chain(&self.suspects).chain(aside);
         self.in_hand.contains_key(id)
             || self.outdated.contains(id)
             || self.parking.contains_key(id)
-            || self.windows.is_delayed(id)
+            || self.windows.has(id)
+            || self.lines.wait_for(id)
             || ready.any(|ready| ready.id == *id)
             || self.to_park.iter().any(|(ready, _)| ready.id == *id)
     }

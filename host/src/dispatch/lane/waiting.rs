@@ -1,6 +1,6 @@
 //! Deliveries of one priority that wait for a time: a window, the soonest, over those that the log has rows for, and what waits in memory only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,13 @@ impl Stored {
     }
 }
 
+/// Where in a window a delivery waits.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Waiting(Timestamp),
+    Delayed(Duration),
+}
+
 #[derive(Debug)]
 pub(super) struct Window {
     /// As the store has them, soonest first.
@@ -50,10 +57,12 @@ pub(super) struct Window {
     /// Those that the store does not have, or not with this due time: what is tried again after a failure to read or settle.
     /// Never by the wall clock: setting it back must not make a moment long.
     delayed: BTreeMap<(Duration, DeliveryId), Held>,
+    /// Where each of the two has what: no delivery is in them twice.
+    places: HashMap<DeliveryId, Place>,
     stored: Stored,
     loading: bool,
     /// Began to wait while a page of waiting deliveries was on its way, which may not have seen them.
-    late: Vec<(DeliveryId, Held)>,
+    late: BTreeMap<DeliveryId, Held>,
     /// Due, and their events on their way.
     fetching: BTreeMap<DeliveryId, Held>,
 }
@@ -63,9 +72,10 @@ impl Window {
         Self {
             waiting: BTreeMap::new(),
             delayed: BTreeMap::new(),
+            places: HashMap::new(),
             stored: Stored::After(None),
             loading: false,
-            late: Vec::new(),
+            late: BTreeMap::new(),
             fetching: BTreeMap::new(),
         }
     }
@@ -111,33 +121,46 @@ impl Window {
     pub(super) fn wait(&mut self, id: DeliveryId, held: Held) {
         let Some(due_at) = due(held.delivery) else { return };
         if self.loading {
-            self.late.push((id, held));
+            self.late.insert(id, held);
             return;
         }
         if self.stored.has(&(due_at, id.clone())) {
             return;
         }
         self.keep(id, held);
-        while self.waiting.len() > WAITING_MAX && self.waiting.pop_last().is_some() {
+        while self.waiting.len() > WAITING_MAX
+            && let Some(((_, id), _)) = self.waiting.pop_last()
+        {
+            self.places.remove(&id);
             self.stored = Stored::After(self.waiting.last_key_value().map(|(key, _)| key.clone()));
         }
     }
 
     fn keep(&mut self, id: DeliveryId, held: Held) {
         if let (Some(due_at), false) = (due(held.delivery), self.fetching.contains_key(&id)) {
+            self.take_out(&id);
+            self.places.insert(id.clone(), Place::Waiting(due_at));
             self.waiting.insert((due_at, id), held);
         }
     }
 
     /// Waits until then in memory only.
     pub(super) fn delay(&mut self, until: Duration, id: DeliveryId, held: Held) {
+        self.take_out(&id);
+        self.places.insert(id.clone(), Place::Delayed(until));
         self.delayed.insert((until, id), held);
+    }
+
+    fn take_out(&mut self, id: &DeliveryId) -> Option<Held> {
+        match self.places.remove(id)? {
+            Place::Waiting(due_at) => self.waiting.remove(&(due_at, id.clone())),
+            Place::Delayed(until) => self.delayed.remove(&(until, id.clone())),
+        }
     }
 
     /// Makes one that waits due at once; false if it is not here.
     pub(super) fn hurry(&mut self, id: &DeliveryId, now: Moment) -> bool {
-        let waiting = self.waiting.keys().find(|(_, waiting)| waiting == id).cloned();
-        let Some(held) = waiting.and_then(|key| self.waiting.remove(&key)) else { return false };
+        let Some(held) = self.late.remove(id).or_else(|| self.take_out(id)) else { return false };
         self.delay(now.monotonic, id.clone(), held);
         true
     }
@@ -151,18 +174,13 @@ impl Window {
 
     /// The next one that is due by `now`, and whether it is for more than its event; both are being fetched from here on.
     pub(super) fn fall_due(&mut self, now: Moment) -> Option<(DeliveryId, bool)> {
-        let delayed = self.delayed.first_entry().filter(|first| first.key().0 <= now.monotonic);
-        let (id, held) = match delayed {
-            Some(first) => {
-                let ((_, id), held) = first.remove_entry();
-                (id, held)
-            }
-            None => {
-                let first = self.waiting.first_entry().filter(|first| first.key().0 <= now.wall)?;
-                let ((_, id), held) = first.remove_entry();
-                (id, held)
-            }
+        let delayed = self.delayed.first_key_value().filter(|((until, _), _)| *until <= now.monotonic);
+        let waiting = || self.waiting.first_key_value().filter(|((due_at, _), _)| *due_at <= now.wall);
+        let id = match delayed {
+            Some(((_, id), _)) => id.clone(),
+            None => waiting().map(|((_, id), _)| id.clone())?,
         };
+        let held = self.take_out(&id)?;
         let errand = held.errand;
         self.fetching.insert(id.clone(), held);
         Some((id, errand))
@@ -177,9 +195,9 @@ impl Window {
         self.fetching.len()
     }
 
-    /// Deliveries that wait, as far as they are in memory.
-    pub(super) fn is_delayed(&self, id: &DeliveryId) -> bool {
-        self.fetching.contains_key(id) || self.delayed.keys().any(|(_, delayed)| delayed == id)
+    /// Whether it waits here, in memory.
+    pub(super) fn has(&self, id: &DeliveryId) -> bool {
+        self.fetching.contains_key(id) || self.places.contains_key(id) || self.late.contains_key(id)
     }
 
     /// Whether nothing of events up to `through` waits.

@@ -69,8 +69,9 @@ impl Windows {
         self.all().into_iter().any(|window| window.fetching() > 0)
     }
 
-    pub(super) fn is_delayed(&self, id: &DeliveryId) -> bool {
-        self.all().into_iter().any(|window| window.is_delayed(id))
+    /// Whether it waits here, in memory.
+    pub(super) fn has(&self, id: &DeliveryId) -> bool {
+        self.all().into_iter().any(|window| window.has(id))
     }
 
     pub(super) fn is_settled(&self, through: Seq) -> bool {
