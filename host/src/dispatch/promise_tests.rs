@@ -555,3 +555,19 @@ fn a_reload_of_keys_is_no_way_around_a_rate_or_a_breaker() {
     world.wake(Wake::Tick);
     assert!(world.running.is_empty(), "it is open still");
 }
+
+/// Two reloads, and between them an attempt ends while the lane stands by the keys of the first.
+#[test]
+fn keys_that_a_reload_asks_for_and_the_next_one_does_not_loosen_no_order() {
+    let mut world = world(ordered(OnDead::Continue));
+    world.emit_keyed(&["a", "a", "a", "b"]);
+    assert_eq!(world.running_seqs(), [1, 4]);
+    world.deploy(vec![with(|spec| spec.share = Some(ShareSpec { key: key(), limit: 3 }))], 64);
+    end_of(&mut world, 1, Outcome::Done);
+    assert_eq!(world.running_seqs(), [4], "nothing begins before the last one in hand has ended");
+    world.deploy(vec![ordered(OnDead::Continue)], 64);
+    assert_eq!(world.running_seqs(), [4, 2], "one after another, as before");
+    world.end_all(Outcome::Done);
+    assert_eq!(world.finished(), [1, 4, 2, 3]);
+    assert!(world.core.is_settled(4));
+}

@@ -274,7 +274,7 @@ impl Lane {
     fn settled(&mut self, ready: Ready, next: crate::model::Delivery, hold: Option<bool>, now: Moment) {
         self.closed(&ready.id);
         let waits = matches!(next.state, State::Pending { .. });
-        let keeps = self.turns().1 && !planted::is(Bug::OrderIgnoredInRetry);
+        let keeps = self.turns.1 && !planted::is(Bug::OrderIgnoredInRetry);
         if let Some(key) = &ready.key {
             // That it is free again, the log says: another dead letter may hold it as well.
             if hold == Some(true) {

@@ -31,7 +31,7 @@ use crate::log::{Recovery, Waiting};
 use crate::model::breaker::BreakerState;
 use crate::model::event::HOST_SOURCE;
 use crate::model::keys::KeyRules;
-use crate::model::spec::SubscriptionSpec;
+use crate::model::spec::{DeliverySpec, SubscriptionSpec};
 use crate::model::{ConsumerName, Delivery, DeliveryId, Event, Moment, Outcome, Seq};
 use crate::planted::{self, Bug};
 use crate::registry::Consumer;
@@ -117,6 +117,9 @@ pub struct Lane {
     careful_to: Seq,
     crashes: BTreeMap<DeliveryId, u32>,
     lines: Lines,
+    /// How many of one key may run at once, and whether a turn is kept while its delivery waits: as the rules have it by which the
+    /// keys in here were found.
+    turns: (usize, bool),
     /// Lines whose parked deliveries are to be read back.
     loads: Vec<Arc<str>>,
     /// To be given rows, and on their way to them.
@@ -187,6 +190,7 @@ impl Lane {
                 recovery.keys,
                 if planted::is(Bug::HoldForgottenOnRestart) { Vec::new() } else { recovery.held },
             ),
+            turns: (1, true),
             loads: Vec::new(),
             to_park: Vec::new(),
             parking: BTreeMap::new(),
@@ -226,8 +230,12 @@ impl Lane {
         let rules = consumer.as_ref().map(|consumer| KeyRules::of(&consumer.spec.delivery));
         self.turning =
             rules.is_some_and(|rules| self.rules.as_ref() != Some(&rules)) && !planted::is(Bug::KeysNotFoundAnew);
+        // What stands in line by other rules goes on by them, until the lane is made anew.
+        if let Some(consumer) = consumer.as_ref().filter(|_| !self.turning) {
+            self.turns = turns(&consumer.spec.delivery);
+        }
         self.consumer = consumer;
-        if !self.turning && !self.turns().1 {
+        if !self.turning && !self.turns.1 {
             self.lines.share();
         }
     }
@@ -378,18 +386,11 @@ impl Lane {
         ready
     }
 
-    /// How many deliveries of one key may run at once, and whether a turn is kept while its delivery waits.
-    fn turns(&self) -> (usize, bool) {
-        let spec = self.consumer.as_ref().map(|consumer| &consumer.spec.delivery);
-        let share = spec.and_then(|spec| spec.share.as_ref());
-        share.map_or((1, true), |share| (usize::try_from(share.limit).unwrap_or(usize::MAX), false))
-    }
-
     /// A delivery comes in that is not waiting for anything but its key.
     fn admit(&mut self, ready: Ready, fresh: bool, now: Moment) {
         // Also what is refused waits for its turn, if its key is known.
         let Some(key) = ready.key.clone() else { return self.stand(ready, fresh, now) };
-        let (limit, keeps) = self.turns();
+        let (limit, keeps) = self.turns;
         match self.lines.enter(&key, ready, limit, keeps) {
             Entered::Go(ready) => self.stand(ready, fresh, now),
             Entered::Waits => {}
@@ -400,7 +401,7 @@ impl Lane {
     /// It is its turn: it is ready, unless it may not be delivered yet.
     fn stand(&mut self, mut ready: Ready, fresh: bool, now: Moment) {
         if ready.waits_after_its_turn(now.wall) {
-            if let Some(key) = ready.key.as_ref().filter(|_| !self.turns().1) {
+            if let Some(key) = ready.key.as_ref().filter(|_| !self.turns.1) {
                 self.lines.leave(key, &ready.id);
             }
             return self.to_park.push((ready, false));
@@ -421,7 +422,7 @@ impl Lane {
 
     /// Lets those of a line go whose turn it is.
     fn go_on(&mut self, key: &Arc<str>, now: Moment) {
-        let (limit, keeps) = self.turns();
+        let (limit, keeps) = self.turns;
         loop {
             match self.lines.next(key, limit, keeps) {
                 Next::Go(ready) => self.stand(ready, false, now),
@@ -471,4 +472,9 @@ impl Lane {
             self.go_on(&key, now);
         }
     }
+}
+
+/// How many deliveries of one key may run at once, and whether a turn is kept while its delivery waits.
+fn turns(spec: &DeliverySpec) -> (usize, bool) {
+    spec.share.as_ref().map_or((1, true), |share| (usize::try_from(share.limit).unwrap_or(usize::MAX), false))
 }
