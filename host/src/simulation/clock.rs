@@ -32,9 +32,9 @@ impl SimulatedClock {
         times.sleepers.drain(..).for_each(Waker::wake);
     }
 
-    /// Somebody sets the wall clock. Nobody is told, as on a real machine.
+    /// Somebody sets the wall clock. Nobody is told, as on a real machine. Before 1970 there is no time, as for the host's own clock.
     pub(super) fn set(&self, wall: Timestamp) {
-        self.0.lock().unwrap().wall = wall;
+        self.0.lock().unwrap().wall = wall.max(Timestamp(0));
     }
 }
 

@@ -276,10 +276,9 @@ impl World {
 
     fn look_at_breakers(&mut self) -> Checked {
         let Some(host) = self.host.as_ref().filter(|_| !self.model.failed) else { return Ok(()) };
-        let guarded = self.plan.consumers.iter().filter(|(_, deployed)| deployed.spec.delivery.breaker.is_some());
-        for (name, _) in guarded {
-            if let Some(standing) = host.dispatch.standing(name) {
-                self.model.stands_at(name, standing.breaker, self.clock.monotonic())?;
+        for name in self.model.guarded() {
+            if let Some(standing) = host.dispatch.standing(&name) {
+                self.model.stands_at(&name, standing.breaker, self.clock.monotonic())?;
             }
         }
         Ok(())

@@ -35,6 +35,14 @@ impl Model {
         self.breakers.retain(|name, breaker| deployed.get(name).is_some_and(|now| now.digest == breaker.digest));
     }
 
+    /// Consumers with breakers, of those that are live: not of those that somebody would like to deploy.
+    pub(in crate::simulation) fn guarded(&self) -> Vec<ConsumerName> {
+        let plan = self.live.and_then(|live| self.deployed(live));
+        let consumers = plan.into_iter().flat_map(|plan| &plan.consumers);
+        let guarded = consumers.filter(|(_, deployed)| deployed.spec.delivery.breaker.is_some());
+        guarded.map(|(name, _)| name.clone()).collect()
+    }
+
     /// No call begins while the breaker is open.
     pub(super) fn let_through(&self, begun: &Begun) -> Checked {
         let breaker = self.breakers.get(&begun.spec.name).filter(|breaker| breaker.digest == begun.digest);

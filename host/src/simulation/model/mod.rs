@@ -233,8 +233,9 @@ impl Model {
         self.alive.iter().filter_map(|id| self.deliveries.get_key_value(id))
     }
 
+    /// Grows as long as anything comes to its end: ephemeral consumers may have much to catch up with.
     pub(super) fn settled_so_far(&self) -> usize {
-        self.records.len() + self.journals().map(|(_, journal)| journal.len()).sum::<usize>()
+        self.records.len() + self.streamed.len() + self.journals().map(|(_, journal)| journal.len()).sum::<usize>()
     }
 
     /// How each pipeline that was ever deployed was deployed last.
