@@ -169,6 +169,7 @@ fn each_code_has_a_page_and_a_fixture() {
     for code in codes() {
         let page = explain(code).unwrap_or_else(|| panic!("{code} has no page"));
         assert!(page.len() > 80, "the page of {code} says too little");
+        assert!(page.contains("\n\nWhat to do: "), "the page of {code} leaves its reader alone");
         assert!(title(code).is_some_and(|title| title.len() > 8), "{code} has no title");
         assert!(snapshots.contains(&format!("[{code}]")), "{code} has no fixture");
     }
