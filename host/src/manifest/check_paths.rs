@@ -12,33 +12,70 @@ use super::elements::pipeline::Pipeline;
 use super::elements::step::Match;
 use super::elements::subscription::Subscription;
 use super::flat::{Authored, Placed};
-use super::reader::{At, Reader, nearest};
+use super::payload_schema::{self, Presence};
+use super::reader::{At, Reader};
 use super::yaml::quoted;
 use crate::model::expression::{Kind, Path, Root, Step};
 use crate::model::spec::KeySpec;
 use crate::model::{Expression, TypePattern};
 
-/// References followed from one schema to another.
-const REFERENCES_MAX: usize = 16;
-
 /// What an expression is there for, and what becomes of an event without what it looks at.
 struct Purpose {
+    /// Its key in the manifest.
+    name: &'static str,
+    gives: Gives,
     /// It must give something, and not only be true or not.
     needed: bool,
     without: &'static str,
     ask: &'static str,
 }
 
-const KEY: Purpose = Purpose {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gives {
+    Key,
+    Truth,
+}
+
+impl Gives {
+    fn takes(self, kind: Kind) -> bool {
+        match self {
+            Self::Key => is_value(kind) || kind == Kind::Any,
+            Self::Truth => kind.may_be(Kind::Bool),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Key => "text, a number or a boolean",
+            Self::Truth => "true or false",
+        }
+    }
+}
+
+/// Of a kind that can be a key.
+fn is_value(kind: Kind) -> bool {
+    matches!(kind, Kind::Text | Kind::Number | Kind::Bool)
+}
+
+const fn key(name: &'static str) -> Purpose {
+    let without = "a delivery without its key is a dead letter";
+    Purpose { name, gives: Gives::Key, needed: true, without, ask: "has(data.a) ? data.a : event.id" }
+}
+
+const ORDER: Purpose = key("order-by");
+const IDEMPOTENCY: Purpose = key("idempotency-key");
+const KEY: Purpose = key("key");
+const WHERE: Purpose =
+    Purpose { name: "where", gives: Gives::Truth, needed: false, without: "an event without it is not meant", ask: "" };
+const WHEN: Purpose = Purpose {
+    name: "when",
+    gives: Gives::Truth,
     needed: true,
-    without: "a delivery without its key is a dead letter",
-    ask: "has(data.a) ? data.a : event.id",
+    without: "without it the step fails",
+    ask: "has(data.a) && data.a",
 };
-const WHERE: Purpose = Purpose { needed: false, without: "an event without it is not meant", ask: "" };
-const WHEN: Purpose = Purpose { needed: true, without: "without it the step fails", ask: "has(data.a) && data.a" };
-const AWAITED: Purpose = Purpose { needed: false, without: "an event without it ends no wait", ask: "" };
-const WAITING: Purpose =
-    Purpose { needed: true, without: "without it the step fails", ask: "has(data.a) ? data.a : event.id" };
+const AWAITED: Purpose = Purpose { needed: false, without: "an event without it ends no wait", ..key("match") };
+const WAITING: Purpose = Purpose { without: "without it the step fails", ..key("match") };
 
 pub(super) fn check(reader: &mut Reader, manifest: &Manifest, consumer: &Consumer, subscribed: &[At<TypePattern>]) {
     let all: Vec<&(At<String>, EventType)> = manifest
@@ -52,8 +89,10 @@ pub(super) fn check(reader: &mut Reader, manifest: &Manifest, consumer: &Consume
         KeySpec::Of(key) => Some(At { value: key.clone(), span: order.span.clone() }),
     });
     let share = consumer.concurrency_per_key.as_ref().map(|share| share.value.key.clone());
-    for key in [order, consumer.idempotency_key.clone(), share].into_iter().flatten() {
-        check_over(reader, &key, &KEY, &all);
+    for (key, purpose) in [(order, ORDER), (consumer.idempotency_key.clone(), IDEMPOTENCY), (share, KEY)] {
+        if let Some(key) = key {
+            check_over(reader, &key, &purpose, &all);
+        }
     }
     check_conditions(reader, manifest, consumer.on.as_ref().map_or(&[], |on| &on.value));
 }
@@ -92,16 +131,20 @@ fn check_kinds(reader: &mut Reader, matching: &At<Match>, event: Kind, run: Kind
 
 /// What an expression gives of these events; of a path, as their schemas say it.
 fn kind_in(expression: &Expression, events: &[&(At<String>, EventType)]) -> Kind {
-    let [path] = expression.paths() else { return expression.kind() };
-    if expression.kind() != Kind::Any || path.root != Root::Data || path.at != (0..expression.source().len()) {
-        return expression.kind();
-    }
-    let mut kinds = events.iter().map(|(_, event)| match &event.schema {
-        Some(schema) => kind_at(&schema.document, &path.steps),
-        None => Kind::Any,
+    let Some(path) = alone(expression) else { return expression.kind() };
+    let mut kinds = events.iter().flat_map(|(_, event)| match &event.schema {
+        Some(schema) => payload_schema::kinds(&schema.document, &path.steps),
+        None => vec![Kind::Any],
     });
-    let first = kinds.next().unwrap_or(Kind::Any);
+    let first = kinds.next().filter(|kind| is_value(*kind)).unwrap_or(Kind::Any);
     if kinds.all(|kind| kind == first) { first } else { Kind::Any }
+}
+
+/// The place in the payload that the whole expression is.
+fn alone(expression: &Expression) -> Option<&Path> {
+    let [path] = expression.paths() else { return None };
+    let whole = !path.tested && path.root == Root::Data && path.at == (0..expression.source().len());
+    whole.then_some(path)
 }
 
 fn check_conditions(reader: &mut Reader, manifest: &Manifest, on: &[Subscription]) {
@@ -130,15 +173,52 @@ fn check_over(
 ) {
     for (name, event) in events {
         let Some(schema) = &event.schema else { continue };
+        let wrong = alone(&expression.value).and_then(|path| wrong_kind(path, purpose, &schema.document, &name.value));
+        if let Some((message, help)) = wrong {
+            reader.error(codes::EXPRESSION_KIND, expression.span.clone(), message, "its schema says so", help);
+            continue;
+        }
         let paths = expression.value.paths();
         for path in paths.iter().filter(|path| path.root == Root::Data) {
             let guarded = path.tested || paths.iter().any(|other| other.tested && other.steps == path.steps);
-            let presence = look(&schema.document, &path.steps);
+            let presence = payload_schema::look(&schema.document, &path.steps);
             if let Some(problem) = problem(reader, expression, path, presence, purpose, guarded, &name.value) {
                 reader.push(problem);
             }
         }
     }
+}
+
+/// What the schema has at the path may be neither a key nor a condition, whatever the event: says so, and what to do.
+fn wrong_kind(path: &Path, purpose: &Purpose, document: &Value, event: &str) -> Option<(String, String)> {
+    let kinds = payload_schema::kinds(document, &path.steps);
+    if kinds.iter().any(|kind| purpose.gives.takes(*kind)) {
+        return None;
+    }
+    let place = shown(&path.steps);
+    let found = kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" or ");
+    let (name, wanted) = (purpose.name, purpose.gives.words());
+    let message = format!("`{name}` must be {wanted}, and `{place}` of `{event}` is {found}");
+    let below = |wanted| {
+        let rest = payload_schema::below(document, &path.steps, wanted)?;
+        Some(shown(&[path.steps.as_slice(), &rest].concat()))
+    };
+    let help = match (purpose.gives, kinds.iter().find(|kind| **kind != Kind::Null)) {
+        (_, None) => "correct the path, or the schema".to_owned(),
+        (Gives::Key, _) => match below(is_value) {
+            Some(below) => format!("name one value in it, as in `{below}`"),
+            None => "name one value in it".to_owned(),
+        },
+        (Gives::Truth, Some(Kind::Text)) => format!("compare it with something: `{place} == \"a\"`"),
+        (Gives::Truth, Some(Kind::Number)) => format!("compare it with something: `{place} > 100`"),
+        (Gives::Truth, Some(Kind::List)) => format!("ask how long it is, `size({place}) > 0`, or about one item"),
+        (Gives::Truth, _) => match (below(|kind| kind == Kind::Bool), below(|kind| kind == Kind::Text)) {
+            (Some(below), _) => format!("name one value in it, as in `{below}`"),
+            (None, Some(below)) => format!("compare one value in it with something, as in `{below} == \"a\"`"),
+            (None, None) => "compare one value in it with something".to_owned(),
+        },
+    };
+    Some((message, help))
 }
 
 fn problem(
@@ -180,172 +260,4 @@ fn shown(steps: &[Step]) -> String {
         Step::Member(name) => format!("{text}[{}]", quoted(name).replace('`', "\"")),
         Step::Item(index) => format!("{text}[{index}]"),
     })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Presence {
-    Required,
-    Optional,
-    /// With a hint.
-    Undeclared(String),
-    /// With a hint.
-    Never(String),
-    /// The schema says it in a way that is not followed here.
-    Unknown,
-}
-
-/// What a schema says about the kind of what is at the end of a path.
-fn kind_at(document: &Value, steps: &[Step]) -> Kind {
-    let found = steps.iter().try_fold(document, |schema, step| {
-        let here = target(document, schema)?;
-        let next = match step {
-            Step::Member(name) => member(here, name),
-            Step::Item(index) => item(here, *index),
-        };
-        next.ok().map(|(next, _)| next)
-    });
-    let kind = found.and_then(|schema| target(document, schema)).and_then(|schema| schema.get("type"));
-    match kind.and_then(Value::as_str) {
-        Some("string") => Kind::Text,
-        Some("integer" | "number") => Kind::Number,
-        Some("boolean") => Kind::Bool,
-        _ => Kind::Any,
-    }
-}
-
-/// What a schema says about whether there is something at the end of a path.
-fn look(document: &Value, steps: &[Step]) -> Presence {
-    let mut schema = document;
-    let mut sure = Presence::Required;
-    for step in steps {
-        let Some(here) = target(document, schema) else { return Presence::Unknown };
-        let next = match step {
-            Step::Member(name) => member(here, name),
-            Step::Item(index) => item(here, *index),
-        };
-        match next {
-            Ok((next, required)) => {
-                schema = next;
-                if !required {
-                    sure = Presence::Optional;
-                }
-            }
-            Err(presence) => return presence,
-        }
-    }
-    sure
-}
-
-/// The schema itself, or what it refers to; none if it is put together from others.
-fn target<'s>(document: &'s Value, mut schema: &'s Value) -> Option<&'s serde_json::Map<String, Value>> {
-    const COMPOSED: [&str; 8] =
-        ["allOf", "anyOf", "oneOf", "if", "not", "$dynamicRef", "dependentSchemas", "unevaluatedProperties"];
-    for _ in 0..REFERENCES_MAX {
-        let object = schema.as_object()?;
-        if COMPOSED.iter().any(|key| object.contains_key(*key)) {
-            return None;
-        }
-        let Some(reference) = object.get("$ref") else { return Some(object) };
-        schema = document.pointer(reference.as_str()?.strip_prefix('#')?)?;
-    }
-    None
-}
-
-/// The schema of a part, and whether the part must be there.
-type Part<'s> = Result<(&'s Value, bool), Presence>;
-
-fn member<'s>(schema: &'s serde_json::Map<String, Value>, name: &str) -> Part<'s> {
-    if !may_be(schema, "object") {
-        return Err(Presence::Never("what it belongs to is no object there".into()));
-    }
-    let properties = schema.get("properties").and_then(Value::as_object);
-    if let Some(part) = properties.and_then(|properties| properties.get(name)) {
-        let required = schema.get("required").and_then(Value::as_array);
-        let required = required.is_some_and(|names| names.iter().any(|known| known == name));
-        let object = schema.get("type").is_some_and(|kind| kind == "object");
-        return Ok((part, required && object));
-    }
-    if schema.contains_key("patternProperties") {
-        return Err(Presence::Unknown);
-    }
-    let known: Vec<&str> = properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-    let help = match nearest(name, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => "declare it in the schema".to_owned(),
-        None => format!("it has {}", known.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")),
-    };
-    match schema.get("additionalProperties") {
-        Some(Value::Bool(false)) => Err(Presence::Never(help)),
-        Some(Value::Object(_)) => Err(Presence::Unknown),
-        _ if known.is_empty() => Err(Presence::Unknown),
-        _ => Err(Presence::Undeclared(help)),
-    }
-}
-
-fn item(schema: &serde_json::Map<String, Value>, index: usize) -> Part<'_> {
-    if !may_be(schema, "array") {
-        return Err(Presence::Never("it is no list there".into()));
-    }
-    if schema.get("maxItems").and_then(Value::as_u64).is_some_and(|max| index as u64 >= max) {
-        return Err(Presence::Never("the list does not become so long".into()));
-    }
-    let first = schema.get("prefixItems").and_then(|items| items.get(index));
-    let required = schema.get("minItems").and_then(Value::as_u64).is_some_and(|min| (index as u64) < min);
-    let array = schema.get("type").is_some_and(|kind| kind == "array");
-    first.or_else(|| schema.get("items")).map(|part| (part, required && array)).ok_or(Presence::Unknown)
-}
-
-fn may_be(schema: &serde_json::Map<String, Value>, kind: &str) -> bool {
-    match schema.get("type") {
-        Some(Value::String(only)) => only == kind,
-        Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
-        _ => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn schemas_say_what_can_be_there() {
-        let document = json!({
-            "type": "object",
-            "required": ["id", "lines", "who"],
-            "additionalProperties": false,
-            "properties": {
-                "id": { "type": "string" },
-                "note": { "type": "string" },
-                "lines": { "type": "array", "minItems": 1, "maxItems": 9, "items": { "$ref": "#/$defs/line" } },
-                "who": { "type": "object", "properties": { "name": {} } },
-                "either": { "anyOf": [{}, {}] },
-                "free": {},
-            },
-            "$defs": { "line": { "type": "object", "required": ["sku"], "properties": { "sku": {} } } },
-        });
-        for (path, expected) in [
-            ("data.id", "Required"),
-            ("data.note", "Optional"),
-            ("data.gone", "Never"),
-            ("data.id.more", "Never"),
-            ("data.lines[0].sku", "Required"),
-            ("data.lines[1].sku", "Optional"),
-            ("data.lines[9].sku", "Never"),
-            ("data.lines.sku", "Never"),
-            ("data.lines[0].size", "Undeclared"),
-            ("data.who.name", "Optional"),
-            ("data.who.age", "Undeclared"),
-            ("data.either.x", "Unknown"),
-            ("data.free.x", "Unknown"),
-            ("data", "Required"),
-        ] {
-            let expression = Expression::parse(path).unwrap();
-            let found = format!("{:?}", look(&document, &expression.paths()[0].steps));
-            assert!(found.starts_with(expected), "{path}: {found}");
-        }
-        let round = json!({ "$ref": "#" });
-        assert_eq!(look(&round, &[Step::Member("a".into())]), Presence::Unknown);
-    }
 }

@@ -25,6 +25,7 @@ mod elements;
 mod expand;
 mod flat;
 mod folder;
+mod payload_schema;
 mod reader;
 // Only a test writes the document, and compares it.
 #[cfg(test)]
