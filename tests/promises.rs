@@ -296,7 +296,11 @@ fn a_paused_ephemeral_consumer_is_not_called_and_its_losses_are_counted() {
     until(|| shown()["ephemeralLost"] == 1);
     let feed = shown();
     assert_eq!((feed["status"].as_str(), feed["paused"].as_bool()), (Some("ephemeral"), Some(true)), "{feed}");
-    assert!(project.ok(&["consumers"]).lines().any(|line| line.starts_with("feed") && line.contains("paused")));
+    let table = project.ok(&["consumers"]);
+    assert!(
+        table.lines().any(|line| line.starts_with("feed") && line.contains("ephemeral, paused, 1 lost")),
+        "{table}"
+    );
     project.ok(&["consumers", "resume", "feed"]);
     emit(&host, "o-2", &json!({ "orderId": "A-2" }));
     let mut client = host.client();

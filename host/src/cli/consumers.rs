@@ -112,17 +112,19 @@ fn list(reading: &Reading, context: &mut Context) -> Result<(), Error> {
 
 fn table(consumers: &[ConsumerRecord], now: Timestamp) -> Table {
     let row = |c: &ConsumerRecord| {
+        // Of an ephemeral one nothing is kept: zeros would say that nothing has happened.
+        let kept = |n: u64| if c.is_ephemeral() { "-".to_owned() } else { text::number(n) };
         vec![
             c.name.to_string(),
             c.kind.as_str().to_owned(),
             status(c),
             text::number(c.running),
-            text::number(c.depth),
-            text::number(c.waiting),
+            kept(c.depth),
+            kept(c.waiting),
             c.oldest_waiting_since.map_or_else(|| "-".into(), |at| text::age(now.since(at))),
-            text::number(c.succeeded),
-            text::number(c.failed_attempts),
-            text::number(c.dead_letters),
+            kept(c.succeeded),
+            kept(c.failed_attempts),
+            kept(c.dead_letters),
             c.on.join(", "),
         ]
     };
@@ -145,10 +147,17 @@ fn table(consumers: &[ConsumerRecord], now: Timestamp) -> Table {
     }
 }
 
-/// What keeps it from working, the weightiest first; else `active`.
+/// What keeps it from working, the weightiest first; else `active`. That one is ephemeral always stands there: it explains the rest.
 fn status(consumer: &ConsumerRecord) -> String {
     if consumer.status == "removed" {
         return consumer.status.clone();
+    }
+    if consumer.is_ephemeral() {
+        let paused = consumer.paused.then(|| "paused".to_owned());
+        let lost = consumer.ephemeral_lost;
+        let lost = (lost > 0).then(|| format!("{} lost", text::number(lost)));
+        let words = [Some(consumer.status.clone()), paused, lost];
+        return words.into_iter().flatten().collect::<Vec<_>>().join(", ");
     }
     if consumer.paused {
         return "paused".into();
@@ -195,22 +204,13 @@ fn draw(detail: &ConsumerDetail, now: Timestamp, out: &mut Output) -> Result<(),
     let c = &detail.consumer;
     let mut rows = vec![("kind", c.kind.as_str().to_owned()), ("status", status(c)), ("on", c.on.join(", "))];
     rows.extend(detail.paused_since.map(|at| ("paused since", text::time(at))));
-    if !c.breaker.is_empty() {
-        rows.push(("breaker", c.breaker.clone()));
+    if c.is_ephemeral() {
+        rows.push(("running", text::number(c.running)));
+        rows.push(("lost", format!("{} since the host's start", text::deliveries(c.ephemeral_lost))));
+        rows.push(("component", c.component.clone()));
+    } else {
+        rows.extend(kept(c, now));
     }
-    rows.push(("running", text::number(c.running)));
-    rows.push(("depth", text::number(c.depth)));
-    rows.push(("waiting", text::number(c.waiting)));
-    rows.push(("blocked", text::number(c.blocked)));
-    rows.extend(c.oldest_waiting_since.map(|at| ("oldest", text::age(now.since(at)))));
-    rows.push(("succeeded", text::number(c.succeeded)));
-    rows.push(("failed", text::count(c.failed_attempts, "attempt")));
-    rows.push(("dead letters", text::number(c.dead_letters)));
-    if c.ephemeral_lost > 0 {
-        rows.push(("lost", text::deliveries(c.ephemeral_lost)));
-    }
-    rows.push(("component", c.component.clone()));
-    rows.push(("held keys", text::number(c.held_keys)));
     out.line(text::escape(c.name.as_str()))?;
     for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         out.line(format!("  {name:<12}  {}", text::escape(value)))?;
@@ -234,11 +234,32 @@ fn draw(detail: &ConsumerDetail, now: Timestamp, out: &mut Output) -> Result<(),
     Ok(())
 }
 
+/// What the log knows of one, and what keeps it from working.
+fn kept(c: &ConsumerRecord, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("breaker", c.breaker.clone())];
+    rows.push(("running", text::number(c.running)));
+    rows.push(("depth", text::number(c.depth)));
+    rows.push(("waiting", text::number(c.waiting)));
+    rows.push(("blocked", text::number(c.blocked)));
+    rows.extend(c.oldest_waiting_since.map(|at| ("oldest", text::age(now.since(at)))));
+    rows.push(("succeeded", text::number(c.succeeded)));
+    rows.push(("failed", text::count(c.failed_attempts, "attempt")));
+    rows.push(("dead letters", text::number(c.dead_letters)));
+    if c.ephemeral_lost > 0 {
+        rows.push(("lost", text::deliveries(c.ephemeral_lost)));
+    }
+    rows.push(("component", c.component.clone()));
+    rows.push(("held keys", text::number(c.held_keys)));
+    rows
+}
+
 #[derive(Deserialize, serde::Serialize)]
 struct Paused {
     consumer: ConsumerName,
     paused: bool,
     changed: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ephemeral: bool,
 }
 
 fn change(args: &Change, paused: bool, context: &mut Context) -> Result<(), Error> {
@@ -255,6 +276,11 @@ fn change(args: &Change, paused: bool, context: &mut Context) -> Result<(), Erro
         (false, false) => "was not paused",
     };
     context.out.line(format!("{} {words}", answer.consumer))?;
+    if paused && answer.ephemeral {
+        context
+            .out
+            .note("note: it is ephemeral, so that events are not kept for it: what comes meanwhile is lost to it");
+    }
     if paused {
         context.out.tip(format!("Let it go on with `tidegate consumers resume {}`.", answer.consumer));
     }
@@ -288,7 +314,8 @@ fn agree(host: &Client, args: &Release, context: &mut Context) -> Result<(), Err
     let detail: Option<ConsumerDetail> = host.find(Ask::get(&format!("/consumers/{}", args.name)))?;
     let held = detail.ok_or_else(|| missing(&args.name))?.consumer.held_keys;
     if held == 0 {
-        return Err(Error::state(format!("no key of {} is held", args.name)));
+        return Err(Error::state(format!("no key of {} is held", args.name))
+            .hint(format!("See what keeps it with `tidegate consumers {}`.", args.name)));
     }
     let question = format!("Release {} of {}? What waits behind them goes on.", text::count(held, "key"), args.name);
     context.confirm(&question, args.yes)
@@ -337,6 +364,44 @@ mod tests {
         );
     }
 
+    fn ephemeral() -> ConsumerRecord {
+        ConsumerRecord {
+            name: ConsumerName::new("feed").unwrap(),
+            status: ConsumerRecord::EPHEMERAL.into(),
+            depth: 0,
+            waiting: 0,
+            oldest_waiting_since: None,
+            succeeded: 0,
+            failed_attempts: 0,
+            dead_letters: 0,
+            ephemeral_lost: 12,
+            ..consumer()
+        }
+    }
+
+    /// Nobody is to take "nothing is known" for "nothing has happened".
+    #[test]
+    fn of_an_ephemeral_one_only_what_is_known_is_shown() {
+        let lines = table(&[ephemeral()], Timestamp::from_millis(0)).lines(None);
+        assert_eq!(
+            lines,
+            [
+                "consumer  kind      status              running  depth  waiting  oldest  succeeded  failed attempts  dead  on",
+                "feed      consumer  ephemeral, 12 lost        2      -        -       -          -                -     -  order.created, order.paid",
+            ]
+        );
+        let detail = ConsumerDetail { consumer: ephemeral(), paused_since: None, held: Vec::new() };
+        let detail = serde_json::to_string(&detail).unwrap();
+        let host = Fake::start(move |_| ok(&detail));
+        let (code, out, _) = tidegate(Some(&host), &["consumers", "feed"]);
+        assert_eq!(code, 0);
+        assert_eq!(
+            out,
+            "feed\n  kind          consumer\n  status        ephemeral, 12 lost\n  on            order.created, order.paid\n  \
+             running       2\n  lost          12 deliveries since the host's start\n  component     consumers/a.wasm\n"
+        );
+    }
+
     #[test]
     fn the_status_says_what_keeps_it_from_working() {
         let with = |change: fn(&mut ConsumerRecord)| {
@@ -351,7 +416,8 @@ mod tests {
         assert_eq!(with(|c| (c.paused, c.held_keys) = (true, 1)), "paused");
         assert_eq!(with(|c| (c.paused, c.status) = (true, "removed".into())), "removed");
         assert_eq!(with(|c| c.status = "ephemeral".into()), "ephemeral");
-        assert_eq!(with(|c| (c.paused, c.status) = (true, "ephemeral".into())), "paused");
+        assert_eq!(with(|c| (c.paused, c.status) = (true, "ephemeral".into())), "ephemeral, paused");
+        assert_eq!(with(|c| (c.ephemeral_lost, c.status) = (1_200, "ephemeral".into())), "ephemeral, 1,200 lost");
     }
 
     fn host() -> Fake {
@@ -369,6 +435,7 @@ mod tests {
         Fake::start(move |asked| match asked.line.as_str() {
             "GET /consumers/mail" => ok(&detail),
             "POST /consumers/mail/pause" => ok(r#"{"consumer":"mail","paused":true,"changed":true}"#),
+            "POST /consumers/feed/pause" => ok(r#"{"consumer":"feed","paused":true,"changed":false,"ephemeral":true}"#),
             "POST /consumers/mail/resume" => ok(r#"{"consumer":"mail","paused":false,"changed":false}"#),
             "POST /consumers/mail/release" => ok(r#"{"consumer":"mail","keys":["a","b"]}"#),
             line if line.contains("/consumers/nobody") => {
@@ -406,6 +473,9 @@ mod tests {
             (code, out.as_str()),
             (0, "mail is paused: attempts in hand finish, and nothing more is attempted\n")
         );
+        let (code, out, err) = tidegate(Some(&host()), &["consumers", "pause", "feed"]);
+        assert_eq!((code, out.as_str()), (0, "feed was paused already\n"));
+        assert!(err.contains("what comes meanwhile is lost"), "{err}");
         let (code, out, _) = tidegate(Some(&host()), &["consumers", "resume", "mail"]);
         assert_eq!((code, out.as_str()), (0, "mail was not paused\n"));
     }

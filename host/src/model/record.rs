@@ -192,9 +192,18 @@ pub struct ConsumerRecord {
     pub blocked: u64,
     #[serde(default)]
     pub held_keys: u64,
-    /// Dropped since the host's start, of an ephemeral consumer that was too slow.
+    /// Dropped since the host's start, of an ephemeral consumer that was too slow or paused.
     #[serde(default)]
     pub ephemeral_lost: u64,
+}
+
+impl ConsumerRecord {
+    pub const EPHEMERAL: &str = "ephemeral";
+
+    /// Nothing about its deliveries is kept, so that the numbers of what is kept say nothing.
+    pub fn is_ephemeral(&self) -> bool {
+        self.status == Self::EPHEMERAL
+    }
 }
 
 /// One consumer in full.

@@ -41,7 +41,7 @@ fn ephemeral(consumer: &Consumer, paused: bool) -> ConsumerRecord {
     ConsumerRecord {
         name: consumer.spec.name.clone(),
         kind: ConsumerKind::Consumer,
-        status: "ephemeral".into(),
+        status: ConsumerRecord::EPHEMERAL.into(),
         on: consumer.spec.subscriptions.iter().map(ToString::to_string).collect(),
         component: consumer.digest.to_string(),
         running: 0,
@@ -92,6 +92,8 @@ async fn find(app: &Arc<App>, name: ConsumerName) -> Result<ConsumerDetail, Prob
         let paused_since = paused.remove(&name);
         ConsumerDetail { consumer: ephemeral(consumer, paused_since.is_some()), paused_since, held: Vec::new() }
     });
+    // As in the list: what the log knows of one that is ephemeral now is what it was before.
+    let known = known.filter(|detail| ephemeral.is_none() || detail.consumer.depth > 0);
     let mut detail = known.or(ephemeral).ok_or_else(|| missing("it is not in the database"))?;
     live(app, &mut detail.consumer);
     Ok(detail)
@@ -122,13 +124,17 @@ pub(super) async fn pause(app: &Arc<App>, uri: &Uri, path: &Path, paused: bool) 
         paused: bool,
         /// Whether it was otherwise before.
         changed: bool,
+        /// What comes while it is paused is lost.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        ephemeral: bool,
     }
 
     let Nothing {} = query(uri)?;
     let consumer = name(path)?;
     known(app, &consumer).await?;
     let changed = app.parts.log.pause(consumer.clone(), paused).await?;
-    json(StatusCode::OK, &Paused { consumer, paused, changed })
+    let ephemeral = app.parts.registry.current().consumers.get(&consumer).is_some_and(is_ephemeral);
+    json(StatusCode::OK, &Paused { consumer, paused, changed, ephemeral })
 }
 
 pub(super) async fn release(app: &Arc<App>, parts: &mut Parts, body: Body) -> Answer {
