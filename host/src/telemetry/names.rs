@@ -112,7 +112,7 @@ pub const EPHEMERAL_LOST: Family = family(
     Counter,
     None,
     CONSUMER,
-    "Events that an ephemeral consumer did not get, because it did not keep up.",
+    "Events that an ephemeral consumer did not get, because it did not keep up or was paused. Durable ones lose none.",
 );
 pub const QUERIES: Family = family(
     "tidegate_queries",

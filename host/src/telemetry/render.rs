@@ -110,16 +110,21 @@ impl Page {
         );
         let consumers = metrics.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
         self.counter(names::REPLAYED, &[], load(&metrics.replayed));
-        let rows: [(Family, Counted); 3] = [
-            (names::DIED, |numbers| &numbers.dead_letters),
-            (names::CONFLICTS, |numbers| &numbers.conflicts),
-            (names::EPHEMERAL_LOST, |numbers| &numbers.ephemeral_lost),
-        ];
+        let rows: [(Family, Counted); 2] =
+            [(names::DIED, |numbers| &numbers.dead_letters), (names::CONFLICTS, |numbers| &numbers.conflicts)];
         for (family, count) in rows {
             self.head(family);
             for (name, numbers) in &consumers {
                 let count = load(count(numbers)).to_string();
                 self.sample(family, "_total", &[("consumer", name.as_str())], &count);
+            }
+        }
+        self.head(names::EPHEMERAL_LOST);
+        for (name, numbers) in &consumers {
+            let lost = load(&numbers.ephemeral_lost);
+            // Of a durable one nothing can be lost; what one has lost that was ephemeral before stays counted.
+            if lost > 0 || gauges.consumers.iter().any(|record| record.name == *name && record.is_ephemeral()) {
+                self.sample(names::EPHEMERAL_LOST, "_total", &[("consumer", name.as_str())], &lost.to_string());
             }
         }
     }

@@ -6,7 +6,7 @@ fn record(name: &str) -> ConsumerRecord {
     ConsumerRecord {
         name: ConsumerName::new(name).unwrap(),
         kind: crate::model::spec::ConsumerKind::Consumer,
-        status: "active".into(),
+        status: if name == "feed" { ConsumerRecord::EPHEMERAL } else { "active" }.into(),
         on: Vec::new(),
         component: String::new(),
         running: 1,
@@ -26,8 +26,9 @@ fn record(name: &str) -> ConsumerRecord {
 
 fn page(format: Format) -> String {
     let metrics = Metrics::default();
-    let mailer = ConsumerName::new("mailer").unwrap();
-    metrics.generation(Generation(4), [&mailer]);
+    let of = |name: &str| ConsumerName::new(name).unwrap();
+    let mailer = of("mailer");
+    metrics.generation(Generation(4), [&mailer, &of("index"), &of("feed"), &of("once-ephemeral")]);
     let usage = Usage { duration: Duration::from_millis(2), fuel: 21_800, memory_peak: 1 };
     metrics.attempt(&mailer, Outcome::Done, usage);
     metrics.attempt(&mailer, Outcome::TimedOut, Usage { duration: Duration::from_secs(60), ..usage });
@@ -37,7 +38,7 @@ fn page(format: Format) -> String {
     metrics.pipelines([&fulfil]);
     metrics.run_ended(&fulfil, Status::Completed);
     metrics.run_ended(&fulfil, Status::Completed);
-    metrics.ephemeral_lost(&mailer, 4);
+    metrics.ephemeral_lost(&of("once-ephemeral"), 4);
     metrics.accepted(7);
     metrics.duplicates(1);
     metrics.settled(3, Duration::from_micros(700));
@@ -45,7 +46,7 @@ fn page(format: Format) -> String {
     metrics.ballast(64 << 20);
     let gauges = Gauges {
         now: Timestamp(3_500_000),
-        consumers: vec![record("mailer"), record("index")],
+        consumers: vec![record("mailer"), record("index"), record("feed")],
         jobs: vec![(mailer, Priority::High, 5)],
         runs: vec![(fulfil, Status::Stuck, 2)],
         log_bytes: 4096,
@@ -82,7 +83,8 @@ fn numbers_are_shown_under_their_names() {
         "tidegate_breaker_state{consumer=\"index\"} 0",
         "tidegate_consumer_paused{consumer=\"index\"} 1",
         "tidegate_keys_held{consumer=\"index\"} 2",
-        "tidegate_ephemeral_lost_total{consumer=\"mailer\"} 4",
+        "tidegate_ephemeral_lost_total{consumer=\"feed\"} 0",
+        "tidegate_ephemeral_lost_total{consumer=\"once-ephemeral\"} 4",
         "tidegate_replay_deliveries_total 6",
         "tidegate_generation 4",
         "tidegate_ballast_bytes 67108864",
@@ -92,6 +94,7 @@ fn numbers_are_shown_under_their_names() {
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
     }
+    assert_eq!(text.matches("tidegate_ephemeral_lost_total{").count(), 2, "durable consumers lose nothing: {text}");
     assert!(text.ends_with('\n') && !text.contains("# EOF"));
 }
 
