@@ -72,7 +72,7 @@ fn what_is_asked_for_is_delivered_once_more() {
     project.ok(&["replay", "--from", "1", "--to", "1", "--consumer", "ledger", "--yes"]);
     assert_eq!(replayed(&project, "round = 2"), 1);
     let tree = project.ok(&["event", "1"]);
-    assert!(tree.contains("ledger (replay 1)") && tree.contains("ledger (replay 2)"), "{tree}");
+    assert!(tree.contains("ledger (replay, round 1)") && tree.contains("ledger (replay, round 2)"), "{tree}");
     let tree = project.json(&["event", "1", "--json"]);
     for delivery in tree[0]["deliveries"].as_array().unwrap() {
         let (published, events) = (&delivery["outcomes"][0]["published"], delivery["events"].as_array().unwrap());

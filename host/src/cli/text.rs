@@ -211,13 +211,15 @@ impl Table {
     }
 }
 
-/// What made a delivery, behind its consumer's name: nothing for a subscription's. Redrives and replays are numbered.
+/// What made a delivery, behind its consumer's name: nothing for a subscription's. The number of a redrive's or a replay's is the
+/// delivery's own and says so: it is not that of the replay.
 pub(super) fn origin(origin: Option<&str>, round: u32) -> String {
     match origin {
         Some("job") => " (job)".to_owned(),
         _ if round == 0 => String::new(),
         Some(origin @ ("step" | "compensation")) => format!(" ({origin})"),
-        origin => format!(" ({} {round})", escape(origin.unwrap_or("round"))),
+        Some(origin) => format!(" ({}, round {round})", escape(origin)),
+        None => format!(" (round {round})"),
     }
 }
 
@@ -255,6 +257,21 @@ mod tests {
     #[test]
     fn lines_stay_lines() {
         assert_eq!(escape_lines("a\u{1b}\r\nb"), "a\\x1b\nb");
+    }
+
+    #[test]
+    fn what_made_a_delivery_is_not_taken_for_the_number_of_a_replay() {
+        for (made_by, round, shown) in [
+            (Some("subscription"), 0, ""),
+            (Some("job"), 0, " (job)"),
+            (Some("step"), 3, " (step)"),
+            (Some("replay"), 2, " (replay, round 2)"),
+            (Some("redrive"), 1, " (redrive, round 1)"),
+            (None, 2, " (round 2)"),
+            (None, 0, ""),
+        ] {
+            assert_eq!(origin(made_by, round), shown);
+        }
     }
 
     #[test]
