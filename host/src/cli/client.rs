@@ -92,6 +92,10 @@ pub(super) struct Problem {
     pub(super) hint: Option<String>,
     /// A path of the host where to look next.
     see: Option<String>,
+    /// The first event from which on all are there.
+    oldest: Option<u64>,
+    /// What was most likely meant.
+    nearest: Option<String>,
     /// Which of several events is meant, from 0.
     index: Option<usize>,
     /// How many deliveries are not settled, and up to which event that was asked.
@@ -148,15 +152,34 @@ impl Problem {
         }
     }
 
+    /// What to do next: what the host says, else what this problem has that others of its kind do not, else the usual.
+    fn best_hint(&self) -> Option<String> {
+        let own = self.hint.clone().or_else(|| self.value_hint()).or_else(|| self.see_hint());
+        own.or_else(|| self.default_hint().map(str::to_owned))
+    }
+
+    fn value_hint(&self) -> Option<String> {
+        if let Some(oldest) = self.oldest {
+            return Some(format!("Begin with the oldest that is there: `--from {oldest}`."));
+        }
+        // Some say it in their detail.
+        let near = self.nearest.as_deref().filter(|_| !self.words().contains("Did you mean"))?;
+        Some(format!("Did you mean '{}'?", text::escape(near)))
+    }
+
     /// The command that shows what the path does to which the host points.
     fn see_hint(&self) -> Option<String> {
         let path = self.see.as_deref()?.split('?').next()?;
         let (room, of) = path.strip_prefix('/')?.split_once('/').unwrap_or((path.get(1..)?, ""));
-        Some(match (room, of) {
+        let of = text::escape(of);
+        Some(match (room, of.as_str()) {
             ("consumers", "") => "List them with `tidegate consumers`.".to_owned(),
+            ("consumers", consumer) => format!("See how it stands with `tidegate consumers {consumer}`."),
+            ("events", "") => "List the newest with `tidegate events`.".to_owned(),
             ("runs", "") => "List them with `tidegate runs`.".to_owned(),
             ("runs", run) => format!("See how it stands with `tidegate runs {run}`."),
             ("replays", "") => "List them with `tidegate replay list`.".to_owned(),
+            ("replays", replay) => format!("See how it stands with `tidegate replay show {replay}`."),
             ("dead-letters", "") => "List them with `tidegate dead list --status all`.".to_owned(),
             _ => return None,
         })
@@ -178,6 +201,8 @@ impl Problem {
             _ if self.kind.ends_with(":query-failed") => {
                 Some("See what it logged with `tidegate queries --outcome failed --json`.")
             }
+            _ if self.kind.ends_with(":replay-refused") => Some("See what is in the log with `tidegate stats`."),
+            _ if self.kind.ends_with(":backup-running") => Some("Wait until that one is done, and try again."),
             401 => Some("Set TIDEGATE_TOKEN to one of the tokens in the manifest's `server.tokens`."),
             403 => Some("Use a token whose `scopes` allow this; the manifest lists them under `server.tokens`."),
             404 if self.kind.is_empty() || self.kind == "about:blank" => {
@@ -209,8 +234,7 @@ impl From<Error> for error::Error {
                     let place = if fault.pointer.is_empty() { String::new() } else { format!("{}: ", fault.pointer) };
                     error.details.push(format!("{place}{}", fault.detail));
                 }
-                let hint = problem.hint.clone().or_else(|| problem.default_hint().map(str::to_owned));
-                match hint.or_else(|| problem.see_hint()) {
+                match problem.best_hint() {
                     Some(hint) => error.hint(hint),
                     None => error,
                 }

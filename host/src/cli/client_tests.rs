@@ -54,3 +54,24 @@ fn a_problem_becomes_an_error_with_the_exit_code_of_its_kind() {
     let own = Problem { status: 401, hint: Some("Do this.".into()), ..Problem::default() };
     assert_eq!(error::Error::from(Error::Problem(Box::new(own))).hints, ["Do this."]);
 }
+
+#[test]
+fn a_refusal_says_what_to_do_instead() {
+    let hints = |document: &str| {
+        let problem: Problem = serde_json::from_str(document).unwrap();
+        error::Error::from(Error::Problem(Box::new(Problem { status: 422, ..problem }))).hints
+    };
+    for (members, hint) in [
+        (r#""oldest":41"#, "Begin with the oldest that is there: `--from 41`."),
+        (r#""nearest":"mailer""#, "Did you mean 'mailer'?"),
+        (r#""see":"/consumers""#, "List them with `tidegate consumers`."),
+        (r#""see":"/consumers/mailer""#, "See how it stands with `tidegate consumers mailer`."),
+        (r#""see":"/events?newest=true""#, "List the newest with `tidegate events`."),
+        (r#""see":"/replays/3""#, "See how it stands with `tidegate replay show 3`."),
+        (r#""title":"t""#, "See what is in the log with `tidegate stats`."),
+    ] {
+        assert_eq!(hints(&format!(r#"{{"type":"urn:tidegate:problem:replay-refused",{members}}}"#)), [hint]);
+    }
+    let said = r#"{"type":"urn:tidegate:problem:unknown-consumer","detail":"Did you mean 'a'?","nearest":"a"}"#;
+    assert!(hints(said).is_empty(), "not twice");
+}

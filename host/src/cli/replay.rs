@@ -162,6 +162,9 @@ fn start(args: &Start, context: &mut Context) -> Result<(), Error> {
         if args.dry_run {
             return tell_plan(&plan, args.json, context);
         }
+        if total(&plan) == 0 {
+            return Err(pointless(&plan));
+        }
         context.confirm(&format!("Deliver {}?", words(&plan)), false)?;
     }
     let record: ReplayRecord = host.json(Ask::post("/replays", JSON, body(args, false, context)))?;
@@ -205,6 +208,17 @@ fn words(plan: &ReplayPlan) -> String {
         text::deliveries(total(plan)),
         if names.is_empty() { "nobody".to_owned() } else { text::cut(&names.join(", "), 60) }
     )
+}
+
+/// There is nothing to agree to.
+fn pointless(plan: &ReplayPlan) -> Error {
+    if plan.skipped > 0 {
+        let message = format!("nothing to deliver: {} that fit are not final yet", text::deliveries(plan.skipped));
+        return Error::state(message).hint("Wait for them; see how they stand with `tidegate consumers`.");
+    }
+    let message = format!("nothing to deliver: no event between #{} and #{} fits", plan.from, plan.to);
+    Error::state(message)
+        .hint("See what is there with `tidegate events`, and who subscribes to it with `tidegate consumers`.")
 }
 
 fn tell_plan(plan: &ReplayPlan, json: bool, context: &mut Context) -> Result<(), Error> {

@@ -69,6 +69,32 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn nothing_is_not_asked_about() {
+    for (plan, said) in [
+        (r#"{"from":1,"to":90,"events":0,"deliveries":{},"skipped":0}"#, "no event between #1 and #90 fits"),
+        (
+            r#"{"from":1,"to":90,"events":2,"deliveries":{"mail":2},"skipped":2}"#,
+            "2 deliveries that fit are not final yet",
+        ),
+    ] {
+        let fake = Fake::start(move |_| ok(plan));
+        let (code, _, err) = with_input(Some(&fake), &["replay", "--key", "k"], Some(("y\n", true)));
+        assert_eq!((code, fake.lines().len()), (4, 1), "{err}");
+        assert!(err.contains(said) && err.contains("hint: "), "{err}");
+    }
+}
+
+#[test]
+fn what_is_refused_says_a_way_out() {
+    let refused = r#"{"type":"urn:tidegate:problem:replay-refused","title":"Replay refused","status":422,"oldest":41,
+"detail":"Nothing is replayed: some events from #1 to #90 are past their retention and gone; from #41 on all are there."}"#;
+    let (code, _, err) =
+        tidegate(Some(&Fake::start(move |_| reply(422, refused))), &["replay", "--from", "1", "--yes"]);
+    assert_eq!(code, 4);
+    assert!(err.contains("hint: Begin with the oldest that is there: `--from 41`."), "{err}");
+}
+
+#[test]
 fn deaths_are_told_by_the_exit_code() {
     let (code, out, err) = tidegate(Some(&host(2)), &["replay", "--from", "7d", "--yes", "--json"]);
     assert_eq!(code, 4);

@@ -61,16 +61,16 @@ impl ReplaySpec {
     }
 
     /// Why nothing can come of it, whatever the log holds.
-    pub fn check<'a>(&self, consumers: impl Iterator<Item = &'a ConsumerSpec> + Clone) -> Result<(), String> {
+    pub fn check<'a>(&self, consumers: impl Iterator<Item = &'a ConsumerSpec> + Clone) -> Result<(), Refusal> {
         if self.from > self.to {
-            return Err(format!("the range ends (at event {}) before it begins (at event {})", self.to, self.from));
+            return Err(Refusal::Reversed { from: self.from, to: self.to });
         }
         if let Some(name) = &self.consumer {
             let Some(consumer) = consumers.clone().find(|consumer| consumer.name == *name) else {
-                return Err(format!("no consumer {name} is deployed"));
+                return Err(Refusal::NoConsumer(name.clone()));
             };
             if consumer.delivery.mode == Mode::Ephemeral {
-                return Err(format!("{name} is ephemeral: it gets events only as they come"));
+                return Err(Refusal::Ephemeral(name.clone()));
             }
         }
         let Some(pattern) = &self.event_type else { return Ok(()) };
@@ -79,15 +79,30 @@ impl ReplaySpec {
         if meant.clone().any(|consumer| consumer.subscriptions.iter().any(overlaps)) {
             return Ok(());
         }
+        let pattern = pattern.clone();
         Err(match &self.consumer {
             Some(name) => {
-                let on: Vec<&str> =
-                    meant.flat_map(|c| &c.subscriptions).map(|subscription| subscription.pattern.as_str()).collect();
-                format!("{name} does not subscribe to {pattern}, but to {}", on.join(", "))
+                let on = meant.flat_map(|consumer| &consumer.subscriptions).map(|on| on.pattern.to_string()).collect();
+                Refusal::NotSubscribed { name: name.clone(), pattern, on }
             }
-            None => format!("no consumer subscribes to {pattern}"),
+            None => Refusal::Nobody(pattern),
         })
     }
+}
+
+/// Why nothing can come of a replay.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the range ends (at event {to}) before it begins (at event {from})")]
+    Reversed { from: Seq, to: Seq },
+    #[error("no consumer {0} is deployed")]
+    NoConsumer(ConsumerName),
+    #[error("{0} is ephemeral: it gets events only as they come")]
+    Ephemeral(ConsumerName),
+    #[error("{name} does not subscribe to {pattern}, but to {}", if .on.is_empty() { "nothing".into() } else { .on.join(", ") })]
+    NotSubscribed { name: ConsumerName, pattern: TypePattern, on: Vec<String> },
+    #[error("no consumer subscribes to {0}")]
+    Nobody(TypePattern),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

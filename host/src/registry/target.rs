@@ -46,7 +46,8 @@ impl Snapshot {
         }
     }
 
-    fn nearest(&self, name: &ConsumerName) -> Option<ConsumerName> {
+    /// The consumer that was most likely meant.
+    pub fn nearest(&self, name: &ConsumerName) -> Option<ConsumerName> {
         let distance = |known: &ConsumerName| strsim::damerau_levenshtein(known.as_str(), name.as_str());
         let near = self.deployment.consumers.keys().map(|known| (distance(known), known));
         near.filter(|(distance, _)| *distance <= DISTANCE_MAX).min().map(|(_, known)| known.clone())

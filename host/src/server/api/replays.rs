@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Nothing, Path, json, query};
 use crate::model::query::{LIMIT, LIMIT_MAX};
 use crate::model::record::{ReplayPlan, ReplayRecord};
-use crate::model::replay::{RateText, ReplaySpec};
+use crate::model::replay::{RateText, Refusal, ReplaySpec};
 use crate::model::{ConsumerName, Event, Seq, Timestamp, TypePattern};
+use crate::registry::Snapshot;
 use crate::server::app::App;
 use crate::server::problem::Problem;
 
@@ -45,12 +46,26 @@ fn refused(why: impl std::fmt::Display) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "replay-refused", format!("Nothing is replayed: {why}."))
 }
 
+/// With the place where somebody finds what to choose instead.
+fn pointless(refusal: &Refusal, deployed: &Snapshot) -> Problem {
+    match refusal {
+        Refusal::NoConsumer(name) => match deployed.nearest(name) {
+            Some(near) => refused(refusal).with("nearest", near.as_str()),
+            None => refused(refusal).see("/consumers"),
+        },
+        Refusal::NotSubscribed { name, .. } => refused(refusal).see(format!("/consumers/{name}")),
+        Refusal::Ephemeral(_) | Refusal::Nobody(_) => refused(refusal).see("/consumers"),
+        Refusal::Reversed { .. } => refused(refusal).see("/events?newest=true"),
+    }
+}
+
 pub(super) async fn start(app: &Arc<App>, parts: &Parts, body: Body) -> Answer {
     let asked: Asked = super::operate::read(app, parts, body).await?;
     let dry_run = asked.dry_run;
     let spec = resolve(app, asked).await?;
     let deployed = app.parts.registry.current();
-    spec.check(deployed.consumers.values().map(|consumer| consumer.spec.as_ref())).map_err(refused)?;
+    let consumers = deployed.consumers.values().map(|consumer| consumer.spec.as_ref());
+    spec.check(consumers).map_err(|refusal| pointless(&refusal, &deployed))?;
     if dry_run {
         return json(StatusCode::OK, &plan(app, &spec).await?);
     }
@@ -72,8 +87,15 @@ async fn resolve(app: &Arc<App>, asked: Asked) -> Result<ReplaySpec, Problem> {
         Some(Place::Sequence(seq)) => seq.min(end),
         Some(Place::Time(time)) => app.read(move |reader| reader.first_at(time)).await?.saturating_sub(1),
     };
+    if whole_from > end {
+        let why = match end {
+            0 => "there is no event yet".to_owned(),
+            _ => format!("all events up to #{end} are past their retention and gone, and none has come since"),
+        };
+        return Err(refused(why));
+    }
     if from > end {
-        return Err(refused(format!("there is no event from there on; the last is #{end}")));
+        return Err(refused(format!("there is no event from there on; the last is #{end}")).see("/events?newest=true"));
     }
     if from <= to && from < whole_from {
         let gone = if to < whole_from { "all" } else { "some" };
@@ -147,7 +169,7 @@ pub(super) async fn cancel(app: &Arc<App>, uri: &Uri, path: &Path) -> Answer {
             "running" => "All its deliveries are made; they go on as any others do.".to_owned(),
             word => format!("The replay is {word} already."),
         };
-        return Err(Problem::new(StatusCode::CONFLICT, "not-running", detail));
+        return Err(Problem::new(StatusCode::CONFLICT, "not-running", detail).see(format!("/replays/{id}")));
     }
     json(StatusCode::OK, &find(app, id).await?)
 }

@@ -74,7 +74,7 @@ async fn replays_are_read_strictly() {
     }
     fixture.post("/replays", "text/plain", "{}").await.problem(415, "unsupported-media-type");
     let refused = fixture.post("/replays", JSON, r#"{"from":5}"#).await.problem(422, "replay-refused");
-    assert!(refused["detail"].as_str().unwrap().contains("there is no event from there on"), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("there is no event yet"), "{refused}");
     assert!(fixture.log.replays.lock().unwrap().is_empty());
     for path in ["/replays/1", "/replays/x"] {
         fixture.get(path).await.problem(404, "not-found");
