@@ -232,7 +232,8 @@ fn a_guest_gives_jobs_once_with_what_else_it_causes() {
     project.write("tidegate.yaml", giver(""));
     let refused = project.run(&["check"]);
     let said = String::from_utf8_lossy(&refused.stdout) + String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && said.contains("TG410") && said.contains("jobs"), "{said}");
+    assert!(!refused.status.success() && said.contains("TG410"), "{said}");
+    assert!(said.contains("add `grants: { jobs: [ledger] }` to `giver`"), "as it can be copied: {said}");
 
     project.write("tidegate.yaml", giver(", grants: { jobs: worker }"));
     let host = project.start();

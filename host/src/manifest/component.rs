@@ -36,6 +36,17 @@ impl Subject<'_> {
         }
     }
 
+    /// At the key `batch`, and the component as well.
+    fn at_batch(&self, message: String, remark: &str) -> Diagnostic {
+        let places = self.spans.consumers.get(self.consumer);
+        match places.and_then(|places| Some((places, places.batch.clone()?))) {
+            Some((places, batch)) => Diagnostic::error(codes::BATCH_MISMATCH, message)
+                .at(&self.spans.source, batch, "batches are asked for here")
+                .at(&self.spans.source, places.component.clone(), remark),
+            None => self.at_component(codes::BATCH_MISMATCH, message),
+        }
+    }
+
     fn file(&self) -> String {
         quoted(&self.path.to_string_lossy())
     }
@@ -139,25 +150,43 @@ impl Subject<'_> {
         self.at_component(codes::COMPONENT_COSTLY, message).help(help)
     }
 
-    /// `import`: the interface, such as `tidegate:consumer/publisher`; `grant`: what would allow it, such as
-    /// `publish: [order.confirmed]`.
-    pub fn import_not_granted(&self, import: &str, grant: &str) -> Diagnostic {
-        let message = format!("`{}` imports {}, which is not granted", self.consumer, quoted(import));
-        let help = format!("add `{grant}` to the grants of `{}`, or build it without this import", self.consumer);
+    /// `imports`: the interfaces, such as `tidegate:consumer/publisher`; `grants`: what would allow them, in the same order, such as
+    /// `publish: [order.confirmed]`; `examples`: whether names in these are examples only.
+    pub fn imports_not_granted(&self, imports: &[&str], grants: &[String], examples: bool) -> Diagnostic {
+        let message = match imports {
+            [one] => format!("`{}` imports {}, which is not granted", self.consumer, quoted(one)),
+            all => format!("`{}` imports what is not granted: {}", self.consumer, list(all)),
+        };
+        let (consumer, all) = (self.consumer, grants.join(", "));
+        let add = match self.spans.consumers.get(self.consumer) {
+            // A line each: where `grants` is written over several lines, a list on one would be none.
+            Some(places) if places.grants.is_some() => {
+                let each: Vec<String> = grants.iter().map(|grant| format!("`{grant}`")).collect();
+                format!("add {} to the grants of `{consumer}`", each.join(" and "))
+            }
+            Some(places) if places.described => format!("add `grants: {{ {all} }}` to `{consumer}`"),
+            _ => format!("add `{consumer}: {{ grants: {{ {all} }} }}` under `consumers`"),
+        };
+        let names = if examples { ", with the names that it really needs" } else { "" };
+        let them = if imports.len() == 1 { "this import" } else { "these imports" };
+        let help = format!("{add}{names}, or build it without {them}");
         self.at_grants(codes::IMPORT_NOT_GRANTED, message).help(help)
     }
 
-    pub fn import_not_served(&self, import: &str) -> Diagnostic {
-        let message = format!("`{}` imports {}, which this version does not provide", self.consumer, quoted(import));
-        let help = "build it without this import, or for the version of the contract that this host serves";
+    pub fn imports_not_served(&self, imports: &[String]) -> Diagnostic {
+        let message = match imports {
+            [one] => format!("`{}` imports {}, which this version does not provide", self.consumer, quoted(one)),
+            all => format!("`{}` imports what this version does not provide: {}", self.consumer, list(all)),
+        };
+        let them = if imports.len() == 1 { "this import" } else { "these imports" };
+        let help = format!("build it without {them}, or for the version of the contract that this host serves");
         self.at_component(codes::IMPORT_NOT_SERVED, message).help(help)
     }
 
     /// `exports`: what the component exports instead.
     pub fn export_missing(&self, exports: &[String]) -> Diagnostic {
         let message = format!("the component of `{}` exports no handler", self.consumer);
-        let list: Vec<String> = exports.iter().take(5).map(|name| quoted(name)).collect();
-        let found = if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
+        let found = if exports.is_empty() { "nothing".to_owned() } else { list(exports) };
         let help = format!("it exports {found}; export `tidegate:consumer/handler`, as `#[consumer]` of the SDK does");
         self.at_component(codes::EXPORT_MISSING, message).help(help)
     }
@@ -166,7 +195,7 @@ impl Subject<'_> {
     pub fn no_batch_handler(&self) -> Diagnostic {
         let message = format!("the component of `{}` takes one delivery at a time, not batches", self.consumer);
         let help = "remove `batch`, or export `tidegate:consumer/batch-handler` instead, as `#[batch_consumer]` of the SDK does";
-        self.at_component(codes::BATCH_MISMATCH, message).help(help)
+        self.at_batch(message, "this component exports no `batch-handler`").help(help)
     }
 
     /// The manifest does not say `batch`, and the component takes nothing else.
@@ -183,7 +212,7 @@ impl Subject<'_> {
     pub fn both_handlers(&self) -> Diagnostic {
         let message = format!("the component of `{}` exports a handler and a batch handler", self.consumer);
         let help = "a component exports one of the two; make two components of it, a consumer for each";
-        self.at_component(codes::BATCH_MISMATCH, message).help(help)
+        self.at_batch(message, "this component exports both").help(help)
     }
 
     /// At the key `answers`, and the component as well.
@@ -208,7 +237,10 @@ impl Subject<'_> {
     /// The component answers, and the manifest does not say what.
     pub fn no_answers(&self) -> Diagnostic {
         let message = format!("the component of `{}` answers questions, and it is not said which", self.consumer);
-        let help = format!("add `answers: stock.check` to `{}`, or build it without a responder", self.consumer);
+        let help = format!(
+            "add `answers` with their types to `{}`, such as `answers: stock.check`, or build it without a responder",
+            self.consumer
+        );
         self.at_component(codes::RESPONDER_MISMATCH, message).help(help)
     }
 
@@ -246,6 +278,16 @@ impl Demand {
         }
         problem
     }
+}
+
+/// Names that a component gives, not all of them if they are many.
+fn list(names: &[impl AsRef<str>]) -> String {
+    const SHOWN_MAX: usize = 8;
+    let mut shown: Vec<String> = names.iter().take(SHOWN_MAX).map(|name| quoted(name.as_ref())).collect();
+    if names.len() > SHOWN_MAX {
+        shown.push(format!("and {} more", names.len() - SHOWN_MAX));
+    }
+    shown.join(", ")
 }
 
 /// The first line of what may quote the component, short and harmless.

@@ -129,6 +129,8 @@ impl Role {
 /// Places, in bytes of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerSpans {
+    /// The manifest says something of it; others are known from the drop folder alone.
+    pub described: bool,
     /// The consumer's name; for a consumer that only the drop folder knows, the value of `folder`.
     pub entry: Range<usize>,
     /// The value of `component`, else the entry.
@@ -137,8 +139,9 @@ pub struct ConsumerSpans {
     pub on: Option<Range<usize>>,
     /// The first of `answers`.
     pub answers: Option<Range<usize>>,
-    /// The key `grants`.
+    /// The keys.
     pub grants: Option<Range<usize>>,
+    pub batch: Option<Range<usize>>,
 }
 
 /// Reads a manifest's file: a regular file, UTF-8, at most 1 MiB.

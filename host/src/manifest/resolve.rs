@@ -65,17 +65,28 @@ pub(super) fn resolve(reader: &Reader, manifest: &Manifest, joined: Vec<Joined<'
 }
 
 fn of_folder(span: super::yaml::Span) -> ConsumerSpans {
-    ConsumerSpans { entry: span.clone(), component: span, sha256: None, on: None, answers: None, grants: None }
+    ConsumerSpans {
+        described: false,
+        entry: span.clone(),
+        component: span,
+        sha256: None,
+        on: None,
+        answers: None,
+        grants: None,
+        batch: None,
+    }
 }
 
 fn of_entry(named: &Named) -> ConsumerSpans {
     ConsumerSpans {
+        described: true,
         entry: named.name.span.clone(),
         component: named.component_span.clone(),
         sha256: named.consumer.sha256.as_ref().map(|digest| digest.span.clone()),
         on: named.consumer.on.as_ref().map(|on| on.span.clone()),
         answers: named.consumer.answers.first().map(|answers| answers.span.clone()),
         grants: named.grants_span.clone(),
+        batch: named.batch_span.clone(),
     }
 }
 

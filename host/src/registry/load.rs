@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::catalogue::Catalogue;
 use super::coordinator::{self, Beginnings, OpenRuns};
 use super::file::{self, ReadError};
-use super::{Consumer, Snapshot};
+use super::{Consumer, Snapshot, snippet};
 use crate::clock::Clock;
 use crate::manifest::component::Subject;
 use crate::manifest::{Compiled, Demand, Diagnostic, Diagnostics, Role};
 use crate::model::pipeline::Definition;
 use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, Outcome, limit};
-use crate::sandbox::{self, Kind, LoadError, Sandbox};
+use crate::sandbox::{self, Kind, LoadError, Sandbox, Ungranted};
 
 /// What loading takes besides the manifest.
 pub struct Loader {
@@ -68,7 +68,7 @@ impl Loader {
                 Ok(consumer) => drop(consumers.insert(name.clone(), consumer)),
                 Err(problem) => {
                     unstable |= problem.is_passing();
-                    problems.push(problem.diagnostic(&compiled, name, spec));
+                    problems.extend(problem.diagnostics(&compiled, name, spec));
                 }
             }
         }
@@ -177,13 +177,18 @@ impl Problem {
         )
     }
 
-    /// The same as a diagnostic, at the place in the manifest that can mend it.
-    fn diagnostic(&self, compiled: &Compiled, consumer: &ConsumerName, spec: &ConsumerSpec) -> Diagnostic {
+    /// The same as diagnostics, at the place in the manifest that can mend it.
+    fn diagnostics(&self, compiled: &Compiled, consumer: &ConsumerName, spec: &ConsumerSpec) -> Vec<Diagnostic> {
         let subject = Subject { spans: &compiled.spans, consumer, path: &spec.component };
         match self {
-            Self::Read(error) => read_problem(&subject, error),
-            Self::Pin { found } => subject.digest_mismatch(*found),
-            Self::Load(error) => load_problem(&subject, error),
+            Self::Read(error) => vec![read_problem(&subject, error)],
+            Self::Pin { found } => vec![subject.digest_mismatch(*found)],
+            Self::Load(LoadError::Imports { not_granted, not_provided }) => {
+                let granted = (!not_granted.is_empty()).then(|| missing_grants(&subject, not_granted, compiled, spec));
+                let provided = (!not_provided.is_empty()).then(|| subject.imports_not_served(not_provided));
+                granted.into_iter().chain(provided).collect()
+            }
+            Self::Load(error) => vec![load_problem(&subject, error)],
         }
     }
 }
@@ -206,8 +211,8 @@ fn load_problem(subject: &Subject<'_>, error: &LoadError) -> Diagnostic {
         LoadError::TooLarge { limit, .. } => subject.too_large(*limit as u64),
         LoadError::Malformed(reason) => subject.invalid(reason),
         LoadError::CompileLimit(what) => subject.costly(what),
-        LoadError::ImportNotGranted { import, grant } => subject.import_not_granted(import, example(grant)),
-        LoadError::ImportNotProvided { import } => subject.import_not_served(import),
+        // Told by whoever knows the deployment.
+        LoadError::Imports { not_provided, .. } => subject.imports_not_served(not_provided),
         LoadError::NoHandler { exports } => subject.export_missing(exports),
         LoadError::NoBatchHandler => subject.no_batch_handler(),
         LoadError::NoBatches => subject.no_batches(),
@@ -221,16 +226,14 @@ fn load_problem(subject: &Subject<'_>, error: &LoadError) -> Diagnostic {
     }
 }
 
-/// How a grant is written.
-fn example(grant: &str) -> &str {
-    match grant {
-        "state" => "state: true",
-        "jobs" => "jobs: [mailer]",
-        "publish" => "publish: [order.confirmed]",
-        "queries" => "queries: [stock.check]",
-        "http" => "http: [https://api.example.com]",
-        "config" => "config: { key: value }",
-        "secrets" => "secrets: { name: \"${VARIABLE}\" }",
-        other => other,
-    }
+/// All at once, each as it would be written.
+fn missing_grants(
+    subject: &Subject<'_>,
+    missing: &[Ungranted],
+    compiled: &Compiled,
+    spec: &ConsumerSpec,
+) -> Diagnostic {
+    let imports: Vec<&str> = missing.iter().map(|one| one.import.as_str()).collect();
+    let grants: Vec<_> = missing.iter().map(|one| snippet::grant(one.grant, spec, &compiled.deployment)).collect();
+    subject.imports_not_granted(&imports, &grants, missing.iter().any(|one| snippet::is_example(one.grant)))
 }

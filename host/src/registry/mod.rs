@@ -5,6 +5,7 @@ pub mod coordinator;
 pub mod file;
 pub mod load;
 pub mod reload;
+mod snippet;
 pub mod target;
 mod watch;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::testing::{self, all_grants, sandbox};
-use super::{Answered, Ask, Dependencies, Invoke, LoadError, LoadedComponent, QuestionCall, Sandbox};
+use super::{Answered, Ask, Dependencies, Invoke, LoadError, LoadedComponent, QuestionCall, Sandbox, Ungranted};
 use crate::model::question::{Asker, Question, Refusal, Unanswered};
 use crate::model::spec::{Ceilings, ConsumerSpec};
 use crate::model::{ConsumerName, Limits, Outcome, Payload, TypePattern};
@@ -125,8 +125,8 @@ async fn what_answers_and_what_the_manifest_says_must_agree() {
     let spec =
         ConsumerSpec { grants: crate::model::Grants { queries: Vec::new(), ..all_grants() }, ..responding(limits()) };
     match testing::load(&sandbox, "asker", &spec).await.unwrap_err() {
-        LoadError::ImportNotGranted { import, grant } => {
-            assert_eq!((import.as_str(), grant), ("tidegate:consumer/queries@0.1.0", "queries"));
+        LoadError::Imports { not_granted, .. } => {
+            assert_eq!(not_granted, [Ungranted { import: "tidegate:consumer/queries@0.1.0".into(), grant: "queries" }]);
         }
         other => panic!("{other}"),
     }

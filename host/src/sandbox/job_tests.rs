@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::LoadError;
 use super::testing::{self, all_grants, load, sandbox};
+use super::{LoadError, Ungranted};
 use crate::model::{ConsumerName, Grants, Job, Limits, Outcome, Priority, Report};
 
 fn limits() -> Limits {
@@ -54,8 +54,8 @@ async fn a_job_needs_a_grant_that_names_its_consumer() {
     let sandbox = sandbox();
     let without = Grants { jobs: Vec::new(), ..all_grants() };
     match load(&sandbox, "jobs", &testing::spec(limits(), without)).await.unwrap_err() {
-        LoadError::ImportNotGranted { import, grant } => {
-            assert_eq!((import.as_str(), grant), ("tidegate:consumer/jobs@0.1.0", "jobs"));
+        LoadError::Imports { not_granted, .. } => {
+            assert_eq!(not_granted, [Ungranted { import: "tidegate:consumer/jobs@0.1.0".into(), grant: "jobs" }]);
         }
         other => panic!("{other}"),
     }

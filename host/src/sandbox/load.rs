@@ -69,12 +69,9 @@ pub enum LoadError {
     Malformed(String),
     #[error("cannot be compiled within the limits: {0}")]
     CompileLimit(String),
-    /// An interface of ours that the manifest does not grant: `grants.{grant}` is missing.
-    #[error("imports {import}, which needs grants.{grant}")]
-    ImportNotGranted { import: String, grant: &'static str },
-    /// An interface that this host does not provide at all.
-    #[error("imports {import}, which this host does not provide")]
-    ImportNotProvided { import: String },
+    /// All interfaces of ours that the manifest does not grant, and all that this host does not provide at all.
+    #[error("imports {}", imported(.not_granted, .not_provided))]
+    Imports { not_granted: Vec<Ungranted>, not_provided: Vec<String> },
     /// An interface of the right name whose functions or types are not as in the contract.
     #[error("does not fit the contract {CONTRACT}*@{CONTRACT_VERSION}: {0}")]
     Contract(String),
@@ -101,6 +98,20 @@ pub enum LoadError {
     Start { outcome: Outcome, reason: String },
     #[error("compile it: {0}")]
     Child(#[source] io::Error),
+}
+
+/// An interface that the manifest does not grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ungranted {
+    pub import: String,
+    /// The entry of `grants` that is missing.
+    pub grant: &'static str,
+}
+
+fn imported(not_granted: &[Ungranted], not_provided: &[String]) -> String {
+    let granted = not_granted.iter().map(|one| format!("{}, which needs grants.{}", one.import, one.grant));
+    let provided = not_provided.iter().map(|import| format!("{import}, which this host does not provide"));
+    granted.chain(provided).collect::<Vec<_>>().join("; ")
 }
 
 /// The engine and what goes with it; one in a process.
@@ -232,7 +243,9 @@ impl Sandbox {
     }
 }
 
+/// Collects every import that nothing answers: who mends them should not have to ask again after each.
 fn check_imports(engine: &Engine, component: &Component, spec: &ConsumerSpec) -> Result<(), LoadError> {
+    let (mut not_granted, mut not_provided) = (Vec::new(), Vec::new());
     for (name, item) in component.component_type().imports(engine) {
         if matches!(&item.ty, ComponentItem::ComponentInstance(instance) if is_types_only(engine, instance)) {
             continue;
@@ -246,11 +259,14 @@ fn check_imports(engine: &Engine, component: &Component, spec: &ConsumerSpec) ->
         let own = interface.strip_prefix(CONTRACT).filter(|_| version == CONTRACT_VERSION);
         match own.map_or(Access::Unknown, |interface| capability::access(interface, &spec.grants)) {
             Access::Open => {}
-            Access::Missing(grant) => return Err(LoadError::ImportNotGranted { import, grant }),
-            Access::Unknown => return Err(LoadError::ImportNotProvided { import }),
+            Access::Missing(grant) => not_granted.push(Ungranted { import, grant }),
+            Access::Unknown => not_provided.push(import),
         }
     }
-    Ok(())
+    if not_granted.is_empty() && not_provided.is_empty() {
+        return Ok(());
+    }
+    Err(LoadError::Imports { not_granted, not_provided })
 }
 
 /// Types are no power.

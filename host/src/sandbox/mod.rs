@@ -52,7 +52,7 @@ pub use code_cache::CacheOptions;
 pub use compile::{Compiler, compile_child};
 pub use exports::Exports;
 pub use kind::Kind;
-pub use load::{Counters, Error, LoadError, Options, Sandbox};
+pub use load::{Counters, Error, LoadError, Options, Sandbox, Ungranted};
 
 /// The version of wasmtime that is built in; wasmtime does not say it itself. A test compares it with `Cargo.lock`.
 pub const WASMTIME: &str = "48.0.8";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::testing::*;
-use super::{Dependencies, Invoke, Kind, List, LoadError, LoadedComponent, StateRead};
+use super::{Dependencies, Invoke, Kind, List, LoadError, LoadedComponent, StateRead, Ungranted};
 use crate::model::limit::{LOG_BYTES_MAX, LOG_LINES_MAX, REASON_BYTES_MAX};
 use crate::model::spec::Ceilings;
 use crate::model::{ConsumerName, Grants, Limits, Outcome, Payload, Timestamp};
@@ -316,11 +316,17 @@ async fn imports_without_a_grant_are_refused_by_name() {
             _ => grants.secrets = None,
         }
         match load(&sandbox, "hostile", &spec(usual(), grants)).await.unwrap_err() {
-            LoadError::ImportNotGranted { import, grant: missing } => {
-                assert_eq!((import, missing), (format!("tidegate:consumer/{interface}@0.1.0"), grant));
+            LoadError::Imports { not_granted, .. } => {
+                assert_eq!(not_granted, [Ungranted { import: format!("tidegate:consumer/{interface}@0.1.0"), grant }]);
             }
             other => panic!("{other}"),
         }
+    }
+    match load(&sandbox, "hostile", &spec(usual(), Grants::default())).await.unwrap_err() {
+        LoadError::Imports { not_granted, not_provided } => {
+            assert_eq!((not_granted.len(), not_provided.len()), (5, 0), "all at once: {not_granted:?}");
+        }
+        other => panic!("{other}"),
     }
 }
 
@@ -329,7 +335,9 @@ async fn components_that_cannot_work_are_refused_when_they_are_loaded() {
     let sandbox = sandbox();
     let spec = spec(usual(), all_grants());
     match load(&sandbox, "sockets", &spec).await.unwrap_err() {
-        LoadError::ImportNotProvided { import } => assert!(import.starts_with("wasi:sockets/"), "{import}"),
+        LoadError::Imports { not_provided, .. } => {
+            assert!(not_provided.iter().all(|import| import.starts_with("wasi:sockets/")), "{not_provided:?}");
+        }
         other => panic!("{other}"),
     }
     match load(&sandbox, "no_handler", &spec).await.unwrap_err() {

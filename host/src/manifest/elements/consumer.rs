@@ -133,7 +133,9 @@ pub(crate) struct Named {
     pub name: At<ConsumerName>,
     /// Of the `component` key, or the name.
     pub component_span: Span,
+    /// Of the keys.
     pub grants_span: Option<Span>,
+    pub batch_span: Option<Span>,
     pub consumer: Consumer,
 }
 
@@ -151,10 +153,11 @@ pub(crate) fn read_all(reader: &mut Reader, node: &Node) -> Vec<Named> {
         };
         let span_of = |name: &str| fields.as_ref().and_then(|fields| fields.get(name)).map(|node| node.span.clone());
         let component_span = span_of("component").unwrap_or_else(|| key.span.clone());
-        let grants_span = fields.as_ref().and_then(|fields| fields.key_span("grants"));
+        let key_span = |name: &str| fields.as_ref().and_then(|fields| fields.key_span(name));
+        let (grants_span, batch_span) = (key_span("grants"), key_span("batch"));
         let consumer = fields.map(|fields| read(reader, &fields)).unwrap_or_default();
         if let Some(name) = name {
-            consumers.push(Named { name, component_span, grants_span, consumer });
+            consumers.push(Named { name, component_span, grants_span, batch_span, consumer });
         }
     }
     consumers
