@@ -195,6 +195,11 @@ fn what_is_not_due_waits_in_the_log_and_what_is_late_expires() {
     hand.expect("worker", "o-1", 1).answer(&json!({ "then": "defer", "afterMs": 300 }));
     let dead = Stream::open(&host.address()).unwrap().next("dead-letter").unwrap();
     assert_eq!(dead["cause"], "expired");
+    let reason = dead["reason"].as_str().unwrap();
+    let accepted = project.json(&["event", "o-1", "--json"])[0]["event"]["acceptedAt"].clone();
+    // As tables show it: to the millisecond.
+    let since = &accepted.as_str().unwrap()[.."2026-03-01T00:00:00.000".len()];
+    assert!(reason.contains(&format!("expires-after, 200ms from {since}Z")), "{reason}; accepted {accepted}");
     host.kill();
     let host = project.start();
     let due = project.rows("SELECT due_at FROM waiting");

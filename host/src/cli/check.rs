@@ -11,7 +11,7 @@ use crate::host;
 use crate::manifest::Compiled;
 use crate::model::pipeline::PipelineSpec;
 use crate::model::spec::{ScheduleSpec, SubscriptionSpec};
-use crate::model::{ConsumerSpec, Deployment, Grants};
+use crate::model::{ConsumerSpec, Deployment, Grants, time};
 
 /// Check the manifest and its components, and start nothing.
 #[derive(clap::Args, Debug)]
@@ -128,7 +128,7 @@ fn table<'a>(consumers: impl Iterator<Item = &'a ConsumerSpec>) -> Table {
         vec![
             spec.name.to_string(),
             listed(on(&spec.subscriptions).into_iter().chain(spec.answers.iter().map(answered)).collect()),
-            text::age_exact(spec.limits.timeout),
+            time::written(spec.limits.timeout),
             text::rough(spec.limits.fuel),
             text::bytes(spec.limits.memory),
             spec.limits.concurrency.to_string(),
@@ -151,7 +151,7 @@ fn pipeline_table<'a>(pipelines: impl Iterator<Item = &'a PipelineSpec>) -> Tabl
     let row = |spec: &PipelineSpec| {
         let steps = &spec.definition.steps;
         let undone = steps.iter().filter(|step| step.work.call().is_some_and(|call| call.compensate.is_some())).count();
-        let timeout = spec.definition.timeout.map_or_else(|| "-".to_owned(), text::age_exact);
+        let timeout = spec.definition.timeout.map_or_else(|| "-".to_owned(), time::written);
         vec![
             spec.name.to_string(),
             listed(on(&spec.subscriptions)),

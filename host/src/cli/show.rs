@@ -5,7 +5,7 @@ use super::output::{Colour, Output};
 use super::text;
 use crate::model::pipeline::run::{Status, StepState};
 use crate::model::record::{DeliveryNode, EventRecord, EventTree, OutcomeRecord, QueryNode, QueryRecord, RunNode};
-use crate::model::{ConsumerName, DeliveryId, Job, Outcome, QueryOutcome, TypePattern};
+use crate::model::{ConsumerName, DeliveryId, Job, Outcome, QueryOutcome, TypePattern, time};
 
 /// Reads an event type with `*` and `**`.
 pub(super) fn pattern(text: &str) -> Result<String, String> {
@@ -178,7 +178,7 @@ pub(super) fn name(event: &EventRecord) -> String {
 fn job(job: &Job) -> String {
     let mut shown = format!("for {}, priority {}", job.to, job.priority.as_str());
     if let Some(retry) = &job.retry {
-        let (initial, max) = (text::age_exact(retry.initial), text::age_exact(retry.max));
+        let (initial, max) = (time::written(retry.initial), time::written(retry.max));
         let attempts = text::count(u64::from(retry.attempts), "attempt");
         shown.push_str(&format!(", {attempts} of its own, {initial} to {max} apart"));
     }

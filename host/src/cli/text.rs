@@ -136,18 +136,6 @@ pub(super) fn age(span: Duration) -> String {
     }
 }
 
-/// A limit as the manifest writes it: `250ms`, `30s`, `1m30s`.
-pub(super) fn age_exact(span: Duration) -> String {
-    let (mut left, mut out) = (u64::try_from(span.as_millis()).unwrap_or(u64::MAX), String::new());
-    for (name, millis) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
-        if left >= millis {
-            _ = write!(out, "{}{name}", left / millis);
-            left %= millis;
-        }
-    }
-    if out.is_empty() { "0s".into() } else { out }
-}
-
 /// `3m 20s ago`, or `in 20s`.
 pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
     if at > now { format!("in {}", age(at.since(now))) } else { format!("{} ago", age(now.since(at))) }

@@ -8,7 +8,7 @@ use super::client::{self, Ask, Client, Problem};
 use super::error::Error;
 use super::locate;
 use super::text;
-use crate::model::Seq;
+use crate::model::{Seq, time};
 
 /// Wait until every event accepted so far is settled. For scripts.
 ///
@@ -95,6 +95,6 @@ fn late(problem: &Problem, args: &Args) -> Error {
         Some(n) => format!("{} deliveries are not settled", text::number(n)),
         None => "not everything is settled".to_owned(),
     };
-    Error::timeout(format!("{what} after {}", text::age_exact(args.timeout)))
+    Error::timeout(format!("{what} after {}", time::written(args.timeout)))
         .hint("See what is waiting with `tidegate consumers`, or wait longer with `--timeout`.")
 }

@@ -1,6 +1,7 @@
 //! What an attempt causes, as one value. Pure: the log makes it durable.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::Digest as _;
@@ -14,7 +15,7 @@ use crate::model::retry::RetryPolicy;
 use crate::model::spec::OnDead;
 use crate::model::{
     Delivery, DeliveryId, Digest, Envelope, Event, Generation, Outcome, Payload, Report, State, StateChanges,
-    Timestamp, limit,
+    Timestamp, limit, time,
 };
 use crate::planted::{self, Bug};
 use crate::registry::Consumer;
@@ -62,8 +63,8 @@ impl Claim {
 pub enum Instead {
     /// It lacks what the manifest asks for; says what.
     Refused(String),
-    /// It was not settled within `expires-after`.
-    Expired,
+    /// It was not settled within `expires-after`, counted from when it could first have been made.
+    Expired { after: Duration, from: Timestamp },
     /// It was in hand each time that the host died.
     Crashed,
     /// This delivery has settled its idempotency key.
@@ -79,7 +80,7 @@ impl Instead {
     pub fn report(&self, now: Timestamp) -> Report {
         let (outcome, reason) = match self {
             Self::Refused(reason) => (Outcome::Refused, reason.clone()),
-            Self::Expired => (Outcome::Expired, "it was not settled within the consumer's expires-after".into()),
+            Self::Expired { after, from } => (Outcome::Expired, expired(*after, *from)),
             Self::Crashed => (
                 Outcome::Crashed,
                 "the host died three times while it was in hand; redrive it once the cause is mended".into(),
@@ -90,6 +91,11 @@ impl Instead {
         };
         Report::bare(outcome, reason, now)
     }
+}
+
+fn expired(after: Duration, from: Timestamp) -> String {
+    let from = Timestamp::from_millis(from.as_millis());
+    format!("it was not settled within the consumer's expires-after, {} from {from} on", time::written(after))
 }
 
 /// Everything that the attempt on `claim` caused, at `now`. `random` spreads a retry.

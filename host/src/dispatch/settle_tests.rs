@@ -94,3 +94,13 @@ fn a_long_reason_is_cut_on_a_character() {
     let settled = settlement(&claim(0), long, NOW, 0).unwrap();
     assert_eq!(settled.record.reason.unwrap().len(), limit::REASON_BYTES_MAX);
 }
+
+#[test]
+fn what_has_expired_says_after_how_long_and_since_when() {
+    let report = Instead::Expired { after: Duration::from_secs(90), from: Timestamp(NOW.0 + 1) }.report(NOW);
+    assert_eq!(report.outcome, Outcome::Expired);
+    assert_eq!(
+        report.reason.unwrap(),
+        "it was not settled within the consumer's expires-after, 1m30s from 2026-11-18T11:06:40.000Z on"
+    );
+}

@@ -49,6 +49,18 @@ impl Timestamp {
     }
 }
 
+/// A length of time as the manifest writes it: `250ms`, `30s`, `1m30s`.
+pub fn written(span: Duration) -> String {
+    let (mut left, mut out) = (u64::try_from(span.as_millis()).unwrap_or(u64::MAX), String::new());
+    for (name, millis) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if left >= millis {
+            out.push_str(&format!("{}{name}", left / millis));
+            left %= millis;
+        }
+    }
+    if out.is_empty() { "0s".into() } else { out }
+}
+
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with milliseconds, or with microseconds where there are any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -149,9 +149,13 @@ impl Lane {
     /// A delivery that an operator has asked for again does not expire: its event is old by nature.
     fn expire(&self, ready: &mut Ready, after: Option<Duration>, now: Moment) {
         let from = ready.event.envelope.not_before.unwrap_or(ready.event.accepted_at);
-        let over = after.is_some_and(|after| now.wall >= from.plus(after));
-        if over && !planted::is(Bug::ExpiredRuns) && ready.id.round == 0 && ready.instead.is_none() {
-            ready.instead = Some(Instead::Expired);
+        let over = after.filter(|after| now.wall >= from.plus(*after));
+        if let Some(after) = over
+            && !planted::is(Bug::ExpiredRuns)
+            && ready.id.round == 0
+            && ready.instead.is_none()
+        {
+            ready.instead = Some(Instead::Expired { after, from });
         }
     }
 

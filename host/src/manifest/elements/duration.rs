@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::super::codes;
 use super::super::reader::Quantity;
+use crate::model::time;
 
 const UNITS: [(&str, i128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
@@ -60,15 +61,7 @@ impl Quantity for Millis {
     }
 
     fn show(self) -> String {
-        let mut rest = i128::from(self.0);
-        let mut out = String::new();
-        for (name, size) in UNITS {
-            if rest >= size {
-                out.push_str(&format!("{}{name}", rest / size));
-                rest %= size;
-            }
-        }
-        if out.is_empty() { "0s".to_owned() } else { out }
+        time::written(self.duration())
     }
 }
 
