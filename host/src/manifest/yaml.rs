@@ -153,6 +153,9 @@ fn syntax_help(text: &str, span: &Span) -> &'static str {
     if line.contains(": *") || line.contains("- *") {
         return "a value that begins with `*` needs quotes: `on: \"*.created\"`";
     }
+    if line.contains(": @") || line.contains("- @") {
+        return "a value that begins with `@` needs quotes; a cron expression has five fields: `cron: \"0 3 * * *\"`";
+    }
     "look here and in the line above for indentation, quotes, brackets and the space after `:`"
 }
 

@@ -28,6 +28,8 @@ pub struct Slots {
 pub enum Fault {
     /// Why the five fields are none, for people.
     Cron(String),
+    /// A word that other crons take instead of fields; the fields that mean the same, if there are any.
+    Word(Option<&'static str>),
     /// No such time zone.
     Zone,
     /// There is no such day.
@@ -50,6 +52,9 @@ struct Fields {
 impl Slots {
     /// `cron` of five fields, `zone` by its IANA name.
     pub fn new(cron: &str, zone: &str) -> Result<Self, Fault> {
+        if let Some(word) = cron.trim().strip_prefix('@') {
+            return Err(Fault::Word(fields_of(word)));
+        }
         let fields = Fields::parse(cron).map_err(Fault::Cron)?;
         let time_zone = if zone == "UTC" { TimeZone::UTC } else { TimeZone::get(zone).map_err(|_| Fault::Zone)? };
         let slots = Self { cron: cron.to_owned(), zone: zone.to_owned(), fields, time_zone };
@@ -152,6 +157,18 @@ impl fmt::Debug for Slots {
     }
 }
 
+/// What `@hourly` and the like stand for; `@reboot` is no time of the clock.
+fn fields_of(word: &str) -> Option<&'static str> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "yearly" | "annually" => "0 0 1 1 *",
+        "monthly" => "0 0 1 * *",
+        "weekly" => "0 0 * * 0",
+        "daily" | "midnight" => "0 0 * * *",
+        "hourly" => "0 * * * *",
+        _ => return None,
+    })
+}
+
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
@@ -159,7 +176,11 @@ impl Fields {
     fn parse(cron: &str) -> Result<Self, String> {
         let fields: Vec<&str> = cron.split_ascii_whitespace().collect();
         let [minutes, hours, days, months, weekdays] = fields.as_slice() else {
-            return Err(format!("there are {} fields", fields.len()));
+            let more = if fields.len() > 5 { "; there are none for seconds and years" } else { "" };
+            return Err(match fields.len() {
+                1 => "there is 1 field".to_owned(),
+                number => format!("there are {number} fields{more}"),
+            });
         };
         let names = |list: &'static [&'static str], first| Names { list, first };
         let weekdays_set = field(weekdays, "a day of the week", 0, 7, names(&WEEKDAYS, 0))?;

@@ -60,7 +60,6 @@ fn what_is_no_rule_is_refused() {
         "-1 * * * *",
         "1,,2 * * * *",
         "* * L * *",
-        "@daily",
         "* * * FOO *",
         "*/100 * * * *",
         "1e1 * * * *",
@@ -68,6 +67,12 @@ fn what_is_no_rule_is_refused() {
         "٣ * * * *",
     ] {
         assert!(matches!(Slots::new(cron, "UTC"), Err(Fault::Cron(_))), "{cron}");
+    }
+    for (word, fields) in
+        [("@daily", Some("0 0 * * *")), ("@Hourly", Some("0 * * * *")), ("@reboot", None), ("@", None)]
+    {
+        assert_eq!(Slots::new(word, "UTC").unwrap_err(), Fault::Word(fields), "{word}");
+        assert!(fields.is_none_or(|fields| Slots::new(fields, "UTC").is_ok()));
     }
     for cron in ["0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
         assert_eq!(Slots::new(cron, "UTC").unwrap_err(), Fault::Never, "{cron}");

@@ -15,6 +15,10 @@ use crate::model::schedule::{Fault, Slots};
 pub(crate) const SHAPE: Shape = Shape { what: "a schedule", keys: &["cron", "zone", "emit"], later: &[] };
 pub(crate) const EMIT_SHAPE: Shape = Shape { what: "`emit`", keys: &["type", "subject", "key", "data"], later: &[] };
 
+/// How a cron expression is written.
+const FIELDS: &str = "write minute, hour, day of the month, month and day of the week: `0 3 * * *` is 03:00 on every day, `*/5 * * * *` every \
+                      five minutes";
+
 /// Emits an event at times of the clock, from source `/tidegate/schedules/NAME`. Each slot fires once. Of those that were
 /// missed, because the host was stopped or its clock jumped, only the latest fires.
 #[derive(Clone, Debug, JsonSchema)]
@@ -110,12 +114,18 @@ fn slots(reader: &mut Reader, node: &Node, zone: Option<&At<String>>) -> Option<
     let written = reader.written(node);
     match Slots::new(&text.value, name) {
         Ok(value) => return Some(At { value, span: text.span }),
+        Err(Fault::Word(fields)) => {
+            let help = match fields {
+                Some(fields) => format!("write the five fields that mean the same: `cron: \"{fields}\"`"),
+                None => FIELDS.to_owned(),
+            };
+            let message = format!("{written} is not a cron expression");
+            reader.error(codes::CRON, text.span, message, "words that begin with `@` are not taken", help);
+        }
         Err(Fault::Cron(reason)) => {
-            let help =
-                "write minute, hour, day of the month, month and day of the week: `0 3 * * *` is 03:00 on every day";
             // A field may come from the environment: only what stands in the file is shown.
             let remark = if written.contains("${") { String::new() } else { reason };
-            reader.error(codes::CRON, text.span, format!("{written} is not a cron expression"), remark, help);
+            reader.error(codes::CRON, text.span, format!("{written} is not a cron expression"), remark, FIELDS);
         }
         Err(Fault::Never) => {
             let message = format!("{written} never fires");
