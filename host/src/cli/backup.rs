@@ -61,7 +61,7 @@ fn by_host(host: &Client, file: &Path, args: &Args, context: &mut Context) -> Re
     loop {
         match (record.content.take(), record.error.take()) {
             (Some(content), _) => return Ok(content),
-            (None, Some(why)) => return Err(Error::state(format!("the host made no copy: {why}"))),
+            (None, Some(why)) => return Err(no_copy(&why)),
             (None, None) => {}
         }
         context.out.progress(&format!("{} {} %", record.status, record.percent));
@@ -70,6 +70,11 @@ fn by_host(host: &Client, file: &Path, args: &Args, context: &mut Context) -> Re
             context.out.note("the host goes on with the backup; what becomes of it is in its own log");
         })?;
     }
+}
+
+fn no_copy(why: &str) -> Error {
+    Error::state(format!("the host made no copy: {why}"))
+        .hint("Name a file that the host can write: in a folder of the host's machine, open to the host's user, with room on its disk.")
 }
 
 /// How far it is, in a line.
