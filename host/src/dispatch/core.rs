@@ -11,7 +11,7 @@ use super::lanes::Lanes;
 use super::pace::{Pace, slots_for_slow};
 use super::settle::Claim;
 use super::stream::Streams;
-use crate::log::{Activated, Commit, Recovery, Settled, Waiting};
+use crate::log::{Activated, Commit, Recovery, Waiting};
 use crate::model::breaker::Change;
 use crate::model::delivery::Input;
 use crate::model::keys::KeyRules;
@@ -281,8 +281,7 @@ impl Core {
                 self.tell(&name, commit, now);
             }
             Commit::Activated(activated) => self.activated(activated, actions),
-            // The attempt that is settled reports by itself; but what follows in the log may concern what it did.
-            Commit::Settled(id, Settled::Committed) => self.with(&id.consumer.clone(), |lane| lane.committed(id)),
+            // The attempt that is settled reports by itself.
             Commit::Settled(..) => {}
         }
     }
@@ -514,7 +513,7 @@ fn told(lane: &mut Lane, commit: Commit, now: Moment) {
         Commit::Redriven(waiting) => waiting.into_iter().for_each(|waiting| lane.wait(waiting)),
         Commit::Withdrawn(waiting) => lane.withdraw(waiting, now),
         Commit::Paused(_, paused) => lane.pause(paused),
-        Commit::Released(_, keys) => lane.released(&keys, now),
+        Commit::Released(_, holders) => lane.released(&holders, now),
         _ => {}
     }
 }

@@ -8,7 +8,7 @@ use crate::dispatch::scripted;
 use crate::dispatch::settle::settlement;
 use crate::log::Hold;
 use crate::model::delivery::KeyStanding;
-use crate::model::keys::{Place, held_key, place};
+use crate::model::keys::{HeldKey, Place, held_key, place};
 use crate::model::spec::{Ceilings, Deployment, Retention, ServerSpec, SubscriptionSpec};
 use crate::model::{Delivery, Outcome, Report, State};
 
@@ -58,7 +58,7 @@ struct Disk {
     rows: BTreeMap<DeliveryId, Row>,
     settled: BTreeSet<DeliveryId>,
     /// Keys, and whose dead letters hold them.
-    held: BTreeSet<(String, Seq)>,
+    held: BTreeMap<Seq, HeldKey>,
     keyed_by: KeyRules,
     /// Final outcomes in the order in which they came.
     order: Vec<(DeliveryId, Outcome)>,
@@ -268,7 +268,8 @@ impl World {
             (row.key, row.blocked, row.delivery.state) = (key, blocked, State::Pending { due_at });
         }
         let key = |seq: Seq| held_key(&spec.delivery, &self.disk.events[seq as usize - 1]);
-        self.disk.held = self.disk.held.iter().filter_map(|(_, seq)| Some((key(*seq)?, *seq))).collect();
+        let anew = |held: &HeldKey| Some((held.seq, HeldKey { key: key(held.seq)?, ..*held }));
+        self.disk.held = self.disk.held.values().filter_map(anew).collect();
         self.disk.keyed_by = KeyRules::of(&spec.delivery);
         Wake::Rekeyed(spec.name.clone(), self.disk.keyed_by.clone())
     }
@@ -293,7 +294,7 @@ impl World {
             position: self.position,
             settled: settled.into_iter().filter(|seq| *seq > self.position).collect(),
             keys: keys.into_values().collect(),
-            held: self.disk.held.iter().map(|(key, _)| key.clone()).collect(),
+            held: self.disk.held.values().cloned().collect(),
             keyed_by: Some(self.disk.keyed_by.clone()),
             careful_to: self.careful_to,
             paused: self.paused,
@@ -306,9 +307,8 @@ impl World {
     fn end(&mut self, outcome: Outcome) -> DeliveryId {
         let claim = self.running.remove(0);
         let (id, left) = self.settle(&claim, outcome);
-        let held = |key: &String| self.disk.held.iter().any(|(held, _)| held == key);
-        if let Some(key) = claim.key.clone().filter(|key| claim.frees && outcome == Outcome::Done && !held(key)) {
-            self.wake(Wake::Commit(Commit::Released(id.consumer.clone(), vec![key])));
+        if claim.frees && outcome == Outcome::Done {
+            self.wake(Wake::Commit(Commit::Released(id.consumer.clone(), vec![(id.seq, id.round)])));
         }
         self.wake(Wake::Ended(vec![Ended::one(id.clone(), left, Duration::from_micros(1))]));
         id
@@ -338,8 +338,11 @@ impl World {
             }
         }
         match &settlement.hold {
-            Some(Hold::Begin(key)) => drop(self.disk.held.insert((key.clone(), claim.id.seq))),
-            Some(Hold::End(key)) => drop(self.disk.held.remove(&(key.clone(), claim.id.seq))),
+            Some(Hold::Begin(key)) => {
+                let DeliveryId { seq, round, .. } = claim.id;
+                self.disk.held.insert(seq, HeldKey { key: key.clone(), seq, round });
+            }
+            Some(Hold::End(_)) => drop(self.disk.held.remove(&claim.id.seq)),
             None => {}
         }
         (claim.id.clone(), crate::dispatch::attempt::left(&settlement))

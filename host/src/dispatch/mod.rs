@@ -408,7 +408,7 @@ impl Dispatcher {
 async fn unparked(
     log: &Arc<dyn EventLog>,
     consumer: &ConsumerName,
-    Parked { key, later, limit }: &Parked,
+    Parked { key, later, limit, .. }: &Parked,
 ) -> Result<Vec<(Waiting, Fetched)>, crate::log::Error> {
     let rows = log.blocked(consumer.clone(), key.clone(), *later, *limit).await?;
     let mut page = Vec::with_capacity(rows.len());

@@ -87,8 +87,7 @@ fn a_dead_letter_lets_its_key_go_on_or_holds_it_until_somebody_says_so() {
             assert!(world.running.is_empty());
             assert!(world.core.is_settled(4), "what waits for a person is not waited for");
             world.disk.held.clear();
-            let consumer = ConsumerName::new("greet").unwrap();
-            world.wake(Wake::Commit(Commit::Released(consumer, vec!["a".into()])));
+            let_go(&mut world, vec![(1, 0)]);
         }
         world.end_all(Outcome::Done);
         assert_eq!(world.finished(), [1, 3, 2, 4], "{on_dead:?}");
@@ -112,6 +111,54 @@ fn a_redriven_dead_letter_frees_the_key_that_it_held_once_it_is_done() {
     assert!(world.disk.held.is_empty());
     world.end_all(Outcome::Done);
     assert!(world.core.is_settled(2));
+}
+
+fn let_go(world: &mut World, holders: Vec<(Seq, u32)>) {
+    let consumer = ConsumerName::new("greet").unwrap();
+    world.wake(Wake::Commit(Commit::Released(consumer, holders)));
+}
+
+#[test]
+fn a_release_that_is_told_late_frees_no_key_that_a_later_round_holds() {
+    let mut world = world(ordered(OnDead::Hold));
+    world.emit_keyed(&["a", "a"]);
+    world.end(Outcome::Reject);
+    world.redrive(&DeliveryId { seq: 1, consumer: ConsumerName::new("greet").unwrap(), round: 0 });
+    // Released, then it dies again, and the lane hears of that first.
+    world.disk.held.clear();
+    world.end(Outcome::Reject);
+    let_go(&mut world, vec![(1, 0)]);
+    assert!(world.running.is_empty(), "the log says that it is held");
+    world.disk.held.clear();
+    let_go(&mut world, vec![(1, 1)]);
+    assert_eq!(world.running(), ["2/greet"]);
+}
+
+#[test]
+fn a_release_that_is_told_before_its_dead_letter_has_said_that_it_holds_a_key_counts() {
+    let mut world = world(ordered(OnDead::Hold));
+    world.emit_keyed(&["a", "a"]);
+    let_go(&mut world, vec![(1, 0)]);
+    world.end(Outcome::Reject);
+    assert_eq!(world.running(), ["2/greet"]);
+}
+
+#[test]
+fn a_release_that_is_told_after_keys_were_found_anew_frees_what_it_meant() {
+    let mut world = world(ordered(OnDead::Hold));
+    world.emit_keyed(&["a", "b", "b"]);
+    end_of(&mut world, 1, Outcome::Reject);
+    end_of(&mut world, 2, Outcome::Reject);
+    world.disk.held.remove(&1);
+    // What 'a' was is another key now, and 'b' is 'a'.
+    let by = Expression::parse("data.key == 'b' ? 'a' : 'c'").unwrap();
+    let anew = with(|spec| spec.order = Some(OrderSpec { by: KeySpec::Of(by), on_dead: OnDead::Hold }));
+    world.deploy(vec![anew], 64);
+    let_go(&mut world, vec![(1, 0)]);
+    assert!(world.running.is_empty(), "the other dead letter holds it");
+    world.disk.held.clear();
+    let_go(&mut world, vec![(2, 0)]);
+    assert_eq!(world.running(), ["3/greet"]);
 }
 
 /// Two dead letters hold what became one key by a reload, one event waits behind them, and both are redriven.

@@ -30,7 +30,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::model::delivery::{DeathCause, KeyStanding};
-use crate::model::keys::KeyRules;
+use crate::model::keys::{HeldKey, KeyRules};
 use crate::model::outcome::{LogLine, StateChanges, StateWrite, Usage};
 use crate::model::pipeline::errand::{Errand, Order, RunChange};
 use crate::model::pipeline::run::{Refusal, RunId, Status};
@@ -321,8 +321,8 @@ pub struct Recovery {
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
     /// Ordering keys of deliveries that are waiting.
     pub keys: Vec<KeyStanding>,
-    /// Keys that dead letters hold.
-    pub held: Vec<String>,
+    /// Keys that dead letters hold, by key; of an event at most one.
+    pub held: Vec<HeldKey>,
     /// The rules by which all these keys were found; none if that is being changed.
     pub keyed_by: Option<KeyRules>,
     pub paused: bool,
@@ -364,8 +364,9 @@ pub enum Commit {
     /// At this time, or before, [`EventLog::ring`] has something to do.
     Timer(Timestamp),
     Paused(ConsumerName, bool),
-    /// These keys of the consumer are free again.
-    Released(ConsumerName, Vec<String>),
+    /// No key of the consumer is held any more by dead letters of these events, up to these rounds: who held what is named, because
+    /// the key itself may have been found anew by other rules since.
+    Released(ConsumerName, Vec<(Seq, u32)>),
     /// Also when the generation was live already.
     Activated(Activated),
 }

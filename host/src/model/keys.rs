@@ -1,7 +1,7 @@
 //! By which rules a consumer's deliveries find their keys, so that a reload which changes them is noticed.
 
 use super::spec::{DeliverySpec, KeySpec};
-use super::{Event, Timestamp};
+use super::{Event, Seq, Timestamp};
 
 /// The rules as text: what was keyed under others must be keyed anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,14 @@ impl KeyRules {
     }
 }
 
+/// An ordering key that the dead letter of this event and round holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeldKey {
+    pub key: String,
+    pub seq: Seq,
+    pub round: u32,
+}
+
 /// How a delivery that the log has a row for waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -41,9 +49,11 @@ pub fn place(spec: &DeliverySpec, event: &Event, (round, calls): (u32, u32), bef
     let key = held_key(spec, event).or_else(|| spec.share.as_ref()?.key.key(event).ok());
     let waits = if spec.order.is_some() { round == 0 } else { before.blocked };
     let blocked = waits && key.is_some();
-    // Whoever waited for a key and was not called yet had no due time of its own, unless the event has one.
+    // Whoever waited for a key and was not called yet had no due time of its own, unless the event has one: which is not for
+    // those that somebody has asked for again.
     let freed = before.blocked && !blocked && calls == 0;
-    let due_at = if freed { event.envelope.not_before.unwrap_or(Timestamp(0)) } else { before.due_at };
+    let not_before = event.envelope.not_before.filter(|_| round == 0);
+    let due_at = if freed { not_before.unwrap_or(Timestamp(0)) } else { before.due_at };
     Place { key, blocked, due_at }
 }
 

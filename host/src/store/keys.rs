@@ -3,9 +3,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use crate::model::keys::HeldKey;
 use crate::model::{ConsumerName, DeliveryId, Timestamp};
 
-use super::row::int;
+use super::row::{get_u64, int};
 use super::waiting::delivery_id;
 use super::{Error, Writer, names};
 
@@ -21,27 +22,23 @@ impl Writer {
         Ok(())
     }
 
-    /// The event's dead letter holds nothing any more. Answers which key is free for that.
-    pub fn hold_no_more(&mut self, of: &DeliveryId) -> Result<Option<String>, Error> {
+    /// The event's dead letters up to this round hold nothing any more. Answers whether one did.
+    pub fn hold_no_more(&mut self, of: &DeliveryId) -> Result<bool, Error> {
         let consumer = self.names.intern(&self.conn, of.consumer.as_str())?;
-        let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND seq = ?2 RETURNING key";
-        let held = self.conn.prepare_cached(sql)?.query_row((consumer, int(of.seq)), |row| row.get(0)).optional()?;
-        let Some(key): Option<String> = held else { return Ok(None) };
-        let sql = "SELECT 1 FROM raw_held_keys WHERE consumer = ?1 AND key = ?2";
-        let other = self.conn.prepare_cached(sql)?.exists((consumer, &key))?;
-        Ok((!other).then_some(key))
+        let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND seq = ?2 AND round <= ?3";
+        Ok(self.conn.prepare_cached(sql)?.execute((consumer, int(of.seq), of.round))? > 0)
     }
 
-    /// Frees these keys of a consumer, or all if there are none. Answers which were held.
-    pub fn release(&mut self, consumer: &ConsumerName, keys: &[String]) -> Result<Vec<String>, Error> {
+    /// Frees these keys of a consumer, or all if there are none. Answers what was held.
+    pub fn release(&mut self, consumer: &ConsumerName, keys: &[String]) -> Result<Vec<HeldKey>, Error> {
         let consumer = self.names.intern(&self.conn, consumer.as_str())?;
         let mut held = held(&self.conn, consumer)?;
         if !keys.is_empty() {
-            held.retain(|key| keys.contains(key));
+            held.retain(|held| keys.contains(&held.key));
         }
-        for key in &held {
-            let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND key = ?2";
-            self.conn.prepare_cached(sql)?.execute((consumer, key))?;
+        for HeldKey { key, seq, .. } in &held {
+            let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND key = ?2 AND seq = ?3";
+            self.conn.prepare_cached(sql)?.execute((consumer, key, int(*seq)))?;
         }
         Ok(held)
     }
@@ -68,11 +65,12 @@ impl Writer {
     }
 }
 
-/// Keys of a consumer that dead letters hold.
-pub(super) fn held(conn: &Connection, consumer: i64) -> Result<Vec<String>, Error> {
-    let sql = "SELECT DISTINCT key FROM raw_held_keys WHERE consumer = ?1 ORDER BY key";
+/// Keys of a consumer that dead letters hold, by key.
+pub(super) fn held(conn: &Connection, consumer: i64) -> Result<Vec<HeldKey>, Error> {
+    let sql = "SELECT key, seq, round FROM raw_held_keys WHERE consumer = ?1 ORDER BY key, seq";
     let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map([consumer], |row| row.get(0))?;
+    let rows = statement
+        .query_map([consumer], |row| Ok(HeldKey { key: row.get(0)?, seq: get_u64(row, 1)?, round: row.get(2)? }))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::model::delivery::KeyStanding;
-use crate::model::keys::KeyRules;
+use crate::model::keys::{HeldKey, KeyRules};
 use crate::model::pipeline::errand::Errand;
 use crate::model::pipeline::run::RunId;
 use crate::model::replay::Replay;
@@ -39,7 +39,7 @@ pub struct Standing {
     pub settled: Vec<Seq>,
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
     pub keys: Vec<KeyStanding>,
-    pub held: Vec<String>,
+    pub held: Vec<HeldKey>,
     pub keyed_by: Option<KeyRules>,
     pub paused: bool,
     pub crashes: Vec<(DeliveryId, u32)>,

@@ -175,13 +175,6 @@ impl Lane {
         self.crashes.get(id).is_some_and(|crashes| *crashes >= super::CRASHES_ALONE)
     }
 
-    /// The log has the settlement of a delivery that may still be in hand.
-    pub fn committed(&mut self, id: DeliveryId) {
-        if self.in_hand.contains_key(&id) {
-            self.committed.insert(id);
-        }
-    }
-
     /// A call is over, and what it came to is on its way into the log. Whether another may take its place meanwhile: so that a
     /// consumer's pace is that of its handler and not that of the disk. Not where the next attempt would read the state that
     /// this one has written, and not of a suspect.
@@ -214,7 +207,6 @@ impl Lane {
         let mut judged = false;
         for (id, left) in left {
             let Some(ready) = self.in_hand.remove(&id) else { continue };
-            self.committed.remove(&id);
             let freed = self.freed.remove(&id);
             let left = match left {
                 // A dead letter whose key was released before its attempt could say that it holds it.
@@ -230,9 +222,7 @@ impl Lane {
                 Left::Conflict(_) | Left::Unsettled => Some(Outcome::Interrupted),
             };
             judged = true;
-            if self.pages > 0 {
-                self.outdated.insert(id.clone());
-            }
+            self.pages.leave(&id);
             if let Some(outcome) = outcome {
                 // Of a consumer that is gone nothing is known any more, nor that its breaker waits for a probe.
                 let spec = self.consumer.as_ref().map(|consumer| consumer.spec.delivery.clone()).unwrap_or_default();
@@ -282,7 +272,7 @@ impl Lane {
         if let Some(key) = &ready.key {
             // That it is free again, the log says: another dead letter may hold it as well.
             if hold == Some(true) {
-                self.lines.hold(key, true);
+                self.lines.hold(key, (ready.id.seq, ready.id.round));
             }
             if waits && keeps || hold == Some(true) {
                 if !waits {
@@ -383,6 +373,7 @@ impl Lane {
             && self.open.first().is_none_or(|seq| *seq > through)
             && !self.in_hand.keys().any(within)
             && !ready.chain(aside).any(|ready| within(&ready.id))
+            && !self.is_parking(within)
             && self.windows.is_settled(through)
             && self.lines.is_settled(through)
     }
@@ -409,6 +400,7 @@ mod tests {
     use super::*;
     use crate::dispatch::scripted;
     use crate::log::Recovery;
+    use crate::model::keys::HeldKey;
     use crate::model::pipeline::errand::{Errand, StepErrand};
     use crate::model::pipeline::run::RunId;
     use crate::model::{ConsumerName, Delivery, Timestamp};
@@ -417,7 +409,10 @@ mod tests {
     #[test]
     fn what_is_redriven_frees_its_key_and_a_step_of_a_run_does_not() {
         let name = ConsumerName::new("greet").unwrap();
-        let lane = Lane::new(name.clone(), Recovery { held: vec!["a".into()], ..Recovery::default() });
+        let lane = Lane::new(
+            name.clone(),
+            Recovery { held: vec![HeldKey { key: "a".into(), seq: 1, round: 0 }], ..Recovery::default() },
+        );
         let id = DeliveryId { seq: 1, consumer: name.clone(), round: 1 };
         let ready = Ready::new(id, Delivery::new(Timestamp(0)), Arc::new(scripted::event(1, "order.created")));
         let redriven = Ready { key: Some("a".into()), ..ready };

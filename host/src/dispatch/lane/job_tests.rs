@@ -252,3 +252,54 @@ fn one_that_is_given_up_while_a_page_is_on_its_way_waits_once() {
     }
     assert_eq!(bench.calls(3), [1]);
 }
+
+/// A page that could not be read leaves the rows to the next one, which must not be taken for as old as those that are still on
+/// their way.
+#[test]
+fn what_waits_again_while_a_page_fails_comes_with_the_next_one() {
+    let mut bench = Bench::new(DeliverySpec::default());
+    let wanted = bench.lane.wants_waiting();
+    assert_eq!(wanted.len(), 3);
+    bench.append(vec![scripted::event(1, "order.created")]);
+    let claimed = bench.lane.claim(NOW, true).unwrap();
+    bench.lane.load_failed(Priority::Normal);
+    let next = Delivery { state: State::Pending { due_at: Timestamp(1) }, calls: 1, attempts: 1 };
+    let id = claimed[0].id.clone();
+    bench.lane.ended(vec![(id.clone(), Left::Settled { next, outcome: Outcome::Retry, hold: None })], NOW);
+    let row = Waiting { id, delivery: next, key: None, blocked: false, errand: false, priority: Priority::Normal };
+    bench.rows.insert((Priority::Normal, (Timestamp(1), row.id.clone())), row);
+    // It is asked for again before the others are here.
+    assert_eq!(bench.calls(2), [1]);
+    for priority in [Priority::Low, Priority::High] {
+        bench.lane.loaded(priority, Vec::new(), PAGE_WAITING);
+    }
+    assert!(bench.lane.is_settled(1));
+}
+
+/// Its turn has come, its time has not: until it has its row again, only the lane knows of it.
+#[test]
+fn what_waits_for_its_time_after_its_turn_is_not_settled_on_its_way_to_its_row() {
+    let order = Some(OrderSpec { by: KeySpec::One, on_dead: OnDead::Continue });
+    let mut bench = Bench::new(DeliverySpec { order, ..DeliverySpec::default() });
+    let mut later = scripted::event(2, "order.created");
+    later.envelope.not_before = Some(Timestamp(NOW.wall.0 + 60_000_000));
+    bench.append(vec![scripted::event(1, "order.created"), later]);
+    bench.feed();
+    let first = bench.lane.claim(NOW, true).unwrap().remove(0).id;
+    let next = Delivery { state: State::Pending { due_at: NOW.wall }, calls: 1, attempts: 1 };
+    bench.lane.ended(vec![(first.clone(), Left::Settled { next, outcome: Outcome::Retry, hold: None })], NOW);
+    let parked = bench.lane.wants_parked(NOW).remove(0);
+    bench.lane.parked(std::slice::from_ref(&parked.id), NOW);
+    bench.feed();
+    bench.lane.claim(NOW, true).unwrap();
+    let next = Delivery { state: State::Succeeded, calls: 2, attempts: 2 };
+    bench.lane.ended(vec![(first, Left::Settled { next, outcome: Outcome::Done, hold: None })], NOW);
+    let wanted = bench.lane.wants_blocked().remove(0);
+    let fetched = Fetched { event: bench.events[&2].clone(), errand: None };
+    bench.lane.unparked(&wanted, Some(vec![(parked, fetched)]), NOW);
+    assert!(!bench.lane.is_settled(2));
+    let row = bench.lane.wants_parked(NOW).remove(0);
+    assert!(!row.blocked && !bench.lane.is_settled(2));
+    bench.lane.parked(&[row.id], NOW);
+    assert!(!bench.lane.is_settled(2), "it waits for its time");
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::queue::Ready;
 use crate::model::delivery::KeyStanding;
+use crate::model::keys::HeldKey;
 use crate::model::{DeliveryId, Seq};
 
 /// Deliveries behind others of their keys that are held in memory, over all lines of a lane, and their payload bytes.
@@ -41,8 +42,9 @@ struct Line {
     /// A page of parked ones is on its way; more were parked in the meantime.
     loading: bool,
     late: bool,
-    /// A dead letter holds it: only deliveries of later rounds pass, which somebody has asked for: redriven, replayed, steps of runs.
-    held: bool,
+    /// So many dead letters hold it: only deliveries of later rounds pass, which somebody has asked for: redriven, replayed, steps of
+    /// runs.
+    holders: usize,
 }
 
 impl Line {
@@ -53,7 +55,11 @@ impl Line {
             && !self.parked
             && self.parking.is_empty()
             && !self.loading
-            && !self.held
+            && !self.is_held()
+    }
+
+    fn is_held(&self) -> bool {
+        self.holders > 0
     }
 
     /// Whether others are in the log, or on their way, that may come before one that is new: read back with them, it finds its
@@ -68,7 +74,7 @@ impl Line {
     }
 
     fn lets_pass(&self, (_, round): Place) -> bool {
-        !self.held || round > 0
+        !self.is_held() || round > 0
     }
 }
 
@@ -99,10 +105,12 @@ pub(super) struct Lines {
     blocked_bytes: usize,
     /// Lines that go on when the log has been read so far.
     recovering: BTreeMap<Seq, Vec<Arc<str>>>,
+    /// Of events, the last round whose dead letter holds a line, and which line.
+    holders: HashMap<Seq, (u32, Arc<str>)>,
 }
 
 impl Lines {
-    pub(super) fn new(keys: Vec<KeyStanding>, held: Vec<String>) -> Self {
+    pub(super) fn new(keys: Vec<KeyStanding>, held: Vec<HeldKey>) -> Self {
         let mut lines = Self::default();
         for KeyStanding { key, taken, blocked_to, later } in keys {
             let key: Arc<str> = key.into();
@@ -116,8 +124,8 @@ impl Lines {
                 lines.recovering.entry(seq).or_default().push(key);
             }
         }
-        for key in held {
-            lines.lines.entry(key.into()).or_default().held = true;
+        for HeldKey { key, seq, round } in held {
+            lines.hold(&key.into(), (seq, round));
         }
         lines
     }
@@ -223,7 +231,7 @@ impl Lines {
             return Next::Go(ready);
         }
         let may = !line.loading && !line.stalled && line.recovering_to.is_none();
-        let load = may && if line.held { line.later } else { line.parked };
+        let load = may && if line.is_held() { line.later } else { line.parked };
         if load {
             line.loading = true;
             return Next::Load;
@@ -272,17 +280,25 @@ impl Lines {
         }
     }
 
-    /// A dead letter holds the line from now on, or no longer.
-    pub(super) fn hold(&mut self, key: &Arc<str>, held: bool) {
-        if held {
-            self.lines.entry(key.clone()).or_default().held = true;
-        } else if let Some(line) = self.lines.get_mut(key) {
-            line.held = false;
-        }
+    /// The dead letter of this event and round holds the line from now on.
+    pub(super) fn hold(&mut self, key: &Arc<str>, (seq, round): Place) {
+        self.let_go((seq, round));
+        self.holders.insert(seq, (round, key.clone()));
+        self.lines.entry(key.clone()).or_default().holders += 1;
+    }
+
+    /// The dead letters of this event up to this round hold nothing any more. Answers the line that nobody holds for that.
+    pub(super) fn let_go(&mut self, (seq, round): Place) -> Option<Arc<str>> {
+        // A later round may have come to hold it before this was told.
+        self.holders.get(&seq).filter(|(last, _)| *last <= round)?;
+        let (_, key) = self.holders.remove(&seq)?;
+        let line = self.lines.get_mut(&key)?;
+        line.holders = line.holders.saturating_sub(1);
+        (!line.is_held()).then_some(key)
     }
 
     pub(super) fn is_held(&self, key: &str) -> bool {
-        self.lines.get(key).is_some_and(|line| line.held)
+        self.lines.get(key).is_some_and(Line::is_held)
     }
 
     /// Lines that waited for the log to be read up to here.
@@ -319,7 +335,7 @@ impl Lines {
     /// Whether nothing of what may go on by itself waits, of events up to `through`.
     pub(super) fn is_settled(&self, through: Seq) -> bool {
         self.lines.values().all(|line| {
-            let parked = if line.held { line.later } else { line.parked || !line.parking.is_empty() };
+            let parked = if line.is_held() { line.later } else { line.parked || !line.parking.is_empty() };
             let mut waiting = line.queue.keys().chain(&line.parking).filter(|place| line.lets_pass(**place));
             !parked && !line.loading && waiting.all(|(seq, _)| *seq > through)
         })

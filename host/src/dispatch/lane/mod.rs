@@ -7,6 +7,7 @@
 mod gate;
 mod hand;
 mod lines;
+mod pages;
 mod queue;
 mod rows;
 mod waiting;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use self::gate::Gate;
 use self::hand::MarkLine;
 use self::lines::{Entered, Lines, Next};
+use self::pages::Pages;
 use self::queue::Queues;
 use self::waiting::Held;
 use self::windows::Windows;
@@ -126,18 +128,13 @@ pub struct Lane {
     to_park: Vec<(Ready, bool)>,
     parking: BTreeMap<DeliveryId, (Held, bool)>,
     windows: Windows,
-    /// Pages of rows that are on their way, and what has left the hand since the first of them was asked for: of those, a page
-    /// may tell an old story.
-    pages: usize,
-    outdated: BTreeSet<DeliveryId>,
+    pages: Pages,
     /// Idempotency keys in hand, and who waits for them to be settled.
     marks: BTreeMap<Arc<str>, MarkLine>,
     gate: Gate,
     /// Running attempts, their settlement included.
     in_hand: BTreeMap<DeliveryId, Ready>,
-    /// Those of them that the log says are settled, whose attempt has not said so yet.
-    committed: BTreeSet<DeliveryId>,
-    /// Those whose key was released since.
+    /// Those of them that are dead letters by now and hold no key any more, and have not said yet that they do.
     freed: BTreeSet<DeliveryId>,
     /// Those that their runs have given up.
     withdrawn: BTreeSet<DeliveryId>,
@@ -195,12 +192,10 @@ impl Lane {
             to_park: Vec::new(),
             parking: BTreeMap::new(),
             windows: Windows::new(),
-            pages: 0,
-            outdated: BTreeSet::new(),
+            pages: Pages::default(),
             marks: BTreeMap::new(),
             gate: Gate::new(recovery.paused && !planted::is(Bug::PauseForgottenOnRestart)),
             in_hand: BTreeMap::new(),
-            committed: BTreeSet::new(),
             freed: BTreeSet::new(),
             withdrawn: BTreeSet::new(),
             calls: 0,
@@ -248,7 +243,7 @@ impl Lane {
 
     /// Whether no attempt is in hand, and no question or change of the lane's on its way to the log.
     pub fn has_come_to_rest(&self) -> bool {
-        let asks = self.reading.is_some() || self.pages > 0 || self.windows.is_fetching();
+        let asks = self.reading.is_some() || self.pages.are_on_their_way() || self.windows.is_fetching();
         self.in_hand.is_empty() && !asks && self.parking.is_empty()
     }
 
@@ -274,7 +269,7 @@ impl Lane {
     pub fn withdraw(&mut self, withdrawn: Vec<Waiting>, now: Moment) {
         for waiting in withdrawn {
             self.withdrawn.insert(waiting.id.clone());
-            if !self.windows.hurry(&waiting.id, now) && !waiting.blocked && !self.is_known(&waiting.id) {
+            if !self.windows.hurry(&waiting.id, now) && !waiting.blocked && !self.knows(&waiting.id) {
                 self.wait(waiting);
             }
         }
@@ -462,14 +457,16 @@ impl Lane {
         Some(self.read_at)
     }
 
-    /// Keys that no dead letter holds any more.
-    pub fn released(&mut self, keys: &[String], now: Moment) {
-        for key in keys {
-            let holds = |id: &&DeliveryId| self.in_hand.get(*id).is_some_and(|ready| ready.key.as_deref() == Some(key));
-            self.freed.extend(self.committed.iter().filter(holds).cloned());
-            let key: Arc<str> = key.as_str().into();
-            self.lines.hold(&key, false);
-            self.go_on(&key, now);
+    /// Dead letters of these events, up to these rounds, hold no key any more.
+    pub fn released(&mut self, holders: &[(Seq, u32)], now: Moment) {
+        for (seq, round) in holders.iter().copied() {
+            let id = DeliveryId { seq, consumer: self.name.clone(), round };
+            if self.in_hand.contains_key(&id) {
+                self.freed.insert(id);
+            }
+            if let Some(key) = self.lines.let_go((seq, round)) {
+                self.go_on(&key, now);
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Parked {
     pub later: bool,
     /// At most so many.
     pub limit: usize,
+    /// The number of the page.
+    pub page: u64,
 }
 
 impl Lane {
@@ -25,34 +27,27 @@ impl Lane {
         if self.served().is_none() {
             return Vec::new();
         }
-        let wanted = self.windows.wants();
-        self.pages += wanted.len();
-        wanted
+        self.windows.wants(&mut self.pages)
     }
 
     /// Waiting deliveries that were asked for; fewer than `limit` if there are no more.
     pub fn loaded(&mut self, priority: Priority, page: Vec<Waiting>, limit: usize) {
-        let page = page.into_iter().map(|waiting| (self.is_known(&waiting.id), waiting)).collect();
+        let number = self.windows.of(priority).loading();
+        let known = |id: &DeliveryId| self.is_here(id) || number.is_some_and(|number| self.pages.is_old(number, id));
+        let page = page.into_iter().map(|waiting| (known(&waiting.id), waiting)).collect();
         self.windows.loaded(priority, page, limit);
-        self.page_is_here();
-    }
-
-    fn page_is_here(&mut self) {
-        self.pages = self.pages.saturating_sub(1);
-        if self.pages == 0 {
-            self.outdated.clear();
-        }
+        self.pages.end();
     }
 
     pub fn load_failed(&mut self, priority: Priority) {
         self.windows.of(priority).load_failed();
-        self.page_is_here();
+        self.pages.end();
     }
 
     /// A delivery that the store has as waiting for its due time.
     pub fn wait(&mut self, waiting: Waiting) {
         // A page may have run ahead of the commit that tells of it.
-        if self.is_known(&waiting.id) {
+        if self.knows(&waiting.id) {
             return;
         }
         let key = waiting.key.map(Into::into);
@@ -67,7 +62,7 @@ impl Lane {
         }
         let mut rows = Vec::with_capacity(self.to_park.len());
         for (ready, blocked) in self.to_park.drain(..) {
-            let first = ready.delivery.calls == 0 && !blocked;
+            let first = ready.delivery.calls == 0 && ready.id.round == 0 && !blocked;
             let not_before = ready.event.envelope.not_before.filter(|_| first);
             let due_at = not_before.or(due(ready.delivery)).unwrap_or(now.wall);
             let delivery = Delivery { state: State::Pending { due_at }, ..ready.delivery };
@@ -78,6 +73,13 @@ impl Lane {
             rows.push(Waiting { id: ready.id, delivery, key, blocked, errand, priority });
         }
         rows
+    }
+
+    /// Whether any of these is on its way to a row in which it waits for a time. What waits there for its key, its line knows.
+    pub(super) fn is_parking(&self, of: impl Fn(&DeliveryId) -> bool) -> bool {
+        let asked = self.to_park.iter().map(|(ready, blocked)| (&ready.id, *blocked));
+        let parking = self.parking.iter().map(|(id, (_, blocked))| (id, *blocked));
+        asked.chain(parking).any(|(id, blocked)| !blocked && of(id))
     }
 
     /// They have their rows.
@@ -101,11 +103,10 @@ impl Lane {
             return Vec::new();
         }
         let Self { loads, lines, pages, .. } = self;
-        *pages += loads.len();
         let wanted = |key: Arc<str>| {
             // Of a line that is held, all others wait for a person.
             let (later, limit) = (lines.is_held(&key), PAGE_BLOCKED + lines.turns(&key));
-            Parked { key: key.to_string(), later, limit }
+            Parked { key: key.to_string(), later, limit, page: pages.ask() }
         };
         loads.drain(..).map(wanted).collect()
     }
@@ -118,7 +119,7 @@ impl Lane {
             None => self.lines.load_failed(&key),
             Some(page) => {
                 let more = page.len() >= wanted.limit;
-                let known = |id: &DeliveryId| self.is_known(id);
+                let known = |id: &DeliveryId| self.is_here(id) || self.pages.is_old(wanted.page, id);
                 let page = page.into_iter().filter(|(waiting, _)| !known(&waiting.id)).map(
                     |(waiting, Fetched { event, errand })| {
                         let ready = Ready::new(waiting.id, waiting.delivery, event);
@@ -130,17 +131,20 @@ impl Lane {
                 self.lines.loaded(&key, page, more, wanted.later);
             }
         }
-        self.page_is_here();
+        self.pages.end();
         self.go_on(&key, now);
     }
 
-    /// Whether it is in memory, or was until a moment ago, so that what is read of its row, or told of it late, says nothing new.
-    /// Those that have no rows are not looked at, unless they may have got one since.
-    pub(super) fn is_known(&self, id: &DeliveryId) -> bool {
+    /// Whether it is in memory, or was until a moment ago, so that what is told of its row late says nothing new.
+    pub(super) fn knows(&self, id: &DeliveryId) -> bool {
+        self.is_here(id) || self.pages.has_left(id)
+    }
+
+    /// Whether it is in memory. Those that have no rows are not looked at, unless they may have got one since.
+    fn is_here(&self, id: &DeliveryId) -> bool {
         let aside = self.marks.values().flat_map(|line| &line.aside);
         let mut ready = self.queues.later().chain(&self.alone).chain(&self.suspects).chain(aside);
         self.in_hand.contains_key(id)
-            || self.outdated.contains(id)
             || self.parking.contains_key(id)
             || self.windows.has(id)
             || self.lines.wait_for(id)

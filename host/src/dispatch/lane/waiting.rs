@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pages::Pages;
 use crate::log::Waiting;
 use crate::model::{Delivery, DeliveryId, Moment, Priority, State, Timestamp};
 use crate::planted::{self, Bug};
@@ -60,7 +61,8 @@ pub(super) struct Window {
     /// Where each of the two has what: no delivery is in them twice.
     places: HashMap<DeliveryId, Place>,
     stored: Stored,
-    loading: bool,
+    /// The number of the page that is on its way.
+    loading: Option<u64>,
     /// Began to wait while a page of waiting deliveries was on its way, which may not have seen them.
     late: BTreeMap<DeliveryId, Held>,
     /// Due, and their events on their way.
@@ -74,26 +76,31 @@ impl Window {
             delayed: BTreeMap::new(),
             places: HashMap::new(),
             stored: Stored::After(None),
-            loading: false,
+            loading: None,
             late: BTreeMap::new(),
             fetching: BTreeMap::new(),
         }
     }
 
     /// After which waiting delivery to load more of them, if there are more and there is room.
-    pub(super) fn wants(&mut self) -> Option<Option<WaitKey>> {
+    pub(super) fn wants(&mut self, pages: &mut Pages) -> Option<Option<WaitKey>> {
         let Stored::After(key) = &self.stored else { return None };
-        if self.loading || self.waiting.len() > WAITING_MAX / 2 {
+        if self.loading.is_some() || self.waiting.len() > WAITING_MAX / 2 {
             return None;
         }
-        self.loading = true;
+        self.loading = Some(pages.ask());
         Some(key.clone())
+    }
+
+    /// The number of the page that is on its way.
+    pub(super) fn loading(&self) -> Option<u64> {
+        self.loading
     }
 
     /// Waiting deliveries that were asked for; fewer than `limit` if there are no more. With each, whether it is
     /// past waiting already.
     pub(super) fn loaded(&mut self, page: Vec<(bool, Waiting)>, limit: usize) {
-        self.loading = false;
+        self.loading = None;
         let last = page.last().and_then(|(_, w)| Some((due(w.delivery)?, w.id.clone())));
         self.stored = if page.len() < limit { Stored::Nothing } else { Stored::After(last) };
         let forgotten = |waiting: &Waiting| waiting.errand && planted::is(Bug::StepForgottenOnRestart);
@@ -114,13 +121,13 @@ impl Window {
     }
 
     pub(super) fn load_failed(&mut self) {
-        self.loading = false;
+        self.loading = None;
     }
 
     /// A delivery that the store has as waiting.
     pub(super) fn wait(&mut self, id: DeliveryId, held: Held) {
         let Some(due_at) = due(held.delivery) else { return };
-        if self.loading {
+        if self.loading.is_some() {
             self.late.insert(id, held);
             return;
         }

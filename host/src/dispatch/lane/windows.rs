@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pages::Pages;
 use super::waiting::{Held, WaitKey, Window};
 use crate::log::Waiting;
 use crate::model::{DeliveryId, Moment, Priority, Seq};
@@ -35,8 +36,8 @@ impl Windows {
     }
 
     /// Of which priorities to load more of what waits, and after which.
-    pub(super) fn wants(&mut self) -> Vec<(Priority, Option<WaitKey>)> {
-        let wants = |priority| Some((priority, self.of(priority).wants()?));
+    pub(super) fn wants(&mut self, pages: &mut Pages) -> Vec<(Priority, Option<WaitKey>)> {
+        let wants = |priority| Some((priority, self.of(priority).wants(pages)?));
         Priority::ALL.into_iter().rev().filter_map(wants).collect()
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Subject, activate, consumer, delivery, event, settlement};
 use crate::log::{DeadDecision, DeadSelection, EventLog, Hold, Mark, Rekey, Settlement, Waiting};
-use crate::model::keys::KeyRules;
+use crate::model::keys::{HeldKey, KeyRules};
 use crate::model::retry::RetryPolicy;
 use crate::model::spec::{DeliverySpec, IdempotencySpec, KeySpec, OnDead, OrderSpec};
 use crate::model::{
@@ -87,7 +87,11 @@ pub(crate) async fn keys_are_found_anew<S: Subject>() {
     let (log, _feed) = subject.open();
     let recovery = log.recover(consumer("mail")).await.unwrap();
     assert_eq!(recovery.keyed_by, Some(KeyRules::of(&of_two.delivery)));
-    assert_eq!(recovery.held, ["0"], "the dead letter holds the key that it has now");
+    assert_eq!(
+        recovery.held,
+        [HeldKey { key: "0".into(), seq: 2, round: 0 }],
+        "the dead letter holds the key that it has now"
+    );
     let line = async |key: &str| log.blocked(consumer("mail"), key.into(), false, 999).await.unwrap();
     let odd = line("1").await;
     let seqs: Vec<Seq> = odd.iter().map(|waiting| waiting.id.seq).collect();
@@ -106,6 +110,28 @@ pub(crate) async fn keys_are_found_anew<S: Subject>() {
     assert_eq!(log.marked(consumer("mail"), "3".into()).await.unwrap(), Some(delivery(3, "mail", 0)));
 }
 
+/// Its event may have a time before which nobody was to get it; who replays it has not.
+pub(crate) async fn what_was_asked_for_again_waits_for_its_key_and_for_no_time<S: Subject>() {
+    let mut subject = S::new();
+    let (log, _feed) = subject.open();
+    activate(&*log, "one", &[("mail", &["a"])]).await;
+    log.append(vec![Envelope { not_before: Some(Timestamp(99)), ..keyed_event(1) }]).await.unwrap();
+    let behind = |round| Waiting {
+        id: delivery(1, "mail", round),
+        delivery: Delivery::new(Timestamp(1)),
+        key: Some("old".into()),
+        blocked: true,
+        errand: false,
+        priority: Priority::Normal,
+    };
+    log.park(vec![behind(0), behind(1)]).await.unwrap();
+    rekey(&*log, &mail(None, None)).await;
+    let waiting = log.waiting(consumer("mail"), Priority::Normal, None, 9).await.unwrap();
+    let dues: Vec<_> = waiting.iter().map(|waiting| (waiting.id.round, waiting.delivery.state)).collect();
+    let due = |at| State::Pending { due_at: Timestamp(at) };
+    assert_eq!(dues, [(1, due(0)), (0, due(99))]);
+}
+
 pub(crate) async fn keys_that_a_crash_left_half_changed_are_known_as_such<S: Subject>() {
     let mut subject = S::new();
     let (log, _feed) = subject.open();
@@ -118,7 +144,7 @@ pub(crate) async fn keys_that_a_crash_left_half_changed_are_known_as_such<S: Sub
     rekey(&*log, &one).await;
     let recovery = log.recover(consumer("mail")).await.unwrap();
     assert_eq!(recovery.keyed_by, Some(KeyRules::of(&one.delivery)));
-    assert_eq!(recovery.held, ["all"]);
+    assert_eq!(recovery.held, [HeldKey { key: "all".into(), seq: 2, round: 0 }]);
     assert_eq!(log.blocked(consumer("mail"), "all".into(), false, 999).await.unwrap().len() as Seq, EVENTS - 2);
     // A discarded dead letter frees the key that it holds now, whatever it died with.
     let dead = settlement(delivery(2, "mail", 1), Outcome::Reject, State::Dead);

@@ -4,24 +4,21 @@ use std::collections::BTreeMap;
 
 use super::kept::{Dead, Kept};
 use crate::log::{Commit, DeadDecision, DeadSelection, Waiting};
-use crate::model::{ConsumerName, Delivery, DeliveryId, Priority, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Priority, Seq, Timestamp};
 use crate::planted::{self, Bug};
 
 impl Kept {
     pub(super) fn hold(&mut self, dead: &DeliveryId, key: &str) {
-        self.held.entry((dead.consumer.clone(), key.to_owned())).or_default().insert(dead.seq);
+        self.held.entry((dead.consumer.clone(), key.to_owned())).or_default().insert(dead.seq, dead.round);
     }
 
-    /// The event's dead letter holds nothing any more. Answers which key is free for that.
-    pub(super) fn hold_no_more(&mut self, of: &DeliveryId) -> Option<String> {
-        let mine = self.held.iter_mut().find(|((owner, _), seqs)| *owner == of.consumer && seqs.contains(&of.seq));
-        let (key, holders) = mine?;
-        let key = key.clone();
-        holders.remove(&of.seq);
-        if !holders.is_empty() {
-            return None;
-        }
-        self.held.remove(&key).map(|_| key.1)
+    /// The event's dead letters up to this round hold nothing any more. Answers whether one did.
+    pub(super) fn hold_no_more(&mut self, of: &DeliveryId) -> bool {
+        let held = |holders: &BTreeMap<Seq, u32>| holders.get(&of.seq).is_some_and(|round| *round <= of.round);
+        let mine = self.held.iter_mut().find(|((owner, _), holders)| *owner == of.consumer && held(holders));
+        let freed = mine.is_some_and(|(_, holders)| holders.remove(&of.seq).is_some());
+        self.held.retain(|_, holders| !holders.is_empty());
+        freed
     }
 
     pub(super) fn release(
@@ -32,9 +29,10 @@ impl Kept {
     ) -> Vec<String> {
         let meant =
             |(owner, key): &(ConsumerName, String)| owner == consumer && (keys.is_empty() || keys.contains(key));
-        let freed: Vec<String> = self.held.extract_if(.., |key, _| meant(key)).map(|((_, key), _)| key).collect();
+        let (freed, holders): (Vec<String>, Vec<_>) =
+            self.held.extract_if(.., |key, _| meant(key)).map(|((_, key), holders)| (key, holders)).unzip();
         if !freed.is_empty() {
-            commits.push(Commit::Released(consumer.clone(), freed.clone()));
+            commits.push(Commit::Released(consumer.clone(), holders.into_iter().flatten().collect()));
         }
         freed
     }
@@ -84,13 +82,13 @@ impl Kept {
 
     /// What nobody needs any more holds no key.
     fn discard(&mut self, decided: Vec<DeliveryId>, commits: &mut Vec<Commit>) -> Vec<DeliveryId> {
-        let mut freed: BTreeMap<ConsumerName, Vec<String>> = BTreeMap::new();
+        let mut freed: BTreeMap<ConsumerName, Vec<(Seq, u32)>> = BTreeMap::new();
         for id in &decided {
-            if let Some(key) = self.hold_no_more(id) {
-                freed.entry(id.consumer.clone()).or_default().push(key);
+            if self.hold_no_more(id) {
+                freed.entry(id.consumer.clone()).or_default().push((id.seq, id.round));
             }
         }
-        commits.extend(freed.into_iter().map(|(consumer, keys)| Commit::Released(consumer, keys)));
+        commits.extend(freed.into_iter().map(|(consumer, holders)| Commit::Released(consumer, holders)));
         decided
     }
 

@@ -11,6 +11,7 @@ use super::schedules::Schedules;
 use crate::log::jobs::{self, announce};
 use crate::log::{Activated, Activation, Appended, AttemptRecord, Commit, Error, Mark, Recovery, Waiting};
 use crate::model::delivery::{DeathCause, KeyStanding};
+use crate::model::keys::HeldKey;
 use crate::model::spec::StartFrom;
 use crate::model::{ConsumerName, DeliveryId, Digest, Envelope, Event, Generation, Priority, Seq, State, Timestamp};
 use crate::planted::{self, Bug};
@@ -30,7 +31,7 @@ pub(super) struct Kept {
     pub(super) waiting: BTreeMap<DeliveryId, Waiting>,
     pub(super) dead: BTreeMap<DeliveryId, Dead>,
     /// Keys that dead letters hold, and of which events these are.
-    pub(super) held: BTreeMap<Key, BTreeSet<Seq>>,
+    pub(super) held: BTreeMap<Key, BTreeMap<Seq, u32>>,
     pub(super) marks: BTreeMap<Key, (DeliveryId, Mark)>,
     /// By which rules the keys of a consumer were found; not while that is being changed. None: by none.
     pub(super) keyed: BTreeMap<ConsumerName, Keyed>,
@@ -240,7 +241,7 @@ impl Kept {
         let mut recovery = Recovery {
             position: self.end(),
             keys: self.keys(consumer),
-            held: self.held.keys().filter(|(owner, _)| owner == consumer).map(|(_, key)| key.clone()).collect(),
+            held: self.held_keys(consumer).collect(),
             keyed_by: self.keyed_by(consumer),
             paused: self.paused.contains(consumer),
             ..Recovery::default()
@@ -256,6 +257,14 @@ impl Kept {
         let generations: Vec<_> = self.generations.iter().map(|(_, from, held)| (*from, held.clone())).collect();
         let timeline = timeline(&generations, consumer, self.begins.get(consumer).copied());
         Recovery { position, settled: settled.into_iter().collect(), timeline, ..recovery }
+    }
+
+    /// What dead letters of the consumer hold.
+    pub(super) fn held_keys(&self, consumer: &ConsumerName) -> impl Iterator<Item = HeldKey> {
+        let mine = self.held.iter().filter(move |((owner, _), _)| owner == consumer);
+        mine.flat_map(|((_, key), holders)| {
+            holders.iter().map(|(seq, round)| HeldKey { key: key.clone(), seq: *seq, round: *round })
+        })
     }
 
     fn keys(&self, consumer: &ConsumerName) -> Vec<KeyStanding> {

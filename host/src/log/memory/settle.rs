@@ -45,7 +45,7 @@ impl Kept {
             return settled;
         }
         commits.push(Commit::Settled(settlement.delivery.clone(), settled));
-        let mut released = None;
+        let mut released = false;
         match &settlement.hold {
             Some(Hold::Begin(key)) => self.hold(&settlement.delivery, key),
             Some(Hold::End(_)) => released = self.hold_no_more(&settlement.delivery),
@@ -72,9 +72,11 @@ impl Kept {
         }
         let published = self.publish(events, of_attempt, now, commits);
         let consumer = delivery.consumer.clone();
-        let (seq, output) = (delivery.seq, record.output.clone());
+        let (seq, round, output) = (delivery.seq, delivery.round, record.output.clone());
         self.outcomes.insert((delivery, record.call), (record, published));
-        commits.extend(released.map(|key| Commit::Released(consumer.clone(), vec![key])));
+        if released {
+            commits.push(Commit::Released(consumer.clone(), vec![(seq, round)]));
+        }
         if let Some(run) = run {
             let Ok(()) = runs::change(self, (seq, &consumer), &run, output.as_ref(), now, commits);
         }

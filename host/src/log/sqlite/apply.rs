@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::log::jobs::announce;
 use crate::log::{Activated, Activation, Appended, Commit, DeadDecision, DeadSelection, Error, Waiting};
-use crate::model::{ConsumerName, Delivery, DeliveryId, Envelope, Event, Priority, Timestamp};
+use crate::model::{ConsumerName, Delivery, DeliveryId, Envelope, Event, Priority, Seq, Timestamp};
 use crate::store::{self, DeadFilter, Inserted, Writer};
 
 /// Appends all or none. A conflict is an answer, not a failure of the transaction.
@@ -70,10 +70,12 @@ pub(super) fn release(
     keys: &[String],
     commits: &mut Vec<Commit>,
 ) -> Result<Vec<String>, store::Error> {
-    let freed = store.release(&consumer, keys)?;
-    if !freed.is_empty() {
-        commits.push(Commit::Released(consumer, freed.clone()));
+    let held = store.release(&consumer, keys)?;
+    if !held.is_empty() {
+        commits.push(Commit::Released(consumer, held.iter().map(|held| (held.seq, held.round)).collect()));
     }
+    let mut freed: Vec<String> = held.into_iter().map(|held| held.key).collect();
+    freed.dedup();
     Ok(freed)
 }
 
@@ -141,13 +143,13 @@ fn discard(
     now: Timestamp,
     commits: &mut Vec<Commit>,
 ) -> Result<Vec<DeliveryId>, store::Error> {
-    let mut freed: BTreeMap<ConsumerName, Vec<String>> = BTreeMap::new();
+    let mut freed: BTreeMap<ConsumerName, Vec<(Seq, u32)>> = BTreeMap::new();
     for id in &chosen {
         store.decide(id, "discarded", now)?;
-        if let Some(key) = store.hold_no_more(id)? {
-            freed.entry(id.consumer.clone()).or_default().push(key);
+        if store.hold_no_more(id)? {
+            freed.entry(id.consumer.clone()).or_default().push((id.seq, id.round));
         }
     }
-    commits.extend(freed.into_iter().map(|(consumer, keys)| Commit::Released(consumer, keys)));
+    commits.extend(freed.into_iter().map(|(consumer, holders)| Commit::Released(consumer, holders)));
     Ok(chosen)
 }

@@ -127,7 +127,8 @@ fn note(
         Some(Hold::Begin(key)) => store.hold(delivery, key, now)?,
         Some(Hold::End(_)) => {
             let freed = store.hold_no_more(delivery)?;
-            commits.extend(freed.map(|key| Commit::Released(delivery.consumer.clone(), vec![key])));
+            let told = || Commit::Released(delivery.consumer.clone(), vec![(delivery.seq, delivery.round)]);
+            commits.extend(freed.then(told));
         }
         None => {}
     }

@@ -129,16 +129,16 @@ impl Model {
         }
         let range = after.map_or(0, |(seq, _)| seq + 1)..=last.map_or(Seq::MAX, |(seq, _)| seq);
         let mine = self.held.extract_if(.., |(owner, _), _| owner == name);
-        let held: Vec<(String, Seq)> =
-            mine.flat_map(|((_, key), seqs)| seqs.into_iter().map(move |seq| (key.clone(), seq))).collect();
-        for (key, seq) in held {
+        let held: Vec<(String, (Seq, u32))> =
+            mine.flat_map(|((_, key), holders)| holders.into_iter().map(move |holder| (key.clone(), holder))).collect();
+        for (key, (seq, round)) in held {
             let key = if range.contains(&seq) {
                 spec.order.as_ref().and_then(|order| self.key(seq, &order.by)).map(ToOwned::to_owned)
             } else {
                 Some(key)
             };
             if let Some(key) = key {
-                self.held.entry((name.clone(), key)).or_default().insert(seq);
+                self.held.entry((name.clone(), key)).or_default().insert(seq, round);
             }
         }
     }
@@ -374,7 +374,7 @@ impl Model {
         let must = death.is_some() && order.is_some_and(|order| order.on_dead == OnDead::Hold);
         match hold {
             Some(Hold::Begin(held)) => {
-                self.held.entry((id.consumer.clone(), held.clone())).or_default().insert(id.seq);
+                self.held.entry((id.consumer.clone(), held.clone())).or_default().insert(id.seq, id.round);
             }
             Some(Hold::End(freed)) => {
                 let is_step = self.errands.get(id).is_some_and(|errand| errand.step.is_some());
@@ -392,9 +392,9 @@ impl Model {
 
     fn free(&mut self, id: &DeliveryId, key: &str) {
         let key = (id.consumer.clone(), key.to_owned());
-        if let Some(seqs) = self.held.get_mut(&key) {
-            seqs.remove(&id.seq);
-            if seqs.is_empty() {
+        if let Some(holders) = self.held.get_mut(&key) {
+            holders.retain(|seq, round| *seq != id.seq || *round > id.round);
+            if holders.is_empty() {
                 self.held.remove(&key);
             }
         }

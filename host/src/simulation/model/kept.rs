@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use super::{Checked, Model, Violation, hold};
 use crate::log::EventLog as _;
 use crate::log::memory::MemoryLog;
-use crate::model::Event;
+use crate::model::{Event, Seq};
 use crate::simulation::guests::number;
 
 impl Model {
@@ -35,9 +35,12 @@ impl Model {
                 return Err(Violation(format!("I1: what is left for {consumer} cannot be read")));
             };
             hold!(recovery.paused == self.paused.contains(&consumer), "{consumer} is paused: {}", recovery.paused);
-            let held: BTreeSet<&String> =
-                self.held.keys().filter(|(name, _)| *name == consumer).map(|(_, key)| key).collect();
-            let kept: BTreeSet<&String> = recovery.held.iter().collect();
+            let mine = self.held.iter().filter(|((name, _), _)| *name == consumer);
+            let held: BTreeSet<(&str, Seq, u32)> = mine
+                .flat_map(|((_, key), holders)| holders.iter().map(|(seq, round)| (key.as_str(), *seq, *round)))
+                .collect();
+            let kept: BTreeSet<(&str, Seq, u32)> =
+                recovery.held.iter().map(|held| (held.key.as_str(), held.seq, held.round)).collect();
             hold!(kept == held, "I10: dead letters of {consumer} hold {held:?}, the log says {kept:?}");
         }
         Ok(())

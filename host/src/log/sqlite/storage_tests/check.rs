@@ -282,7 +282,8 @@ async fn check_keys(log: &SqliteLog, found: &Found, told: &Told, pruned: &Pruned
             if settlement.delivery.consumer.as_str() != name || pruned.effects(settlement) {
                 continue;
             }
-            let (id, held) = (&settlement.delivery, recovery.held.contains(key));
+            let id = &settlement.delivery;
+            let held = recovery.held.iter().any(|held| held.key == *key && held.seq == id.seq);
             let there = found.effects(settlement) == Some(true);
             ensure!(!held || there, "{key} is held by {id}, which has not died so");
             let dead = found.dead.get(id).is_some_and(|status| status == "dead");
