@@ -188,18 +188,19 @@ fn a_batch_has_a_result_for_each_and_poison_in_it_charges_nobody_else() {
 #[test]
 fn what_is_not_due_waits_in_the_log_and_what_is_late_expires() {
     let hand = Hand::new();
-    let project = project(&hand.consumer("worker", "order.created", "    timeout: 100ms\n    expires-after: 200ms\n"));
+    let project = project(&hand.consumer("worker", "order.created", "    timeout: 1s\n    expires-after: 2s\n"));
     let host = project.start();
+    let mut told = Stream::open(&host.address()).unwrap();
     emit_with(&host, "far", &json!({}), json!({ "notBefore": "2126-01-01T00:00:00Z" }));
     emit(&host, "o-1", &json!({}));
-    hand.expect("worker", "o-1", 1).answer(&json!({ "then": "defer", "afterMs": 300 }));
-    let dead = Stream::open(&host.address()).unwrap().next("dead-letter").unwrap();
+    hand.expect("worker", "o-1", 1).answer(&json!({ "then": "defer", "afterMs": 2100 }));
+    let dead = told.next("dead-letter").unwrap();
     assert_eq!(dead["cause"], "expired");
     let reason = dead["reason"].as_str().unwrap();
     let accepted = project.json(&["event", "o-1", "--json"])[0]["event"]["acceptedAt"].clone();
     // As tables show it: to the millisecond.
     let since = &accepted.as_str().unwrap()[.."2026-03-01T00:00:00.000".len()];
-    assert!(reason.contains(&format!("expires-after, 200ms from {since}Z")), "{reason}; accepted {accepted}");
+    assert!(reason.contains(&format!("expires-after, 2s from {since}Z")), "{reason}; accepted {accepted}");
     host.kill();
     let host = project.start();
     let due = project.rows("SELECT due_at FROM waiting");

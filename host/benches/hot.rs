@@ -251,7 +251,7 @@ fn a_group_in_the_log(bencher: Bencher<'_, '_>) {
         |(events, settlements)| {
             runtime.block_on(async {
                 log.append(events).await.unwrap();
-                let settled = log.settle_each(settlements).await.unwrap();
+                let settled = log.settle_each(settlements, false).await.unwrap();
                 assert!(settled.iter().all(|settled| *settled == Settled::Committed));
             });
         },

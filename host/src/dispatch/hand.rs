@@ -37,7 +37,15 @@ pub(super) struct Player {
 #[derive(Default)]
 pub(super) struct Seats(Arc<()>);
 
-pub(super) struct Seat(#[expect(dead_code, reason = "it is there to be counted")] Arc<()>);
+pub(super) struct Seat(Arc<()>);
+
+impl Seat {
+    /// Whether others are played, or about to be.
+    fn has_company(&self) -> bool {
+        // One is the table's own.
+        Arc::strong_count(&self.0) > 2
+    }
+}
 
 impl Seats {
     pub(super) fn take(&self) -> Seat {
@@ -80,8 +88,9 @@ impl Player {
                 None => drop(self.quick.spawn(Polite::new(Box::pin(self.clone().wait(id, calling))))),
             }
         }
+        let more = seat.has_company();
         drop(seat);
-        self.settle(over).await;
+        self.settle(over, more).await;
     }
 
     /// Plays one that is to be waited for.
@@ -99,17 +108,17 @@ impl Player {
 
     async fn wait(self, id: DeliveryId, calling: Calling) {
         let called = calling.await;
-        self.settle(vec![(id, called)]).await;
+        self.settle(vec![(id, called)], false).await;
     }
 
-    /// Makes durable what calls came to, and tells the loop how that leaves their deliveries.
-    async fn settle(self, over: Vec<(DeliveryId, Option<Called>)>) {
+    /// Makes durable what calls came to, and tells the loop how that leaves their deliveries. `more`: others will be over in a moment.
+    async fn settle(self, over: Vec<(DeliveryId, Option<Called>)>, more: bool) {
         if over.is_empty() {
             return;
         }
         let ids: Vec<DeliveryId> = over.iter().map(|(id, _)| id.clone()).collect();
         self.tell(Wake::Called(ids.clone()));
-        let Ok((ended, odd)) = AssertUnwindSafe(self.make_durable(over)).catch_unwind().await else {
+        let Ok((ended, odd)) = AssertUnwindSafe(self.make_durable(over, more)).catch_unwind().await else {
             return self.tell(Wake::Ended(self.failed(ids)));
         };
         self.tell(Wake::Ended(ended));
@@ -124,7 +133,7 @@ impl Player {
         }
     }
 
-    async fn make_durable(&self, over: Vec<(DeliveryId, Option<Called>)>) -> (Vec<Ended>, Vec<Odd>) {
+    async fn make_durable(&self, over: Vec<(DeliveryId, Option<Called>)>, more: bool) -> (Vec<Ended>, Vec<Odd>) {
         let (mut ended, mut claims, mut settlements) = (Vec::with_capacity(over.len()), Vec::new(), Vec::new());
         for (id, called) in over {
             let Some(Called { claim, report, took }) = called else {
@@ -139,17 +148,22 @@ impl Player {
                 None => ended.push(Ended::one(id, Left::Unsettled, took)),
             }
         }
-        let (settled, odd) = self.answered(claims, settlements).await;
+        let (settled, odd) = self.answered(claims, settlements, more).await;
         ended.extend(settled);
         (ended, odd)
     }
 
     /// Those that are settled, or cannot be; and those that the log wants to have settled otherwise.
-    async fn answered(&self, claims: Vec<(Claim, Duration)>, settlements: Vec<Settlement>) -> (Vec<Ended>, Vec<Odd>) {
+    async fn answered(
+        &self,
+        claims: Vec<(Claim, Duration)>,
+        settlements: Vec<Settlement>,
+        more: bool,
+    ) -> (Vec<Ended>, Vec<Odd>) {
         if settlements.is_empty() {
             return (Vec::new(), Vec::new());
         }
-        let answers = match self.tools.log.settle_each(settlements.clone()).await {
+        let answers = match self.tools.log.settle_each(settlements.clone(), more).await {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::warn!(attempts = claims.len(), %error, "attempts could not be settled; they will run again");

@@ -177,6 +177,17 @@ async fn hands_are_dealt_to_every_thread_and_stay_small() {
     assert_eq!((sizes(8, 1), sizes(8, 0)), (vec![8], vec![8]), "nobody is idle: it stays one hand");
 }
 
+#[test]
+fn whoever_plays_while_another_hand_is_dealt_has_company() {
+    let seats = Seats::default();
+    let first = seats.take();
+    assert!(!first.has_company());
+    let second = seats.take();
+    assert!(first.has_company() && second.has_company());
+    drop(first);
+    assert!(!second.has_company());
+}
+
 #[tokio::test]
 async fn hands_are_as_large_after_a_thousand_turns_as_at_first() {
     const THREADS: usize = 2;

@@ -55,7 +55,8 @@ pub trait EventLog: Send + Sync {
 
     /// Makes the consequences of several attempts durable, each by itself, as if they had been settled one after the other; and all
     /// in one transaction, so that an error is about all of them.
-    fn settle_each(&self, settlements: Vec<Settlement>) -> Pending<Vec<Settled>>;
+    /// `more`: others follow in a moment, for which those of these that nobody waits for may be kept waiting.
+    fn settle_each(&self, settlements: Vec<Settlement>, more: bool) -> Pending<Vec<Settled>>;
 
     /// Gives deliveries rows, so that they wait in the log and not in memory: those that nothing has been attempted of
     /// yet, and those that wait for their key again. Saying the same twice changes nothing.
@@ -190,6 +191,13 @@ impl Settlement {
     /// How many events the attempt itself published.
     pub fn published(&self) -> usize {
         self.events.len().saturating_sub(usize::from(self.death.is_some()))
+    }
+
+    /// Whether nobody waits for it: it frees no key, nothing follows from it, and its consumer's next attempt reads no state that it
+    /// may have written.
+    pub fn is_unhurried(&self) -> bool {
+        let Self { events, state_quota, key, mark, run, .. } = self;
+        events.is_empty() && *state_quota == 0 && key.is_none() && mark.is_none() && run.is_none()
     }
 
     /// The ordering key that stays with its row or its dead letter.

@@ -442,7 +442,7 @@ impl EventLog for Disk {
     }
 
     /// All of them get into the same transaction.
-    fn settle_each(&self, settlements: Vec<Settlement>) -> Pending<Vec<Settled>> {
+    fn settle_each(&self, settlements: Vec<Settlement>, _: bool) -> Pending<Vec<Settled>> {
         Box::pin(try_join_all(settlements.into_iter().map(|one| self.settle(vec![one]))))
     }
 

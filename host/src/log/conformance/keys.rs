@@ -82,7 +82,7 @@ pub(crate) async fn settlements_that_come_together_stand_each_by_itself<S: Subje
     let mut last = done(4, "mail");
     last.events = vec![event("p1", "b")];
     let each = vec![writing(1, "k", 0, "one"), stale, writing(1, "k", 0, "again"), last];
-    let settled = log.settle_each(each).await.unwrap();
+    let settled = log.settle_each(each, false).await.unwrap();
     assert_eq!(settled, [Settled::Committed, Settled::Conflict, Settled::Fenced, Settled::Committed]);
     assert_eq!(
         subject.state(&log, &consumer("mail"), "k").map(|(value, _)| value),
@@ -93,7 +93,7 @@ pub(crate) async fn settlements_that_come_together_stand_each_by_itself<S: Subje
     let told = commits.iter().filter_map(|c| if let Commit::Settled(id, s) = c { Some((id.seq, *s)) } else { None });
     assert_eq!(told.collect::<Vec<_>>(), [1, 2, 1, 4].into_iter().zip(settled).collect::<Vec<_>>());
     assert_eq!(event_seqs(&commits), [5]);
-    assert_eq!(log.settle_each(Vec::new()).await.unwrap(), []);
+    assert_eq!(log.settle_each(Vec::new(), true).await.unwrap(), []);
 }
 
 pub(crate) async fn what_was_published_is_counted<S: Subject>() {

@@ -136,7 +136,7 @@ impl EventLog for MemoryLog {
         self.commit(|kept, now, commits| Ok(kept.settle(settlements, now, commits)))
     }
 
-    fn settle_each(&self, settlements: Vec<Settlement>) -> Pending<Vec<Settled>> {
+    fn settle_each(&self, settlements: Vec<Settlement>, _: bool) -> Pending<Vec<Settled>> {
         self.commit(|kept, now, commits| {
             Ok(settlements.into_iter().map(|one| kept.settle(vec![one], now, commits)).collect())
         })

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::gate::Pass;
+use super::linger::Urgency;
 use super::{apply, settle};
 use crate::log::{Appended, Commit, Error, Settled, Settlement};
 use crate::model::question::QueryNote;
@@ -35,6 +36,8 @@ pub(super) enum Command {
 pub(super) struct Settling {
     pub(super) settlements: Vec<Settlement>,
     pub(super) together: bool,
+    /// Others will follow in a moment.
+    pub(super) more: bool,
     pub(super) reply: Reply<Vec<Settled>>,
 }
 
@@ -45,6 +48,20 @@ impl Command {
             Self::Append { events, .. } => events.iter().map(Envelope::data_len).sum(),
             Self::Settle(settling) => settling.settlements.iter().map(Settlement::bytes).sum(),
             _ => 0,
+        }
+    }
+}
+
+impl Command {
+    /// Whether somebody waits for it.
+    pub(super) fn urgency(&self) -> Urgency {
+        match self {
+            Self::Settle(Settling { settlements, together: false, more, .. })
+                if settlements.iter().all(Settlement::is_unhurried) =>
+            {
+                Urgency::CanWait { settlements: settlements.len(), more: *more }
+            }
+            _ => Urgency::Now,
         }
     }
 }

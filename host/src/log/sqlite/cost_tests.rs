@@ -85,7 +85,7 @@ fn an_event_and_its_outcome_cost_the_log_no_more_than_their_budgets() {
             assert!(appended.iter().all(|one| !one.duplicate));
         });
         let settlements = seqs.map(|seq| done(seq, "measured")).collect();
-        let settling = Settling { settlements, together: false, reply: oneshot::channel().0 };
+        let settling = Settling { settlements, together: false, more: false, reply: oneshot::channel().0 };
         spend(&mut store, &steps, &disk, &mut settled, |store| {
             let answers = settle::settle(store, &settling, NOW, &mut Vec::new()).unwrap();
             assert!(answers.iter().all(|settled| *settled == Settled::Committed));

@@ -8,6 +8,7 @@
 mod apply;
 mod command;
 mod gate;
+mod linger;
 mod marker;
 mod notes;
 mod reader;
@@ -262,12 +263,12 @@ impl EventLog for SqliteLog {
     }
 
     fn settle(&self, settlements: Vec<Settlement>) -> Pending<Settled> {
-        let settled = self.ask(|reply| Command::Settle(Settling { settlements, together: true, reply }));
+        let settled = self.ask(|reply| Command::Settle(Settling { settlements, together: true, more: false, reply }));
         Box::pin(async move { settled.await?.first().copied().ok_or(Error::Closed) })
     }
 
-    fn settle_each(&self, settlements: Vec<Settlement>) -> Pending<Vec<Settled>> {
-        self.ask(|reply| Command::Settle(Settling { settlements, together: false, reply }))
+    fn settle_each(&self, settlements: Vec<Settlement>, more: bool) -> Pending<Vec<Settled>> {
+        self.ask(|reply| Command::Settle(Settling { settlements, together: false, more, reply }))
     }
 
     fn park(&self, waiting: Vec<Waiting>) -> Pending<()> {

@@ -10,14 +10,16 @@ use crate::log::Feed;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::linger::LINGER_MAX;
 use super::{OpenError, Options, SqliteLog, schedule};
 use crate::clock::{Clock, SystemClock};
 use crate::log::conformance::{NOW, Subject, activate, conforms, consumer, done, event, suite};
-use crate::log::{Error, EventLog as _, Settled};
+use crate::log::{Error, EventLog as _, Settled, Settlement};
 use crate::model::outcome::StateWrite;
 use crate::model::query::OutcomeQuery;
 use crate::model::{ConsumerName, DeliveryId, Envelope, Payload, Seq, Timestamp};
 use crate::store::Reader;
+use crate::telemetry::{Format, Gauges, Metrics, render};
 
 pub(super) struct OnDisk {
     pub(super) folder: tempfile::TempDir,
@@ -360,6 +362,48 @@ async fn whoever_lost_the_database_writes_nothing_more() {
     disk.stranger().execute("UPDATE host SET epoch = epoch - 1", []).unwrap();
     assert!(matches!(log.append(events(3..=3)).await, Err(Error::Failed(_))), "for good");
     assert_eq!(disk.reader().stats().unwrap().unwrap().last_sequence, 1);
+}
+
+/// How many commits had settlements in them.
+fn settling_commits(metrics: &Metrics) -> u64 {
+    let text = render(metrics, &Gauges::default(), Format::Prometheus);
+    let count = text.lines().find_map(|line| line.strip_prefix("tidegate_settle_batch_size_count "));
+    count.and_then(|count| count.parse().ok()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn settlements_that_nobody_waits_for_share_a_commit_with_those_that_follow_and_wait_a_moment_at_most() {
+    let disk = OnDisk::new();
+    let (clock, metrics) = (ManualClock::new(), Arc::new(Metrics::default()));
+    let options =
+        Options { clock: Arc::clone(&clock) as Arc<dyn Clock>, metrics: Some(metrics.clone()), ..disk.options() };
+    let (log, _feed) = SqliteLog::open(options).unwrap();
+    activate(&log, "one", &[("mail", &["a"])]).await;
+    log.append(events(1..=6)).await.unwrap();
+    let settled = vec![Settled::Committed];
+    // The clock stands still: they go with the last ones.
+    let first = log.settle_each(vec![done(1, "mail")], true);
+    let last = log.settle_each(vec![done(2, "mail")], false);
+    assert_eq!((first.await.unwrap(), last.await.unwrap()), (settled.clone(), settled.clone()));
+    assert_eq!(settling_commits(&metrics), 1);
+    // Or with what somebody waits for.
+    let first = log.settle_each(vec![done(3, "mail")], true);
+    log.append(events(7..=7)).await.unwrap();
+    assert_eq!(first.await.unwrap(), settled);
+    let keyed = Settlement { key: Some("a".into()), ..done(4, "mail") };
+    assert_eq!(log.settle_each(vec![keyed], true).await.unwrap(), settled, "the next one of its key waits for it");
+    // Or by themselves.
+    let mut first = log.settle_each(vec![done(5, "mail")], true);
+    let answer = loop {
+        tokio::select! {
+            biased;
+            answer = &mut first => break answer,
+            () = tokio::task::yield_now() => clock.advance(LINGER_MAX),
+        }
+    };
+    assert_eq!(answer.unwrap(), settled);
+    assert_eq!(settling_commits(&metrics), 4);
+    log.close().await.unwrap();
 }
 
 #[tokio::test]

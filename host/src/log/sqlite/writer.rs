@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Options;
 use super::command::{Answer, Command, Reply, Settling, apply_one};
+use super::linger::{LINGER_MAX, Linger};
 use super::marker::Marker;
 use super::notes::Notes;
 use super::reader::error;
@@ -46,6 +47,7 @@ struct Service {
     clock: Arc<dyn Clock>,
     inbox: mpsc::UnboundedReceiver<Command>,
     queue: Queue<Command>,
+    linger: Linger,
     teller: Teller,
     fail: watch::Sender<Option<String>>,
     retention: Option<Retention>,
@@ -88,6 +90,7 @@ pub(super) fn start(
         clock: options.clock,
         inbox,
         queue: Queue::new(),
+        linger: Linger::default(),
         teller,
         fail,
         retention: options.retention,
@@ -129,8 +132,7 @@ impl Service {
         let mut ending = None;
         let end = loop {
             if ending.is_none() {
-                let first = if self.queue.is_empty() { runtime.block_on(self.next()) } else { None };
-                ending = self.gather(first);
+                ending = self.take_in(runtime);
             }
             let group = self.queue.group();
             if let Err(e) = self.work(group) {
@@ -150,20 +152,39 @@ impl Service {
         self.end(end);
     }
 
+    /// Takes in what the next transaction is made of: waits for the first, and then for more if that is worth it. What was left over
+    /// from the last one waits for nothing.
+    fn take_in(&mut self, runtime: &tokio::runtime::Runtime) -> Option<End> {
+        self.linger = Linger::default();
+        if !self.queue.is_empty() {
+            return self.gather(None);
+        }
+        let first = runtime.block_on(self.next());
+        let mut ending = self.gather(first);
+        let until = self.clock.monotonic() + LINGER_MAX;
+        while ending.is_none() && self.linger.can_wait() {
+            let Some(more) = runtime.block_on(self.next_until(until)) else { break };
+            ending = self.gather(Some(more));
+        }
+        ending
+    }
+
     /// The next command, or none when something is due.
     async fn next(&mut self) -> Option<Command> {
         let due = [self.positions_at, self.notes.due(), self.mark_at, self.retry_at, self.room.due()];
         let due = due.into_iter().flatten().min();
-        let due = due.map_or(self.prune_at, |due| due.min(self.prune_at));
+        self.next_until(due.map_or(self.prune_at, |due| due.min(self.prune_at))).await
+    }
+
+    async fn next_until(&mut self, until: Duration) -> Option<Command> {
         tokio::select! {
             biased;
             command = self.inbox.recv() => Some(command.unwrap_or(Command::Abandon)),
-            () = self.clock.sleep_until(due) => None,
+            () = self.clock.sleep_until(until) => None,
         }
     }
 
-    /// Takes in what has come in the meantime. No waiting for more: whatever comes while a group is committed is for
-    /// a later one.
+    /// Takes in what has come in the meantime: whatever comes while a group is committed is for a later one.
     fn gather(&mut self, first: Option<Command>) -> Option<End> {
         let mut next = first.or_else(|| self.inbox.try_recv().ok());
         let mut taken = 0;
@@ -179,6 +200,7 @@ impl Service {
                 Command::Retain(retention) => self.retain(retention),
                 Command::LimitPages(pages) => drop(self.store.limit_pages(pages)),
                 command => {
+                    self.linger.add(command.urgency());
                     let bytes = command.bytes();
                     self.queue.push(command, bytes);
                 }

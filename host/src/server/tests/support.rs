@@ -91,7 +91,7 @@ impl EventLog for FakeLog {
         Box::pin(async { Err(Error::Closed) })
     }
 
-    fn settle_each(&self, _: Vec<Settlement>) -> Pending<Vec<Settled>> {
+    fn settle_each(&self, _: Vec<Settlement>, _: bool) -> Pending<Vec<Settled>> {
         Box::pin(async { Err(Error::Closed) })
     }
 
