@@ -58,7 +58,7 @@ struct Disk {
     rows: BTreeMap<DeliveryId, Row>,
     settled: BTreeSet<DeliveryId>,
     /// Keys, and whose dead letters hold them.
-    held: BTreeMap<Seq, HeldKey>,
+    held: BTreeMap<(Seq, u32), HeldKey>,
     keyed_by: KeyRules,
     /// Final outcomes in the order in which they came.
     order: Vec<(DeliveryId, Outcome)>,
@@ -268,7 +268,7 @@ impl World {
             (row.key, row.blocked, row.delivery.state) = (key, blocked, State::Pending { due_at });
         }
         let key = |seq: Seq| held_key(&spec.delivery, &self.disk.events[seq as usize - 1]);
-        let anew = |held: &HeldKey| Some((held.seq, HeldKey { key: key(held.seq)?, ..*held }));
+        let anew = |held: &HeldKey| Some(((held.seq, held.round), HeldKey { key: key(held.seq)?, ..*held }));
         self.disk.held = self.disk.held.values().filter_map(anew).collect();
         self.disk.keyed_by = KeyRules::of(&spec.delivery);
         Wake::Rekeyed(spec.name.clone(), self.disk.keyed_by.clone())
@@ -306,9 +306,11 @@ impl World {
     /// Ends the oldest running attempt so.
     fn end(&mut self, outcome: Outcome) -> DeliveryId {
         let claim = self.running.remove(0);
+        let mut held = self.disk.held.clone();
         let (id, left) = self.settle(&claim, outcome);
         if claim.frees && outcome == Outcome::Done {
-            self.wake(Wake::Commit(Commit::Released(id.consumer.clone(), vec![(id.seq, id.round)])));
+            held.retain(|dead, _| !self.disk.held.contains_key(dead));
+            self.wake(Wake::Commit(Commit::Released(id.consumer.clone(), held.into_keys().collect())));
         }
         self.wake(Wake::Ended(vec![Ended::one(id.clone(), left, Duration::from_micros(1))]));
         id
@@ -340,9 +342,10 @@ impl World {
         match &settlement.hold {
             Some(Hold::Begin(key)) => {
                 let DeliveryId { seq, round, .. } = claim.id;
-                self.disk.held.insert(seq, HeldKey { key: key.clone(), seq, round });
+                self.disk.held.retain(|dead, _| dead.0 != seq || dead.1 > round);
+                self.disk.held.insert((seq, round), HeldKey { key: key.clone(), seq, round });
             }
-            Some(Hold::End(_)) => drop(self.disk.held.remove(&claim.id.seq)),
+            Some(Hold::End(_)) => self.disk.held.retain(|dead, _| dead.0 != claim.id.seq || dead.1 > claim.id.round),
             None => {}
         }
         (claim.id.clone(), crate::dispatch::attempt::left(&settlement))

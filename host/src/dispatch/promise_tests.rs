@@ -149,7 +149,7 @@ fn a_release_that_is_told_after_keys_were_found_anew_frees_what_it_meant() {
     world.emit_keyed(&["a", "b", "b"]);
     end_of(&mut world, 1, Outcome::Reject);
     end_of(&mut world, 2, Outcome::Reject);
-    world.disk.held.remove(&1);
+    world.disk.held.remove(&(1, 0));
     // What 'a' was is another key now, and 'b' is 'a'.
     let by = Expression::parse("data.key == 'b' ? 'a' : 'c'").unwrap();
     let anew = with(|spec| spec.order = Some(OrderSpec { by: KeySpec::Of(by), on_dead: OnDead::Hold }));

@@ -329,7 +329,7 @@ pub struct Recovery {
     pub timeline: Vec<(Seq, Vec<SubscriptionSpec>)>,
     /// Ordering keys of deliveries that are waiting.
     pub keys: Vec<KeyStanding>,
-    /// Keys that dead letters hold, by key; of an event at most one.
+    /// Keys that dead letters hold, by key.
     pub held: Vec<HeldKey>,
     /// The rules by which all these keys were found; none if that is being changed.
     pub keyed_by: Option<KeyRules>,
@@ -372,8 +372,8 @@ pub enum Commit {
     /// At this time, or before, [`EventLog::ring`] has something to do.
     Timer(Timestamp),
     Paused(ConsumerName, bool),
-    /// No key of the consumer is held any more by dead letters of these events, up to these rounds: who held what is named, because
-    /// the key itself may have been found anew by other rules since.
+    /// These dead letters of the consumer, by sequence and round, hold no key any more. Each holds one once, so that this may be told
+    /// late; a key may have been found anew by other rules in the meantime.
     Released(ConsumerName, Vec<(Seq, u32)>),
     /// Also when the generation was live already.
     Activated(Activated),

@@ -14,19 +14,23 @@ use super::{Error, Writer, names};
 const EXPIRED_STEP: i64 = 500;
 
 impl Writer {
-    /// A dead letter holds its key from now on. Another one of the same event held it before, if it was redriven.
+    /// A dead letter holds its key from now on, in place of those of earlier rounds of the same event.
     pub fn hold(&mut self, dead: &DeliveryId, key: &str, now: Timestamp) -> Result<(), Error> {
         let consumer = self.names.intern(&self.conn, dead.consumer.as_str())?;
+        let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND seq = ?2 AND round < ?3";
+        self.conn.prepare_cached(sql)?.execute((consumer, int(dead.seq), dead.round))?;
         let sql = "INSERT OR REPLACE INTO raw_held_keys (consumer, key, seq, round, since) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.conn.prepare_cached(sql)?.execute((consumer, key, int(dead.seq), dead.round, now.0))?;
         Ok(())
     }
 
-    /// The event's dead letters up to this round hold nothing any more. Answers whether one did.
-    pub fn hold_no_more(&mut self, of: &DeliveryId) -> Result<bool, Error> {
+    /// The event's dead letters up to this round hold nothing any more. Answers which rounds did.
+    pub fn hold_no_more(&mut self, of: &DeliveryId) -> Result<Vec<u32>, Error> {
         let consumer = self.names.intern(&self.conn, of.consumer.as_str())?;
-        let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND seq = ?2 AND round <= ?3";
-        Ok(self.conn.prepare_cached(sql)?.execute((consumer, int(of.seq), of.round))? > 0)
+        let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND seq = ?2 AND round <= ?3 RETURNING round";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rounds = statement.query_map((consumer, int(of.seq), of.round), |row| row.get(0))?;
+        Ok(rounds.collect::<Result<_, _>>()?)
     }
 
     /// Frees these keys of a consumer, or all if there are none. Answers what was held.
@@ -36,9 +40,9 @@ impl Writer {
         if !keys.is_empty() {
             held.retain(|held| keys.contains(&held.key));
         }
-        for HeldKey { key, seq, .. } in &held {
-            let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND key = ?2 AND seq = ?3";
-            self.conn.prepare_cached(sql)?.execute((consumer, key, int(*seq)))?;
+        for HeldKey { key, seq, round } in &held {
+            let sql = "DELETE FROM raw_held_keys WHERE consumer = ?1 AND key = ?2 AND seq = ?3 AND round = ?4";
+            self.conn.prepare_cached(sql)?.execute((consumer, key, int(*seq), round))?;
         }
         Ok(held)
     }
@@ -67,7 +71,7 @@ impl Writer {
 
 /// Keys of a consumer that dead letters hold, by key.
 pub(super) fn held(conn: &Connection, consumer: i64) -> Result<Vec<HeldKey>, Error> {
-    let sql = "SELECT key, seq, round FROM raw_held_keys WHERE consumer = ?1 ORDER BY key, seq";
+    let sql = "SELECT key, seq, round FROM raw_held_keys WHERE consumer = ?1 ORDER BY key, seq, round";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement
         .query_map([consumer], |row| Ok(HeldKey { key: row.get(0)?, seq: get_u64(row, 1)?, round: row.get(2)? }))?;

@@ -208,12 +208,14 @@ impl Lane {
         for (id, left) in left {
             let Some(ready) = self.in_hand.remove(&id) else { continue };
             let freed = self.freed.remove(&id);
-            let left = match left {
-                // A dead letter whose key was released before its attempt could say that it holds it.
-                Left::Settled { next, outcome, hold: Some(true) } if freed => {
+            let left = match (left, &ready.key) {
+                // Its key was released before it could say here that it holds it, instead of those of earlier rounds.
+                (Left::Settled { next, outcome, hold: Some(true) }, Some(key)) if freed => {
+                    self.lines.hold(key, (id.seq, id.round));
+                    self.lines.let_go((id.seq, id.round));
                     Left::Settled { next, outcome, hold: Some(false) }
                 }
-                left => left,
+                (left, _) => left,
             };
             // A call that failed as a whole is one failure.
             let outcome = match left {

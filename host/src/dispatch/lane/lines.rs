@@ -105,8 +105,8 @@ pub(super) struct Lines {
     blocked_bytes: usize,
     /// Lines that go on when the log has been read so far.
     recovering: BTreeMap<Seq, Vec<Arc<str>>>,
-    /// Of events, the last round whose dead letter holds a line, and which line.
-    holders: HashMap<Seq, (u32, Arc<str>)>,
+    /// Dead letters that hold lines, and which.
+    holders: BTreeMap<Place, Arc<str>>,
 }
 
 impl Lines {
@@ -280,18 +280,20 @@ impl Lines {
         }
     }
 
-    /// The dead letter of this event and round holds the line from now on.
-    pub(super) fn hold(&mut self, key: &Arc<str>, (seq, round): Place) {
-        self.let_go((seq, round));
-        self.holders.insert(seq, (round, key.clone()));
-        self.lines.entry(key.clone()).or_default().holders += 1;
+    /// The dead letter at this place holds the line from now on, instead of those of earlier rounds of its event.
+    pub(super) fn hold(&mut self, key: &Arc<str>, dead: Place) {
+        let before: Vec<Place> = self.holders.range((dead.0, 0)..dead).map(|(place, _)| *place).collect();
+        for place in before {
+            self.let_go(place);
+        }
+        if self.holders.insert(dead, key.clone()).is_none() {
+            self.lines.entry(key.clone()).or_default().holders += 1;
+        }
     }
 
-    /// The dead letters of this event up to this round hold nothing any more. Answers the line that nobody holds for that.
-    pub(super) fn let_go(&mut self, (seq, round): Place) -> Option<Arc<str>> {
-        // A later round may have come to hold it before this was told.
-        self.holders.get(&seq).filter(|(last, _)| *last <= round)?;
-        let (_, key) = self.holders.remove(&seq)?;
+    /// The dead letter at this place holds nothing any more. Answers the line that nobody holds for that.
+    pub(super) fn let_go(&mut self, dead: Place) -> Option<Arc<str>> {
+        let key = self.holders.remove(&dead)?;
         let line = self.lines.get_mut(&key)?;
         line.holders = line.holders.saturating_sub(1);
         (!line.is_held()).then_some(key)
@@ -344,4 +346,23 @@ impl Lines {
 
 fn place(ready: &Ready) -> Place {
     (ready.id.seq, ready.id.round)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_free_once_every_dead_letter_that_holds_it_has_let_go() {
+        let (key, mut lines): (Arc<str>, _) = ("a".into(), Lines::default());
+        for dead in [(1, 2), (1, 1), (2, 0), (2, 0)] {
+            lines.hold(&key, dead);
+        }
+        lines.hold(&key, (2, 1));
+        assert_eq!(lines.let_go((2, 0)), None, "a later round holds it instead");
+        assert_eq!((lines.let_go((2, 1)), lines.let_go((1, 2))), (None, None));
+        assert!(lines.is_held(&key));
+        assert_eq!(lines.let_go((1, 1)), Some(key.clone()));
+        assert_eq!((lines.let_go((1, 1)), lines.is_held(&key)), (None, false));
+    }
 }

@@ -457,7 +457,7 @@ impl Lane {
         Some(self.read_at)
     }
 
-    /// Dead letters of these events, up to these rounds, hold no key any more.
+    /// These dead letters, by sequence and round, hold no key any more.
     pub fn released(&mut self, holders: &[(Seq, u32)], now: Moment) {
         for (seq, round) in holders.iter().copied() {
             let id = DeliveryId { seq, consumer: self.name.clone(), round };

@@ -1,6 +1,7 @@
 //! Dead letters, and the keys that they hold.
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
 use super::kept::{Dead, Kept};
 use crate::log::{Commit, DeadDecision, DeadSelection, Waiting};
@@ -9,14 +10,19 @@ use crate::planted::{self, Bug};
 
 impl Kept {
     pub(super) fn hold(&mut self, dead: &DeliveryId, key: &str) {
-        self.held.entry((dead.consumer.clone(), key.to_owned())).or_default().insert(dead.seq, dead.round);
+        self.let_go(&dead.consumer, dead.seq, ..dead.round);
+        self.held.entry((dead.consumer.clone(), key.to_owned())).or_default().insert((dead.seq, dead.round));
     }
 
-    /// The event's dead letters up to this round hold nothing any more. Answers whether one did.
-    pub(super) fn hold_no_more(&mut self, of: &DeliveryId) -> bool {
-        let held = |holders: &BTreeMap<Seq, u32>| holders.get(&of.seq).is_some_and(|round| *round <= of.round);
-        let mine = self.held.iter_mut().find(|((owner, _), holders)| *owner == of.consumer && held(holders));
-        let freed = mine.is_some_and(|(_, holders)| holders.remove(&of.seq).is_some());
+    /// The event's dead letters up to this round hold nothing any more. Answers which did.
+    pub(super) fn hold_no_more(&mut self, of: &DeliveryId) -> Vec<(Seq, u32)> {
+        self.let_go(&of.consumer, of.seq, ..=of.round)
+    }
+
+    fn let_go(&mut self, consumer: &ConsumerName, seq: Seq, rounds: impl RangeBounds<u32>) -> Vec<(Seq, u32)> {
+        let meant = |holder: &(Seq, u32)| holder.0 == seq && rounds.contains(&holder.1);
+        let mine = self.held.iter_mut().filter(|((owner, _), _)| owner == consumer);
+        let freed = mine.flat_map(|(_, holders)| holders.extract_if(.., meant).collect::<Vec<_>>()).collect();
         self.held.retain(|_, holders| !holders.is_empty());
         freed
     }
@@ -84,11 +90,11 @@ impl Kept {
     fn discard(&mut self, decided: Vec<DeliveryId>, commits: &mut Vec<Commit>) -> Vec<DeliveryId> {
         let mut freed: BTreeMap<ConsumerName, Vec<(Seq, u32)>> = BTreeMap::new();
         for id in &decided {
-            if self.hold_no_more(id) {
-                freed.entry(id.consumer.clone()).or_default().push((id.seq, id.round));
-            }
+            let holders = self.hold_no_more(id);
+            freed.entry(id.consumer.clone()).or_default().extend(holders);
         }
-        commits.extend(freed.into_iter().map(|(consumer, holders)| Commit::Released(consumer, holders)));
+        let freed = freed.into_iter().filter(|(_, holders)| !holders.is_empty());
+        commits.extend(freed.map(|(consumer, holders)| Commit::Released(consumer, holders)));
         decided
     }
 

@@ -30,8 +30,8 @@ pub(super) struct Kept {
     pub(super) outcomes: BTreeMap<(DeliveryId, u32), (AttemptRecord, usize)>,
     pub(super) waiting: BTreeMap<DeliveryId, Waiting>,
     pub(super) dead: BTreeMap<DeliveryId, Dead>,
-    /// Keys that dead letters hold, and of which events these are.
-    pub(super) held: BTreeMap<Key, BTreeMap<Seq, u32>>,
+    /// Keys that dead letters hold, and of which events and rounds these are.
+    pub(super) held: BTreeMap<Key, BTreeSet<(Seq, u32)>>,
     pub(super) marks: BTreeMap<Key, (DeliveryId, Mark)>,
     /// By which rules the keys of a consumer were found; not while that is being changed. None: by none.
     pub(super) keyed: BTreeMap<ConsumerName, Keyed>,

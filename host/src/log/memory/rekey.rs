@@ -1,6 +1,6 @@
 //! Keys found anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::kept::{Kept, Keyed, due};
 use crate::log::Rekey;
@@ -57,16 +57,16 @@ impl Kept {
         let name = &step.consumer.name;
         let first = step.after.map_or(0, |(seq, _)| seq + 1);
         let range = first..=last.map_or(Seq::MAX, |(seq, _)| seq);
-        let mut moved: BTreeMap<String, BTreeMap<Seq, u32>> = BTreeMap::new();
+        let mut moved: BTreeMap<String, BTreeSet<(Seq, u32)>> = BTreeMap::new();
         for ((owner, _), holders) in &mut self.held {
             if owner != name {
                 continue;
             }
-            for (seq, round) in holders.extract_if(.., |seq, _| range.contains(seq)) {
+            for (seq, round) in holders.extract_if(.., |(seq, _)| range.contains(seq)) {
                 let at = usize::try_from(seq).unwrap_or(usize::MAX).saturating_sub(1);
                 let key = self.events.get(at).and_then(|event| held_key(&step.consumer.delivery, event));
                 if let Some(key) = key {
-                    moved.entry(key).or_default().insert(seq, round);
+                    moved.entry(key).or_default().insert((seq, round));
                 }
             }
         }

@@ -10,7 +10,8 @@ impl Kept {
         let last = last.min(self.end().saturating_sub(1));
         let waits = |seq: Seq| !planted::is(Bug::RetentionTakesWaiting) && self.waiting.keys().any(|id| id.seq == seq);
         let dead = |seq: Seq| self.dead.iter().any(|(id, dead)| id.seq == seq && !dead.decided);
-        let held = |seq: Seq| self.held.values().any(|holders| holders.contains_key(&seq));
+        let held =
+            |seq: Seq| self.held.values().any(|holders| holders.range((seq, 0)..=(seq, u32::MAX)).next().is_some());
         let old = self.events.iter().take_while(|event| event.seq <= last && event.accepted_at < limit);
         let there = old.map(|event| event.seq).filter(|seq| !self.gone.contains(seq));
         let needed = |seq: &Seq| waits(*seq) || dead(*seq) || held(*seq) || self.runs.need(*seq);

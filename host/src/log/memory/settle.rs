@@ -45,7 +45,7 @@ impl Kept {
             return settled;
         }
         commits.push(Commit::Settled(settlement.delivery.clone(), settled));
-        let mut released = false;
+        let mut released = Vec::new();
         match &settlement.hold {
             Some(Hold::Begin(key)) => self.hold(&settlement.delivery, key),
             Some(Hold::End(_)) => released = self.hold_no_more(&settlement.delivery),
@@ -72,10 +72,10 @@ impl Kept {
         }
         let published = self.publish(events, of_attempt, now, commits);
         let consumer = delivery.consumer.clone();
-        let (seq, round, output) = (delivery.seq, delivery.round, record.output.clone());
+        let (seq, output) = (delivery.seq, record.output.clone());
         self.outcomes.insert((delivery, record.call), (record, published));
-        if released {
-            commits.push(Commit::Released(consumer.clone(), vec![(seq, round)]));
+        if !released.is_empty() {
+            commits.push(Commit::Released(consumer.clone(), released));
         }
         if let Some(run) = run {
             let Ok(()) = runs::change(self, (seq, &consumer), &run, output.as_ref(), now, commits);

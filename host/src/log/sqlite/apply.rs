@@ -146,10 +146,10 @@ fn discard(
     let mut freed: BTreeMap<ConsumerName, Vec<(Seq, u32)>> = BTreeMap::new();
     for id in &chosen {
         store.decide(id, "discarded", now)?;
-        if store.hold_no_more(id)? {
-            freed.entry(id.consumer.clone()).or_default().push((id.seq, id.round));
-        }
+        let holders = store.hold_no_more(id)?.into_iter().map(|round| (id.seq, round));
+        freed.entry(id.consumer.clone()).or_default().extend(holders);
     }
-    commits.extend(freed.into_iter().map(|(consumer, holders)| Commit::Released(consumer, holders)));
+    let freed = freed.into_iter().filter(|(_, holders)| !holders.is_empty());
+    commits.extend(freed.map(|(consumer, holders)| Commit::Released(consumer, holders)));
     Ok(chosen)
 }

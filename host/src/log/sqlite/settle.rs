@@ -126,9 +126,10 @@ fn note(
     match &settlement.hold {
         Some(Hold::Begin(key)) => store.hold(delivery, key, now)?,
         Some(Hold::End(_)) => {
-            let freed = store.hold_no_more(delivery)?;
-            let told = || Commit::Released(delivery.consumer.clone(), vec![(delivery.seq, delivery.round)]);
-            commits.extend(freed.then(told));
+            let holders: Vec<_> =
+                store.hold_no_more(delivery)?.into_iter().map(|round| (delivery.seq, round)).collect();
+            let told = (!holders.is_empty()).then(|| Commit::Released(delivery.consumer.clone(), holders));
+            commits.extend(told);
         }
         None => {}
     }

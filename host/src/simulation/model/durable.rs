@@ -138,7 +138,7 @@ impl Model {
                 Some(key)
             };
             if let Some(key) = key {
-                self.held.entry((name.clone(), key)).or_default().insert(seq, round);
+                self.held.entry((name.clone(), key)).or_default().insert((seq, round));
             }
         }
     }
@@ -374,7 +374,8 @@ impl Model {
         let must = death.is_some() && order.is_some_and(|order| order.on_dead == OnDead::Hold);
         match hold {
             Some(Hold::Begin(held)) => {
-                self.held.entry((id.consumer.clone(), held.clone())).or_default().insert(id.seq, id.round);
+                self.free(id, held);
+                self.held.entry((id.consumer.clone(), held.clone())).or_default().insert((id.seq, id.round));
             }
             Some(Hold::End(freed)) => {
                 let is_step = self.errands.get(id).is_some_and(|errand| errand.step.is_some());
@@ -393,7 +394,7 @@ impl Model {
     fn free(&mut self, id: &DeliveryId, key: &str) {
         let key = (id.consumer.clone(), key.to_owned());
         if let Some(holders) = self.held.get_mut(&key) {
-            holders.retain(|seq, round| *seq != id.seq || *round > id.round);
+            holders.retain(|(seq, round)| *seq != id.seq || *round > id.round);
             if holders.is_empty() {
                 self.held.remove(&key);
             }

@@ -91,7 +91,8 @@ impl Model {
             hold!(unfinished.is_none(), "I18: event {seq} is gone, and {unfinished:?} is not over");
             let dead = self.dead.iter().find(|id| id.seq == *seq);
             hold!(dead.is_none(), "I18: event {seq} is gone, and {dead:?} may be redriven");
-            let held = self.held.iter().find(|(_, holders)| holders.contains_key(seq)).map(|((_, key), _)| key);
+            let held =
+                self.held.iter().find(|(_, holders)| holders.iter().any(|(of, _)| of == seq)).map(|((_, key), _)| key);
             hold!(held.is_none(), "I18: event {seq} is gone, and its dead letter holds {held:?}");
             let run = self.needs(*seq);
             hold!(run.is_none(), "I18: event {seq} is gone, and run {run:?} needs it");

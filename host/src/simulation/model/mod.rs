@@ -91,7 +91,7 @@ pub(super) struct Model {
     /// The rule for them, if it is known that they were all found by one.
     marked_by: BTreeMap<ConsumerName, Option<String>>,
     /// Keys that dead letters hold, and of which events these are.
-    pub(super) held: BTreeMap<(ConsumerName, String), BTreeMap<Seq, u32>>,
+    pub(super) held: BTreeMap<(ConsumerName, String), BTreeSet<(Seq, u32)>>,
     pub(super) paused: BTreeSet<ConsumerName>,
     /// Of whom the dispatcher knows it.
     told_paused: BTreeSet<ConsumerName>,

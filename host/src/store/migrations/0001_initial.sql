@@ -149,14 +149,14 @@ CREATE TABLE raw_dead_letters (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX raw_dead_letters_by_time ON raw_dead_letters (status, died_at);
 
--- Ordering keys that dead letters hold: a key is free when no row has it.
+-- Ordering keys that dead letters hold: a key is free when no row has it. Of an event, a later round's takes the place of those before.
 CREATE TABLE raw_held_keys (
   consumer INTEGER NOT NULL,
   key      TEXT NOT NULL,
   seq      INTEGER NOT NULL,
   round    INTEGER NOT NULL CHECK (round >= 0),
   since    INTEGER NOT NULL,
-  PRIMARY KEY (consumer, key, seq)
+  PRIMARY KEY (consumer, key, seq, round)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX raw_held_keys_by_event ON raw_held_keys (seq);
 
