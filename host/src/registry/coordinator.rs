@@ -45,7 +45,7 @@ impl Beginnings {
         held.push(Arc::downgrade(definition));
     }
 
-    pub(super) fn definitions(&self) -> Vec<Definition> {
+    pub(crate) fn definitions(&self) -> Vec<Definition> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.iter().filter_map(Weak::upgrade).map(|definition| (*definition).clone()).collect()
     }

@@ -24,6 +24,7 @@ use crate::model::{ConsumerName, ConsumerSpec, Digest, Expression, Generation, T
 use crate::registry::catalogue::Catalogue;
 use crate::registry::coordinator::{self, Beginnings};
 use crate::registry::{Consumer, Snapshot};
+use crate::sandbox::Invoke;
 
 const NAMES: [&str; 6] = ["audit", "billing", "mail", "search", "stock", EPHEMERAL];
 pub(super) const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.counted", "user.joined"];
@@ -65,14 +66,23 @@ pub(super) struct Plan {
     schedules: BTreeMap<String, ScheduleSpec>,
     pub(super) pipelines: BTreeMap<ConsumerName, PipelineSpec>,
     /// The pipelines as the consumers that they are, those that are there for their runs alone among them.
-    coordinators: BTreeMap<ConsumerName, Consumer>,
+    coordinators: BTreeMap<ConsumerName, Deployed>,
+    /// What handles their events, while it is deployed or about to be: whoever holds it may begin runs by its definition.
+    handlers: BTreeMap<ConsumerName, Arc<dyn Invoke>>,
 }
 
 impl Plan {
     pub(super) fn first(dice: &Dice) -> Self {
         let (slots, schedules) = (dice.within(1..=8), schedules(dice));
-        let (pipelines, coordinators) = (BTreeMap::new(), BTreeMap::new());
-        let mut plan = Self { number: 1, slots, consumers: BTreeMap::new(), schedules, pipelines, coordinators };
+        let mut plan = Self {
+            number: 1,
+            slots,
+            consumers: BTreeMap::new(),
+            schedules,
+            pipelines: BTreeMap::new(),
+            coordinators: BTreeMap::new(),
+            handlers: BTreeMap::new(),
+        };
         for name in NAMES.iter().take(dice.within(1..=4) as usize) {
             plan.add(name, dice);
         }
@@ -127,23 +137,29 @@ impl Plan {
 
     /// Makes consumers of pipelines. `earlier`: definitions that runs may still go by. What differs from what was deployed as
     /// this manifest is deployed as another: its subscriptions are others.
-    pub(super) fn resolve(&mut self, earlier: &[Definition], clock: &Arc<dyn Clock>) {
+    pub(super) fn resolve(&mut self, earlier: &[Definition], beginnings: &Beginnings, clock: &Arc<dyn Clock>) {
         if self.pipelines.is_empty() && self.coordinators.is_empty() && earlier.is_empty() {
             return;
         }
-        let made = coordinator::consumers(&self.deployment(), earlier, &Beginnings::default(), clock);
-        let same = |(one, other): ((&ConsumerName, &Consumer), (&ConsumerName, &Consumer))| {
+        let made = coordinator::consumers(&self.deployment(), earlier, beginnings, clock);
+        let same = |(one, other): ((&ConsumerName, &Deployed), (&ConsumerName, &Consumer))| {
             one.0 == other.0 && one.1.digest == other.1.digest && one.1.spec.subscriptions == other.1.spec.subscriptions
         };
         let is_known = self.coordinators.len() == made.len() && self.coordinators.iter().zip(&made).all(same);
         self.number += u64::from(!is_known);
-        self.coordinators = made;
+        let deployed = |of: &Consumer| Deployed { spec: of.spec.clone(), digest: of.digest };
+        self.coordinators = made.iter().map(|(name, of)| (name.clone(), deployed(of))).collect();
+        self.handlers = made.into_iter().map(|(name, of)| (name, of.handler)).collect();
+    }
+
+    /// What is told of it to whoever only looks on, and must not keep what began by it.
+    pub(super) fn told(&self) -> Self {
+        Self { handlers: BTreeMap::new(), ..self.clone() }
     }
 
     /// What a consumer, or a pipeline as one, is deployed as.
     pub(super) fn deployed(&self, name: &ConsumerName) -> Option<Deployed> {
-        let coordinator = |consumer: &Consumer| Deployed { spec: consumer.spec.clone(), digest: consumer.digest };
-        self.consumers.get(name).cloned().or_else(|| self.coordinators.get(name).map(coordinator))
+        self.consumers.get(name).or_else(|| self.coordinators.get(name)).cloned()
     }
 
     pub(super) fn is_deployed(&self, name: &ConsumerName) -> bool {
@@ -156,8 +172,7 @@ impl Plan {
 
     /// Of everything that is given deliveries.
     pub(super) fn specs(&self) -> impl Iterator<Item = &Arc<ConsumerSpec>> {
-        let coordinators = self.coordinators.values().map(|consumer| &consumer.spec);
-        self.consumers.values().map(|deployed| &deployed.spec).chain(coordinators)
+        self.consumers.values().chain(self.coordinators.values()).map(|deployed| &deployed.spec)
     }
 
     /// The next manifest: one consumer finds its keys in another way, and all else is as it was.
@@ -249,11 +264,16 @@ impl Plan {
             let handler = Arc::new(Guest { spec: spec.clone(), digest, guests: guests.clone() });
             (name.clone(), Consumer { spec, digest, handler })
         };
+        let coordinator = |(name, handler): (&ConsumerName, &Arc<dyn Invoke>)| {
+            let Deployed { spec, digest } = self.coordinators.get(name)?.clone();
+            Some((name.clone(), Consumer { spec, digest, handler: handler.clone() }))
+        };
+        let coordinators = self.handlers.iter().filter_map(coordinator);
         Snapshot {
             generation: Generation(0),
             catalogue: Arc::new(Catalogue::new(&deployment)),
             deployment,
-            consumers: Arc::new(self.consumers.iter().map(loaded).chain(self.coordinators.clone()).collect()),
+            consumers: Arc::new(self.consumers.iter().map(loaded).chain(coordinators).collect()),
         }
     }
 

@@ -27,6 +27,7 @@ use crate::model::pipeline::run::Status;
 use crate::model::{ConsumerName, Envelope, Event, Seq};
 use crate::random::Random;
 use crate::registry::Registry;
+use crate::registry::coordinator::Beginnings;
 use crate::schedule::{self, Schedules};
 use crate::telemetry::Metrics;
 
@@ -60,6 +61,7 @@ pub(super) struct Host {
     pub(super) guests: Arc<Guests>,
     pub(super) dispatch: dispatch::Handle,
     registry: Arc<Registry>,
+    beginnings: Beginnings,
     pub(super) replays: replay::Handle,
     metrics: Arc<Metrics>,
     cancel: watch::Sender<bool>,
@@ -189,8 +191,8 @@ impl World {
         let options = dispatch::Options { tools, head: self.model.head(), commits, guests: both };
         let (dispatcher, dispatch) = Dispatcher::new(options);
         let dispatcher = runtime.spawn(dispatcher.run(stopped.clone()));
-        let clock_for_pipelines: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        self.plan.resolve(&open_definitions(&disk.log()), &clock_for_pipelines);
+        let beginnings = Beginnings::default();
+        self.plan.resolve(&open_definitions(&disk.log()), &beginnings, &clock);
         let registry = Arc::new(Registry::new(self.plan.snapshot(&guests)));
         let (replayer, replays) = Replayer::new(disk.clone(), registry.clone(), clock.clone(), metrics.clone());
         runtime.spawn(replayer.run(stopped.clone()));
@@ -203,6 +205,7 @@ impl World {
             guests,
             dispatch,
             registry,
+            beginnings,
             replays,
             metrics,
             cancel,
@@ -224,16 +227,16 @@ impl World {
     pub(super) fn deploy(&mut self) {
         let Some(host) = &self.host else { return };
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let live = host.registry.current();
-        let before = live.deployment.pipelines.values().map(|pipeline| pipeline.definition.clone());
-        let earlier: Vec<Definition> = before.chain(open_definitions(&host.disk.log())).collect();
-        self.plan.resolve(&earlier, &clock);
+        // As the host's loader has them.
+        let beginning = host.beginnings.definitions().into_iter();
+        let earlier: Vec<Definition> = beginning.chain(open_definitions(&host.disk.log())).collect();
+        self.plan.resolve(&earlier, &host.beginnings, &clock);
         self.activate();
     }
 
     fn activate(&mut self) {
         let Some(host) = &mut self.host else { return };
-        self.model.plans.insert(self.plan.digest(), Arc::new(self.plan.clone()));
+        self.model.plans.insert(self.plan.digest(), Arc::new(self.plan.told()));
         host.dispatch.prepare(self.plan.snapshot(&host.guests));
         host.activating = Some(host.disk.activate(self.plan.activation()));
     }
