@@ -389,6 +389,8 @@ impl World {
 
 #[path = "decision_tests.rs"]
 mod decisions;
+#[path = "order_tests.rs"]
+mod order;
 #[path = "promise_tests.rs"]
 mod promises;
 
