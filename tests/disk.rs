@@ -7,14 +7,16 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::json;
 use tidegate_tests::Project;
+use tidegate_tests::hand::{Asked, Hand};
 use tidegate_tests::http::Client;
 
 const INSIDE: &str = "TIDEGATE_TEST_MOUNTS";
 
 const MANIFEST: &str = "
 tidegate: 1
-server: { listen: 127.0.0.1:0 }
+server: { listen: 127.0.0.1:0, grace: 1s }
 log: sqlite:data/tidegate.db
 defaults: { timeout: 60s, retry: { attempts: 3, initial: 10ms, max: 10ms } }
 consumers:
@@ -60,8 +62,14 @@ fn mount(arguments: &[&str]) {
 }
 
 fn project(size: &str) -> (Project, String) {
-    let project = Project::new(MANIFEST);
+    let (project, data) = disk(size, MANIFEST);
     project.install("ledger", "ledger.wasm");
+    (project, data)
+}
+
+/// Of so many bytes, with the project's data on it.
+fn disk(size: &str, manifest: &str) -> (Project, String) {
+    let project = Project::new(manifest);
     let data = project.path("data");
     fs::create_dir(&data).unwrap();
     let data = data.to_str().unwrap().to_owned();
@@ -152,6 +160,8 @@ fn what_is_under_way_is_finished_on_a_full_disk() {
     project.ok(&["consumers", "resume", "ledger"]);
     project.ok(&["wait", "--all", "--timeout", "5m"]);
     check(&project, &acknowledged);
+    // The other connection may have been idle for too long.
+    let mut client = host.client();
     assert_eq!(send(&mut client, "small", 10).0, 503);
     let metrics = client.get("/metrics").unwrap();
     assert!(String::from_utf8_lossy(&metrics.body).contains("\ntidegate_ballast_bytes 0\n"));
@@ -192,6 +202,48 @@ fn a_host_starts_on_a_full_disk_with_what_the_ballast_took() {
     assert!(ballast.exists(), "it is there again");
     project.ok(&["wait", "--all", "--timeout", "5m"]);
     check(&project, &acknowledged);
+    assert_eq!(host.stop().0, 0);
+}
+
+/// Outcomes that the log cannot take keep no host: these attempts are made again.
+#[test]
+fn a_stop_on_a_full_disk_ends() {
+    if !may_mount("a_stop_on_a_full_disk_ends") {
+        return;
+    }
+    let hand = Hand::new();
+    let consumer = hand.consumer("worker", "order.created", "    timeout: 60s\n    concurrency: 16\n");
+    let (project, data) = disk(
+        "64m",
+        &format!(
+            "tidegate: 1\nserver: {{ listen: 127.0.0.1:0, grace: 1s }}\nlog: sqlite:data/tidegate.db\nconsumers:\n{consumer}"
+        ),
+    );
+    project.install("puppet", "puppet.wasm");
+    let host = project.start();
+    let mut client = host.client();
+    (0..16).for_each(|n| assert_eq!(send(&mut client, &format!("o-{n}"), 10).0, 202));
+    let asked: Vec<_> = (0..16).map(|_| hand.asked()).collect();
+    let mut file = fs::File::create(Path::new(&data).join("filler")).unwrap();
+    let mut take_all = || while file.write_all(&[1; 4_096]).is_ok() {};
+    take_all();
+    assert_eq!(send(&mut client, "large", 900_000).0, 503);
+    // Somebody else also takes what the ballast gave back.
+    take_all();
+    let publish = vec![json!(["order.booked", "x".repeat(100_000)]); 8];
+    asked.into_iter().for_each(|asked| asked.answer(&json!({ "publish": publish, "tell": true })));
+    let published: Vec<_> = (0..16).map(|_| hand.asked()).collect();
+    published.into_iter().for_each(Asked::done);
+    let (code, said) = host.stop();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("these are made again after the next start"), "{said}");
+    fs::remove_file(Path::new(&data).join("filler")).unwrap();
+    let host = project.start();
+    let settled = project.count("SELECT count(*) FROM outcomes");
+    assert!(settled < 16, "there was room for all of them");
+    (settled..16).for_each(|_| hand.asked().done());
+    project.ok(&["wait", "--all", "--timeout", "5m"]);
+    assert_eq!(project.count("SELECT count(*) FROM outcomes WHERE outcome = 'done' AND attempt = 1"), 16);
     assert_eq!(host.stop().0, 0);
 }
 

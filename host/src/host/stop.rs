@@ -1,9 +1,14 @@
 //! Stopping in two phases: stop claiming and let attempts finish; then end them and give them back, uncharged.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Error, Running};
 use crate::registry::reload::NotReloaded;
+
+/// What the end of attempts may take once they are told to end: they end at once, but for what the log cannot take.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct Signals {
     interrupt: Signal,
@@ -82,7 +87,14 @@ impl Running {
             () = grace => {
                 tracing::info!("the grace period is over: what is in hand is given back, no attempt is charged");
                 self.cancel.send_replace(true);
-                self.dispatch.drain().await;
+                let given_back = self.clock.sleep_until(self.clock.monotonic() + GIVE_BACK_MAX);
+                tokio::select! {
+                    () = self.dispatch.drain() => {}
+                    // As on a full disk. For the log these attempts never were.
+                    () = given_back => tracing::warn!(
+                        "outcomes of attempts cannot be written, see above; these are made again after the next start"
+                    ),
+                }
             }
         }
         self.closing.send_replace(true);
