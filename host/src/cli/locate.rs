@@ -41,10 +41,7 @@ pub(super) fn record(context: &Context, reading: &Reading) -> Result<Found, Erro
     if let Some(client) = note.as_ref().and_then(alive) {
         return Ok(Found::Host(client));
     }
-    if let Some(note) = note.filter(|note| note.database.is_file()) {
-        return Ok(Found::Database(note.database));
-    }
-    match link::database_of(manifest, context) {
+    match link::database_of(manifest, context).or_else(|| left(note)) {
         Some(path) => database(path),
         None if manifest.is_file() => Err(Error::state("no host is running, and the manifest does not say where its database is")
             .hint("See what is wrong with it with `tidegate check`, or name the file with `--database PATH`.")),
@@ -71,12 +68,23 @@ pub(super) fn place(context: &Context, reading: &Reading) -> Result<PathBuf, Err
         return Err(elsewhere());
     }
     let manifest = &reading.reach.manifest;
-    let noted = Announcement::read(manifest).map(|note| note.database).filter(|path| path.is_file());
-    let named = reading.database.clone().or(noted).or_else(|| link::database_of(manifest, context));
-    named.ok_or_else(|| {
+    let found = || {
+        let note = Announcement::read(manifest);
+        // A host that runs has the one that it began with, whatever the manifest says by now.
+        match note {
+            Some(note) if alive(&note).is_some() => Some(note.database),
+            note => link::database_of(manifest, context).or_else(|| left(note)),
+        }
+    };
+    reading.database.clone().or_else(found).ok_or_else(|| {
         Error::state(format!("{} does not say where the database is", manifest.display()))
             .hint("Name the manifest with `--manifest PATH`, or the file with `--database PATH`.")
     })
+}
+
+/// The database of a host that is gone, for when the manifest does not say which it is.
+fn left(note: Option<Announcement>) -> Option<PathBuf> {
+    note.map(|note| note.database).filter(|path| path.is_file())
 }
 
 fn database(path: PathBuf) -> Result<Found, Error> {

@@ -28,8 +28,8 @@ fn the_hosts_own_file_is_understood() {
 
 #[test]
 fn a_manifest_without_a_folder_is_in_the_current_one() {
-    assert_eq!(Announcement::path(Path::new("tidegate.yaml")), Path::new("./.tidegate/host.json"));
-    assert_eq!(Announcement::path(Path::new("/a/b.yaml")), Path::new("/a/.tidegate/host.json"));
+    assert_eq!(Announcement::path(Path::new("tidegate.yaml")), Path::new("./.tidegate/tidegate.yaml.host.json"));
+    assert_eq!(Announcement::path(Path::new("/a/b.yaml")), Path::new("/a/.tidegate/b.yaml.host.json"));
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn a_host_is_found_beside_a_broken_manifest_and_a_stale_file_is_ignored() {
         let text = format!(
             r#"{{"pid":1,"url":"{url}","token":"own","database":"/nowhere.db","startedAt":"2026-01-01T00:00:00Z"}}"#
         );
-        std::fs::write(folder.path().join(".tidegate/host.json"), text).unwrap();
+        std::fs::write(folder.path().join(".tidegate/tidegate.yaml.host.json"), text).unwrap();
     };
     std::fs::write(&manifest, "tidegate: [broken").unwrap();
     announce(&fake.url);
@@ -213,6 +213,31 @@ fn a_host_is_found_beside_a_broken_manifest_and_a_stale_file_is_ignored() {
     assert!(err.starts_with("error: no host is running, and there is no database at"), "{err}");
     let (code, _, err) = tidegate(None, &["events", "--url", &format!("http://{gone}")]);
     assert!(code == 5 && err.contains("no host answers at"), "{err}");
+}
+
+/// What a host that is gone has left says nothing against the manifest, which may name another database by now.
+#[test]
+fn the_manifest_says_which_database_it_is_once_the_host_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (manifest, before) = (folder.path().join("tidegate.yaml"), folder.path().join("before.db"));
+    let path = manifest.to_str().unwrap();
+    std::fs::write(&before, "").unwrap();
+    std::fs::create_dir(folder.path().join(".tidegate")).unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let note = format!(
+        r#"{{"pid":1,"url":"http://{gone}","token":"own","database":"{}","startedAt":"2026-01-01T00:00:00Z"}}"#,
+        before.display()
+    );
+    std::fs::write(folder.path().join(".tidegate/tidegate.yaml.host.json"), note).unwrap();
+    std::fs::write(&manifest, "tidegate: 1\nlog: sqlite:now.db\nconsumers: {}\n").unwrap();
+    for command in [["events", "-m", path].as_slice(), &["verify", "-m", path]] {
+        let (code, _, err) = tidegate(None, command);
+        assert!(code == 4 && err.contains("now.db yet"), "{command:?}: {err}");
+    }
+    // One that is gone cannot say.
+    std::fs::remove_file(&manifest).unwrap();
+    let (_, _, err) = tidegate(None, &["verify", "-m", path]);
+    assert!(err.contains("before.db"), "{err}");
 }
 
 #[test]

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::model::Timestamp;
 
-/// Folder beside the manifest for what a running host leaves there, and the file's name.
+/// Folder beside the manifest for what a running host leaves there, and how the file's name ends: it begins with the manifest's,
+/// because a folder may have several.
 const FOLDER: &str = ".tidegate";
-const FILE: &str = "host.json";
+const SUFFIX: &str = ".host.json";
 /// The file is a few lines; more is not ours.
 const BYTES_MAX: u64 = 64 << 10;
 
@@ -33,17 +34,22 @@ impl Announcement {
     /// Where the file of a manifest is.
     pub fn path(manifest: &Path) -> PathBuf {
         let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        folder.join(FOLDER).join(FILE)
+        let mut name = manifest.file_name().unwrap_or_default().to_owned();
+        name.push(SUFFIX);
+        folder.join(FOLDER).join(name)
     }
 
     /// Reads the file; one that is absent, half or not ours is as good as none.
     pub fn read(manifest: &Path) -> Option<Self> {
-        let path = Self::path(manifest);
-        if fs::metadata(&path).ok()?.len() > BYTES_MAX {
-            return None;
-        }
-        serde_json::from_slice(&fs::read(&path).ok()?).ok()
+        read(&Self::path(manifest))
     }
+}
+
+fn read(path: &Path) -> Option<Announcement> {
+    if fs::metadata(path).ok()?.len() > BYTES_MAX {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 impl std::fmt::Debug for Announcement {
@@ -66,7 +72,7 @@ impl Presence {
         now: Timestamp,
     ) -> Result<Self, Error> {
         let doing =
-            |source| Error::Io { doing: "say where the host is (in .tidegate/host.json beside the manifest)", source };
+            |source| Error::Io { doing: "say where the host is (in the folder .tidegate beside the manifest)", source };
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| doing(std::io::Error::other(error.to_string())))?;
         let announcement = Announcement {
@@ -92,6 +98,10 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
+        // Another host may have said since that it serves this manifest.
+        if read(&self.path).is_some_and(|said| said != self.announcement) {
+            return;
+        }
         // Gone already, perhaps with its folder: nothing is left to say.
         let _gone = fs::remove_file(&self.path).is_err();
     }
