@@ -7,6 +7,7 @@ mod stop;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use thread_priority::ThreadPriority;
 #[cfg(target_os = "linux")]
@@ -18,6 +19,7 @@ use self::presence::Presence;
 use crate::clock::{Clock, SystemClock};
 use crate::dispatch::replay::Replayer;
 use crate::dispatch::{self, Dispatcher};
+use crate::log::Feed;
 use crate::log::sqlite::{self, SqliteLog};
 use crate::manifest::{self, Compiled, Diagnostics};
 use crate::model::spec::Ceilings;
@@ -38,6 +40,9 @@ use self::control::{Activator, HostControl, Stream};
 
 /// Subscribers to the live stream that fall behind lose the oldest of so many.
 const LIVE_MAX: usize = 1_024;
+/// How long a start waits for a holder of its database that was killed, and how often it looks.
+const DYING_MAX: Duration = Duration::from_secs(5);
+const DYING_AGAIN: Duration = Duration::from_millis(20);
 
 pub struct Options {
     pub manifest: PathBuf,
@@ -134,13 +139,14 @@ async fn run_on(options: &Options, guests: dispatch::Guests) -> Result<(), Error
 
     let metrics = Arc::new(Metrics::default());
     // The lock first: whoever has it may touch the rest.
-    let (log, commits) = SqliteLog::open(sqlite::Options {
+    let (log, commits) = open(&clock, || sqlite::Options {
         accept_loss_from: options.accept_loss_from,
         retention: Some(compiled.deployment.retention),
         metrics: Some(metrics.clone()),
         ballast: compiled.deployment.ceilings.ballast,
         ..sqlite::Options::new(&compiled.deployment.database, clock.clone())
-    })?;
+    })
+    .await?;
     let log = Arc::new(log);
     let started = start(options, Given { compiled, clock, metrics, log: log.clone(), commits, guests }).await;
     let running = match started {
@@ -153,6 +159,22 @@ async fn run_on(options: &Options, guests: dispatch::Guests) -> Result<(), Error
     let ended = running.until_stopped(&mut signals).await;
     close(&log).await;
     ended
+}
+
+/// Whoever starts a host right after it was killed need not wait for the last of its threads.
+async fn open(
+    clock: &Arc<dyn Clock>,
+    options: impl Fn() -> sqlite::Options,
+) -> Result<(SqliteLog, Feed), store::OpenError> {
+    let until = clock.monotonic() + DYING_MAX;
+    loop {
+        match SqliteLog::open(options()) {
+            Err(store::OpenError::InUse { pid, .. }) if clock.monotonic() < until && store::is_dying(pid) => {
+                clock.sleep_until(clock.monotonic() + DYING_AGAIN).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 async fn close(log: &SqliteLog) {
@@ -174,7 +196,7 @@ struct Running {
     /// True: the loops end.
     stop: watch::Sender<bool>,
     control: Arc<HostControl>,
-    grace: std::time::Duration,
+    grace: Duration,
     clock: Arc<dyn Clock>,
     tasks: tokio::task::JoinSet<()>,
     _presence: Presence,
@@ -186,7 +208,7 @@ struct Given {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     log: Arc<SqliteLog>,
-    commits: crate::log::Feed,
+    commits: Feed,
     guests: dispatch::Guests,
 }
 

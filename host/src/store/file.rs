@@ -180,7 +180,41 @@ fn read_info(mut file: &File) -> Option<LockInfo> {
     serde_json::from_str(&text).ok()
 }
 
+/// Whether the process that is said to hold a database was killed and still has threads that end.
+pub fn is_dying(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_of_the_dying(&stat))
+}
+
+/// Whether a process is on its way out, by its line in `/proc/PID/stat` (proc_pid_stat(5)): a zombie whose threads may still end, or
+/// one with the flag `PF_EXITING`.
+fn is_of_the_dying(stat: &str) -> bool {
+    const EXITING: u64 = 0x4;
+    // The name before it may have any characters in it.
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let mut fields = rest.split_whitespace();
+    let state = fields.next();
+    // Behind the parent, the group, the session, the terminal and its group.
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    matches!(state, Some("Z" | "X")) || flags.is_some_and(|flags| flags & EXITING != 0)
+}
+
 fn in_use(database: &Path, file: &File) -> OpenError {
     let LockInfo { pid, since, listen } = read_info(file).unwrap_or_else(unknown);
     OpenError::InUse { path: database.to_owned(), pid, since, listen }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dying_are_known_by_their_state_or_their_flag() {
+        // As Linux 6.18 shows a host that sleeps, one whose leader is gone, and one on its way out; a name may have anything in it.
+        let sleeps = "8963 (tidegate) S 8900 8963 8900 0 -1 4194304 5121 0 0 0 12 9 0 0 20 0 9 0 1234";
+        let gone = "8963 (tidegate) Z 8900 8963 8900 0 -1 4194560 5121 0 0 0 12 9 0 0 20 0 9 0 1234";
+        let leaving = "8963 (a) Z (b) R 8900 8963 8900 0 -1 4194308 5121 0 0 0 12 9 0 0 20 0 9 0 1234";
+        assert_eq!([sleeps, gone, leaving, "", "8963 (x) S"].map(is_of_the_dying), [false, true, true, false, false]);
+        let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        assert!(!is_of_the_dying(&own), "{own}");
+    }
 }

@@ -47,7 +47,7 @@ pub use ballast::Ballast;
 pub use chain::{Hash, Head};
 pub use dead::{DeadFilter, DeadRow};
 pub use events::Inserted;
-pub use file::{Lock, LockInfo, real_path};
+pub use file::{Lock, LockInfo, is_dying, real_path};
 pub use generations::{KindNote, Subscriptions, timeline};
 pub use outcomes::OutcomeRow;
 pub use read::Reader;
