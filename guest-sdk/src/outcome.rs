@@ -62,7 +62,8 @@ pub fn retry_after(reason: impl Into<String>, delay: Duration) -> Outcome {
     Err(Failure::retry_after(reason, delay))
 }
 
-/// Not now: come back after `delay`. Costs no attempt.
+/// Not now: come back after `delay`. Costs no attempt, but waits at least 100 ms, and longer the more often it is said: that doubles
+/// with every ten calls that were not charged, up to 30 s.
 ///
 /// # Errors
 /// Always.

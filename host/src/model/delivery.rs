@@ -134,7 +134,7 @@ impl Delivery {
             Outcome::Done => Self { state: State::Succeeded, attempts: charged, calls },
             Outcome::Reject | Outcome::Refused => Self { state: State::Dead, attempts: charged, calls },
             Outcome::Defer => {
-                let least = Duration::from_millis(limit::DEFER_MS_MIN);
+                let least = least_defer(self.calls.saturating_sub(self.attempts));
                 pending(self.attempts, bounded(after.unwrap_or(least)).max(least))
             }
             Outcome::Interrupted => {
@@ -154,6 +154,13 @@ impl Delivery {
             }
         }
     }
+}
+
+/// How long a *defer* waits at least, after so many calls that were not charged.
+fn least_defer(free_calls: u32) -> Duration {
+    let doubled = 1_u64.checked_shl(free_calls / limit::DEFERS_DOUBLE).unwrap_or(u64::MAX);
+    let least = limit::DEFER_MS_MIN.saturating_mul(doubled).min(limit::DEFER_MS_LEAST_MAX);
+    Duration::from_millis(least)
 }
 
 /// Whoever had no room because of others comes back later each time, and not together with them.

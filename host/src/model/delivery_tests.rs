@@ -58,6 +58,28 @@ fn any_input() -> impl proptest::strategy::Strategy<Value = Input> {
     proptest::sample::select(inputs())
 }
 
+/// Whoever defers for ever is called seldom in the end, and a guest's own longer delay counts.
+#[test]
+fn a_defer_waits_longer_the_more_often_it_is_said() {
+    let delays = |after: Option<Duration>| {
+        let mut delivery = Delivery::new(NOW);
+        let mut delays = Vec::new();
+        for _ in 0..200 {
+            delivery = delivery.step(Input::Claim, &policy(3), NOW, 0).unwrap();
+            delivery = delivery.step(Input::Ended { outcome: Outcome::Defer, after }, &policy(3), NOW, 0).unwrap();
+            let State::Pending { due_at } = delivery.state else { panic!("{delivery:?}") };
+            delays.push(due_at.since(NOW));
+        }
+        assert_eq!((delivery.attempts, delivery.calls), (0, 200));
+        delays
+    };
+    let at = |millis| Duration::from_millis(millis);
+    let none = delays(None);
+    assert_eq!([0, 9, 10, 29, 80, 199].map(|n| none[n]), [100, 100, 200, 400, 25_600, 30_000].map(at));
+    let own = delays(Some(at(5_000)));
+    assert_eq!([0, 59, 60, 199].map(|n| own[n]), [5_000, 5_000, 6_400, 30_000].map(at));
+}
+
 proptest::proptest! {
     /// Final stays final; attempts and calls never shrink; attempts never pass the policy; a call that costs nothing
     /// charges nothing.

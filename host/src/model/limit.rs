@@ -44,8 +44,12 @@ pub const QUESTION_DEPTH_MAX: u32 = 8;
 pub const QUESTION_MS: u64 = 5_000;
 pub const QUESTION_MS_MAX: u64 = 300_000;
 
-/// A guest's *defer* waits at least this long, so that it cannot spin, in milliseconds.
+/// A guest's *defer* waits at least this long, so that it cannot spin, in milliseconds. It doubles with every ten calls that were
+/// not charged, up to the other: who defers for ever writes few rows, and who does for minutes does not notice.
 pub const DEFER_MS_MIN: u64 = 100;
+pub const DEFER_MS_LEAST_MAX: u64 = 30_000;
+/// Calls after which the least delay of a *defer* doubles.
+pub const DEFERS_DOUBLE: u32 = 10;
 /// A guest's own delay waits at most this long, in milliseconds (30 days).
 pub const DELAY_MS_MAX: u64 = 30 * 24 * 3_600_000;
 /// A component's file, in bytes.
