@@ -49,6 +49,9 @@ pub(super) fn store_error(error: store::Error, doing: String) -> Error {
         E::TimedOut { .. } => Error::timeout(words),
         E::Damaged { .. } | E::Newer { .. } => Error::new(Kind::Log, words),
         E::Foreign { .. } => Error::environment(words).hint("Check the path: `--database`, or `log` in the manifest."),
+        other if other.lacks_room() => Error::environment(doing)
+            .because(other)
+            .hint("Make room on the disk that holds the database, then start again: what was acknowledged is safe."),
         other => Error::environment(doing)
             .because(other)
             .hint("May this user read the file and its folder? SQLite needs to reach the files beside it as well."),
@@ -147,6 +150,13 @@ pub(super) fn refused(diagnostics: &Diagnostics, manifest: &Path) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_not_taken_for_a_matter_of_rights() {
+        let hint = |kind: std::io::ErrorKind| store_error(store::Error::Io(kind.into()), "x".into()).hints.concat();
+        assert!(hint(std::io::ErrorKind::StorageFull).starts_with("Make room"));
+        assert!(hint(std::io::ErrorKind::PermissionDenied).starts_with("May this user"));
+    }
 
     #[test]
     fn the_log_is_found_in_a_broken_manifest() {

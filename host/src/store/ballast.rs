@@ -46,8 +46,10 @@ impl Ballast {
             Err(error) => tracing::warn!(%error, "nobody knows how large the disk is, so no room is kept on it"),
         }
         if ballast.wanted < wanted {
-            let (kept, disk) = (ballast.wanted >> 20, database.display());
-            tracing::info!("the disk of {disk} is small: {kept} MiB are kept for when it is full");
+            let disk = database.display();
+            let (kept, unit) =
+                if ballast.wanted < 1 << 20 { (ballast.wanted >> 10, "KiB") } else { (ballast.wanted >> 20, "MiB") };
+            tracing::info!("the disk of {disk} is small: {kept} {unit} are kept for when it is full");
         }
         if ballast.held != ballast.wanted && !ballast.restore() && ballast.wanted > 0 {
             tracing::warn!(file = %ballast.path.display(), "the disk has no room for the ballast file");

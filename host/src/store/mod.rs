@@ -118,6 +118,16 @@ impl Error {
         }
     }
 
+    /// Whether the disk has no room, and nothing else is wrong.
+    pub fn lacks_room(&self) -> bool {
+        let full = rusqlite::ErrorCode::DiskFull;
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => failure.code == full,
+            Self::Io(_) => self.is_full(),
+            _ => false,
+        }
+    }
+
     pub fn class(&self) -> Class {
         use rusqlite::ffi;
         let Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = self else { return Class::Fatal };
