@@ -87,11 +87,16 @@ impl Problem {
 
     /// A job that cannot be for the consumer it names.
     pub fn no_target(why: &NoTarget) -> Self {
-        let kind = if matches!(why, NoTarget::Unknown { .. }) { "unknown-consumer" } else { "not-a-target" };
+        let kind = if matches!(why, NoTarget::Unknown { .. } | NoTarget::Removed(_)) {
+            "unknown-consumer"
+        } else {
+            "not-a-target"
+        };
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, format!("{why} Nothing was accepted."));
         match why {
             NoTarget::Unknown { near: Some(near), .. } => problem.with("nearest", near.as_str()),
             NoTarget::Unknown { near: None, .. } => problem.see("/consumers"),
+            NoTarget::Removed(name) => problem.see(format!("/consumers/{name}")),
             _ => problem,
         }
     }

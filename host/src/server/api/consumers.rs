@@ -127,14 +127,19 @@ pub(super) async fn pause(app: &Arc<App>, uri: &Uri, path: &Path, paused: bool) 
         /// What comes while it is paused is lost.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         ephemeral: bool,
+        /// The manifest no longer has it: it does not go on, paused or not.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        removed: bool,
     }
 
     let Nothing {} = query(uri)?;
     let consumer = name(path)?;
     known(app, &consumer).await?;
     let changed = app.parts.log.pause(consumer.clone(), paused).await?;
-    let ephemeral = app.parts.registry.current().consumers.get(&consumer).is_some_and(is_ephemeral);
-    json(StatusCode::OK, &Paused { consumer, paused, changed, ephemeral })
+    let deployed = app.parts.registry.current();
+    let deployed = deployed.consumers.get(&consumer);
+    let (ephemeral, removed) = (deployed.is_some_and(is_ephemeral), deployed.is_none());
+    json(StatusCode::OK, &Paused { consumer, paused, changed, ephemeral, removed })
 }
 
 pub(super) async fn release(app: &Arc<App>, parts: &mut Parts, body: Body) -> Answer {
