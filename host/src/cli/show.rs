@@ -112,8 +112,11 @@ fn children_of_event(tree: &EventTree) -> Vec<Branch<'_>> {
     children.extend(tree.runs.iter().map(Branch::Run));
     children.extend(tree.events.iter().map(Branch::Event));
     if children.is_empty() {
-        let why =
-            if tree.event.job.is_some() { "its delivery is past retention" } else { "no consumer subscribes to it" };
+        // Of those to ephemeral consumers nothing is kept.
+        let why = match tree.event.job {
+            Some(_) => "its delivery is past retention",
+            None => "no durable consumer subscribes to it",
+        };
         children.push(Branch::Note(why.into()));
     }
     children

@@ -154,7 +154,7 @@ order.created  #12  1970-01-01T00:00:12.000Z  id-12
 │  │     └─ asked stock.check  no-responder  3.00 ms  1970-01-01T00:00:01.000Z  why\\x1b[2J
 │  ├─ asked stock.check of stock  answered  3.00 ms  1970-01-01T00:00:01.000Z
 │  └─ order.confirmed  #13  1970-01-01T00:00:13.000Z  id-13
-│     └─ no consumer subscribes to it
+│     └─ no durable consumer subscribes to it
 ├─ fraud-check  dead
 │  └─ attempt 1  reject  12 ms  21.8k fuel  1.00 MiB
 ├─ slow  pending
@@ -166,9 +166,9 @@ order.created  #12  1970-01-01T00:00:12.000Z  id-12
 │  ├─ undo reserve  release  succeeded
 │  │  └─ attempt 1  done  12 ms  21.8k fuel  1.00 MiB
 │  └─ tidegate.run.compensated  #15  1970-01-01T00:00:15.000Z  id-15
-│     └─ no consumer subscribes to it
+│     └─ no durable consumer subscribes to it
 └─ tidegate.dead-lettered  #14  1970-01-01T00:00:14.000Z  id-14
-   └─ no consumer subscribes to it"
+   └─ no durable consumer subscribes to it"
     );
 }
 

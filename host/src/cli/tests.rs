@@ -239,7 +239,7 @@ fn a_tree_that_was_cut_says_so() {
     let (code, out, err) = tidegate(Some(&fake), &["event", "12"]);
     assert_eq!(code, 0);
     assert!(
-        out.ends_with("order.created  #12  2026-02-01T11:59:01.000Z  e-12\n└─ no consumer subscribes to it\n"),
+        out.ends_with("order.created  #12  2026-02-01T11:59:01.000Z  e-12\n└─ no durable consumer subscribes to it\n"),
         "{out}"
     );
     assert!(err.contains("more than is shown"), "{err}");
