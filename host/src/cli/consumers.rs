@@ -149,7 +149,7 @@ fn table(consumers: &[ConsumerRecord], now: Timestamp) -> Table {
 
 /// What keeps it from working, the weightiest first; else `active`. That one is ephemeral always stands there: it explains the rest.
 fn status(consumer: &ConsumerRecord) -> String {
-    if consumer.status == "removed" {
+    if consumer.status == ConsumerRecord::REMOVED {
         return consumer.status.clone();
     }
     if consumer.is_ephemeral() {

@@ -61,6 +61,12 @@ fn ephemeral(consumer: &Consumer, paused: bool) -> ConsumerRecord {
 
 /// Adds what only the running host knows.
 pub(super) fn live(app: &App, consumer: &mut ConsumerRecord) {
+    // The log knows the component of its last attempt, which may be another one or none; of what is removed there is no newer.
+    if consumer.status != ConsumerRecord::REMOVED
+        && let Some(deployed) = app.parts.registry.current().consumers.get(&consumer.name)
+    {
+        consumer.component = deployed.digest.to_string();
+    }
     let standing = app.parts.control.standing(&consumer.name);
     consumer.running = standing.running;
     standing.breaker.clone_into(&mut consumer.breaker);
