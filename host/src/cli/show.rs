@@ -217,7 +217,14 @@ fn delivery_line(node: &DeliveryNode, out: &Output) -> String {
             format!("{}{}", node.consumer, text::origin(origin, node.round))
         }
     };
-    format!("{name}  {}", state(&node.state, out))
+    let mut line = format!("{name}  {}", state(&node.state, out));
+    if node.blocked {
+        line.push_str(", waits for its key");
+    }
+    if let Some(due_at) = node.due_at {
+        line.push_str(&format!(", due {}", text::time(due_at)));
+    }
+    line
 }
 
 /// What is known of an event, name and value a line.

@@ -467,6 +467,12 @@ pub struct DeliveryNode {
     pub undo: bool,
     /// `succeeded`, `dead`, `pending`, `cancelled`.
     pub state: String,
+    /// When its next attempt is due, if it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// It waits for its ordering key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocked: bool,
     pub outcomes: Vec<OutcomeRecord>,
     /// What its handler asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
