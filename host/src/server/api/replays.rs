@@ -21,7 +21,7 @@ const PAGE_EVENTS: usize = 512;
 
 /// A place in the log: an event's number, or a time.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a sequence number, or a time as in RFC 3339, such as 2026-03-01T12:00:00Z")]
 enum Place {
     Sequence(Seq),
     Time(Timestamp),

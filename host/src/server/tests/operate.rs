@@ -76,6 +76,8 @@ async fn replays_are_read_strictly() {
         let refused = fixture.post("/replays", JSON, unclear).await.problem(400, "malformed-request");
         assert!(refused["detail"].as_str().unwrap().contains("or else \"all\": true"), "{unclear}: {refused}");
     }
+    let refused = fixture.post("/replays", JSON, r#"{"from":"yesterday"}"#).await.problem(400, "malformed-request");
+    assert!(refused["detail"].as_str().unwrap().contains("a sequence number, or a time"), "{refused}");
     fixture.post("/replays", "text/plain", "{}").await.problem(415, "unsupported-media-type");
     for chosen in [r#"{"from":5}"#, r#"{"all":true}"#] {
         let refused = fixture.post("/replays", JSON, chosen).await.problem(422, "replay-refused");
