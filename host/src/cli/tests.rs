@@ -291,6 +291,38 @@ fn the_reference_is_that_of_the_command_line() {
 }
 
 #[test]
+fn nothing_of_a_consumer_that_is_not_there_is_no_answer() {
+    let fake = Fake::start(|asked| match asked.line.split(['?', ' ']).nth(1).unwrap() {
+        "/consumers" => {
+            ok(r#"{"consumers":[{"name":"mailer","status":"active","on":[],"running":0,"depth":0,"waiting":0,
+            "succeeded":0,"failedAttempts":0,"deadLetters":0}]}"#)
+        }
+        "/outcomes" => ok(r#"{"outcomes":[]}"#),
+        "/dead-letters" => ok(r#"{"deadLetters":[]}"#),
+        "/queries" => ok(r#"{"queries":[]}"#),
+        "/runs" => ok(r#"{"runs":[]}"#),
+        path if path.starts_with("/state/") => ok(r#"{"state":[]}"#),
+        path => panic!("{path}"),
+    });
+    for command in [
+        &["outcomes", "--consumer"][..],
+        &["dead", "list", "--consumer"],
+        &["queries", "--consumer"],
+        &["queries", "--responder"],
+        &["runs", "--pipeline"],
+        &["state"],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let (code, out, err) = tidegate(Some(&fake), &[command, &["mialer"], json].concat());
+            assert_eq!((code, out.as_str()), (4, ""), "{command:?}: {err}");
+            assert!(err.contains("there is no consumer 'mialer'") && err.contains("Did you mean 'mailer'?"), "{err}");
+            let (code, _, err) = tidegate(Some(&fake), &[command, &["mailer"], json].concat());
+            assert_eq!(code, 0, "{command:?}: {err}");
+        }
+    }
+}
+
+#[test]
 fn waiting_for_all_is_the_hosts_to_judge() {
     let fake = Fake::start(|_| ok("{\"settled\":true,\"through\":9}"));
     let (code, out, _) = tidegate(Some(&fake), &["wait", "--all"]);
