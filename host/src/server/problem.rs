@@ -140,7 +140,8 @@ impl From<EventError> for Problem {
             ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
             ErrorKind::Unsupported => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
         };
-        let detail = format!("{}: {}. Nothing was accepted.", error.pointer, error.message);
+        let end = if error.message.ends_with('?') { "" } else { "." };
+        let detail = format!("{}: {}{end} Nothing was accepted.", error.pointer, error.message);
         let problem = Self::new(status, kind, detail)
             .with("errors", json!([{ "pointer": error.pointer, "detail": error.message }]));
         match error.index {
