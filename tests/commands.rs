@@ -175,6 +175,9 @@ fn rows_have_the_documented_fields() {
     assert_eq!(tree["event"]["id"], "o-0");
     assert_eq!(tree["deliveries"][0]["outcomes"][0]["outcome"], "done", "{tree}");
     assert_eq!(tree["deliveries"][0]["events"][0]["event"]["type"], "parcel.sent");
+    let later = &project.json(&["event", "o-2", "--json"])[0]["deliveries"][0];
+    assert!(later["dueAt"].as_str().is_some_and(|at| at.ends_with('Z')) && later["blocked"].is_null(), "{later}");
+    assert!(project.ok(&["event", "o-2"]).contains("worker  pending, due 20"));
     let stats = &project.json(&["stats", "--json"])[0];
     assert_eq!((&stats["waiting"], &stats["deadLetters"]), (&json!(1), &json!(1)), "{stats}");
     // As it came, number for number.
@@ -353,6 +356,20 @@ fn a_reload_says_what_came_of_it() {
     let live = &project.json(&["reload", "--json"])[0];
     assert_eq!(live["generation"], 2, "{live}");
     assert_eq!(project.count("SELECT max(generation) FROM generations"), 2);
+}
+
+#[test]
+fn a_beginning_that_has_not_come_is_warned_of() {
+    let project = ledger();
+    let from = |time: &str| manifest(&LEDGER.replace("on: order.created", &format!("on: order.created, from: {time}")));
+    project.write("tidegate.yaml", from("2999-01-01T00:00:00Z"));
+    let check = project.run(&["check"]);
+    let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    assert_eq!(check.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning[TG323]: `ledger` is to begin at 2999-01-01T00:00:00.000Z"), "{said}");
+    assert!(said.contains("tidegate.yaml:"), "{said}");
+    project.write("tidegate.yaml", from("2020-01-01T00:00:00Z"));
+    assert_eq!(project.json(&["check", "--json"])[0]["warnings"], 0);
 }
 
 #[test]

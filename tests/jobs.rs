@@ -209,12 +209,15 @@ fn a_job_for_a_consumer_that_is_removed_waits_for_it() {
     let without = manifest.split("  ledger:").nth(1).unwrap();
     project.write("tidegate.yaml", format!("{HEAD}  ledger:{without}"));
     project.ok(&["reload"]);
-    project.ok(&["consumers", "resume", "worker"]);
+    let resumed = project.ok(&["consumers", "resume", "worker"]);
+    assert!(resumed.contains("worker is not paused any more, but removed"), "{resumed}");
     let shown = project.json(&["consumers", "--json"]);
     let worker = shown.iter().find(|consumer| consumer["name"] == "worker").unwrap();
     assert_eq!((&worker["status"], &worker["depth"]), (&"removed".into(), &1.into()));
     let refused = post(&host, "application/json", &json!({ "type": "a.b", "source": "/s", "job": "worker" }));
-    assert_eq!(refused.json()["type"], "urn:tidegate:problem:unknown-consumer");
+    let refused = refused.json();
+    assert_eq!(refused["type"], "urn:tidegate:problem:unknown-consumer");
+    assert!(refused["detail"].as_str().unwrap().starts_with("'worker' is removed"), "{refused}");
     project.write("tidegate.yaml", manifest);
     project.ok(&["reload"]);
     hand.expect("worker", "j-1", 1).done();

@@ -105,11 +105,15 @@ fn a_removed_consumer_keeps_its_work_paused_and_that_is_said() {
         let event = String::from_utf8(order(n)).unwrap().replace("\"data\"", std::str::from_utf8(later).unwrap());
         assert_eq!(host.client().post("/events", event.as_bytes()).unwrap().status, 202);
     }
+    let deployed = project.json(&["consumers", "--json"]);
+    let digest = deployed[0]["component"].as_str().unwrap();
+    assert_eq!(digest.len(), 64, "known before its first attempt: {deployed:?}");
     project.write("tidegate.yaml", "tidegate: 1\nserver: { listen: 127.0.0.1:0 }\nlog: sqlite:data/tidegate.db\n");
     let said = host.hear("removed ledger").unwrap();
     assert!(said.contains("3 of its deliveries wait"), "{said}");
     let removed = project.json(&["consumers", "--json"]);
     assert_eq!((&removed[0]["status"], &removed[0]["depth"]), (&"removed".into(), &3.into()), "{removed:?}");
+    assert_eq!(removed[0].get("component"), None, "it has attempted nothing: {removed:?}");
 
     // The next start says so as well, and what comes back goes on.
     assert_eq!(host.stop().0, 0);

@@ -9,6 +9,7 @@ use super::client::{Ask, Client, encode, with_query};
 use super::error::Error;
 use super::link::store_error;
 use super::locate::{self, Found};
+use super::text;
 use crate::model::pipeline::run::RunId;
 use crate::model::query::{DeadLetterQuery, EventQuery, OutcomeQuery, QuestionQuery, RunQuery, StateQuery};
 use crate::model::record::{
@@ -162,6 +163,20 @@ impl Backend {
             Self::Host(host) => Ok(host.find(Ask::get(&format!("/runs/{run}")))?),
             Self::File(file) => file.run_detail(run).map_err(unread),
         }
+    }
+
+    /// Where nothing fits a consumer's name: whether there is such a consumer. Who has mistyped it is not to take nothing for the answer.
+    pub(super) fn expect(&self, name: &ConsumerName) -> Result<(), Error> {
+        let consumers = self.consumers()?;
+        if consumers.iter().any(|consumer| consumer.name == *name) {
+            return Ok(());
+        }
+        let error = Error::state(format!("there is no consumer '{name}'"));
+        let names = consumers.iter().map(|consumer| consumer.name.as_str());
+        Err(match text::nearest(name.as_str(), names) {
+            Some(name) => error.hint(format!("Did you mean '{name}'?")),
+            None => error.hint("List them with `tidegate consumers`."),
+        })
     }
 
     pub(super) fn consumers(&self) -> Result<Vec<ConsumerRecord>, Error> {

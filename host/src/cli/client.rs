@@ -208,7 +208,7 @@ impl Problem {
             404 if self.kind.is_empty() || self.kind == "about:blank" => {
                 Some("If the host is of another version than this command, start the host again with this one.")
             }
-            413 => Some("Send less at once, or raise the payload limit in the manifest."),
+            413 => Some("Send less at once, or raise `limits.event-size` in the manifest if it is one payload."),
             429 | 503 => Some("Try again after a moment; `tidegate stats` shows what is waiting."),
             507 => Some("Make room on the disk that holds the database; the host goes on by itself."),
             500 => Some("The host's own log says more."),

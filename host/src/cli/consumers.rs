@@ -149,7 +149,7 @@ fn table(consumers: &[ConsumerRecord], now: Timestamp) -> Table {
 
 /// What keeps it from working, the weightiest first; else `active`. That one is ephemeral always stands there: it explains the rest.
 fn status(consumer: &ConsumerRecord) -> String {
-    if consumer.status == "removed" {
+    if consumer.status == ConsumerRecord::REMOVED {
         return consumer.status.clone();
     }
     if consumer.is_ephemeral() {
@@ -260,6 +260,8 @@ struct Paused {
     changed: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ephemeral: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removed: bool,
 }
 
 fn change(args: &Change, paused: bool, context: &mut Context) -> Result<(), Error> {
@@ -270,6 +272,8 @@ fn change(args: &Change, paused: bool, context: &mut Context) -> Result<(), Erro
         return context.out.json(&answer);
     }
     let words = match (paused, answer.changed) {
+        (true, true) if answer.removed => "is paused, and removed: nothing of its is attempted in any case",
+        (false, true) if answer.removed => "is not paused any more, but removed: it does not go on",
         (true, true) => "is paused: attempts in hand finish, and nothing more is attempted",
         (true, false) => "was paused already",
         (false, true) => "goes on",
@@ -281,7 +285,11 @@ fn change(args: &Change, paused: bool, context: &mut Context) -> Result<(), Erro
             .out
             .note("note: it is ephemeral, so that events are not kept for it: what comes meanwhile is lost to it");
     }
-    if paused {
+    if answer.removed {
+        context.out.tip(
+            "The manifest no longer has it. Put it back there and it goes on with what waits, unless it is paused.",
+        );
+    } else if paused {
         context.out.tip(format!("Let it go on with `tidegate consumers resume {}`.", answer.consumer));
     }
     Ok(())
@@ -436,6 +444,7 @@ mod tests {
             "GET /consumers/mail" => ok(&detail),
             "POST /consumers/mail/pause" => ok(r#"{"consumer":"mail","paused":true,"changed":true}"#),
             "POST /consumers/feed/pause" => ok(r#"{"consumer":"feed","paused":true,"changed":false,"ephemeral":true}"#),
+            "POST /consumers/gone/resume" => ok(r#"{"consumer":"gone","paused":false,"changed":true,"removed":true}"#),
             "POST /consumers/mail/resume" => ok(r#"{"consumer":"mail","paused":false,"changed":false}"#),
             "POST /consumers/mail/release" => ok(r#"{"consumer":"mail","keys":["a","b"]}"#),
             line if line.contains("/consumers/nobody") => {
@@ -478,6 +487,8 @@ mod tests {
         assert!(err.contains("what comes meanwhile is lost"), "{err}");
         let (code, out, _) = tidegate(Some(&host()), &["consumers", "resume", "mail"]);
         assert_eq!((code, out.as_str()), (0, "mail was not paused\n"));
+        let (code, out, _) = tidegate(Some(&host()), &["consumers", "resume", "gone"]);
+        assert_eq!((code, out.as_str()), (0, "gone is not paused any more, but removed: it does not go on\n"));
     }
 
     #[test]

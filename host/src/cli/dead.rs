@@ -156,14 +156,18 @@ fn list(args: &List, context: &mut Context) -> Result<(), Error> {
     let fetch = |Page { after, before, newest, limit }: Page| {
         backend.dead_letters(&DeadLetterQuery { after, before, newest, limit: Some(limit), ..query.clone() })
     };
-    let mut shown = Vec::new();
+    let (mut shown, mut any) = (Vec::new(), false);
     pages(&args.span, key, fetch, |letter| {
+        any = true;
         if args.reading.json {
             return context.out.json(&letter);
         }
         shown.push(letter);
         Ok(())
     })?;
+    if !any {
+        args.which.consumer.iter().try_for_each(|name| backend.expect(name))?;
+    }
     if args.reading.json {
         return Ok(());
     }

@@ -258,7 +258,7 @@ fn is_for_nobody(host: &Client, event_type: &str) -> bool {
     };
     let Ok(consumers) = backend::consumers(host) else { return false };
     // A pipeline that is removed still takes what its open runs wait for.
-    let takes = |of: &ConsumerRecord| of.status != "removed" || of.kind == ConsumerKind::Pipeline;
+    let takes = |of: &ConsumerRecord| of.status != ConsumerRecord::REMOVED || of.kind == ConsumerKind::Pipeline;
     !consumers.iter().any(|consumer| takes(consumer) && consumer.on.iter().any(wants))
 }
 

@@ -52,14 +52,18 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
         backend.outcomes(&OutcomeQuery { after, before, newest, limit: Some(limit), ..query.clone() })
     };
     let key = |o: &OutcomeRecord| (o.sequence, (o.consumer.clone(), o.round, o.call));
-    let mut shown = Vec::new();
+    let (mut shown, mut any) = (Vec::new(), false);
     pages(&args.span, key, fetch, |outcome| {
+        any = true;
         if args.reading.json {
             return context.out.json(&outcome);
         }
         shown.push(outcome);
         Ok(())
     })?;
+    if !any {
+        args.consumer.iter().try_for_each(|name| backend.expect(name))?;
+    }
     if args.reading.json {
         return Ok(());
     }

@@ -60,12 +60,13 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
         let Page { after, before, newest, limit } = page;
         backend.queries(&QuestionQuery { after, before, newest, limit: Some(limit), ..query.clone() })
     };
-    let mut shown = Vec::new();
+    let (mut shown, mut any) = (Vec::new(), false);
     pages(
         &args.span,
         |query: &QueryRecord| (query.number, ()),
         fetch,
         |query| {
+            any = true;
             if args.reading.json {
                 return context.out.json(&query);
             }
@@ -73,6 +74,9 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
             Ok(())
         },
     )?;
+    if !any {
+        args.responder.iter().chain(&args.consumer).try_for_each(|name| backend.expect(name))?;
+    }
     if args.reading.json {
         return Ok(());
     }

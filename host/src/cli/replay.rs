@@ -230,9 +230,12 @@ fn tell_plan(plan: &ReplayPlan, json: bool, context: &mut Context) -> Result<(),
         context.out.line(format!("  {consumer}  {}", text::number(*count)))?;
     }
     if plan.skipped > 0 {
-        context
-            .out
-            .line(format!("  of these, {} are not final yet and would be skipped", text::number(plan.skipped)))?;
+        let all: u64 = plan.deliveries.values().sum();
+        context.out.line(format!(
+            "  {} of these {} would be skipped: the same event is not settled yet for the same consumer",
+            text::number(plan.skipped),
+            text::number(all)
+        ))?;
     }
     Ok(())
 }

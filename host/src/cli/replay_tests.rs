@@ -62,8 +62,8 @@ fn a_dry_run_changes_nothing() {
     assert_eq!(code, 0);
     assert_eq!(
         out,
-        "would deliver 7 events (between #1 and #90) again: 12 deliveries, to audit, mail\n  audit  7\n  mail  7\n  of these, \
-         2 are not final yet and would be skipped\n"
+        "would deliver 7 events (between #1 and #90) again: 12 deliveries, to audit, mail\n  audit  7\n  mail  7\n  2 of these \
+         14 would be skipped: the same event is not settled yet for the same consumer\n"
     );
     assert_eq!(fake.lines(), ["POST /replays"]);
 }

@@ -148,12 +148,13 @@ fn list(args: &Look, context: &mut Context) -> Result<(), Error> {
     let fetch = |Page { after, before, newest, limit }: Page| {
         backend.runs(&RunQuery { after, before, newest, limit: Some(limit), ..query.clone() })
     };
-    let mut shown = Vec::new();
+    let (mut shown, mut any) = (Vec::new(), false);
     pages(
         &args.span,
         |run: &RunRecord| (run.sequence, run.pipeline.clone()),
         fetch,
         |run| {
+            any = true;
             if args.reading.json {
                 return context.out.json(&run);
             }
@@ -161,6 +162,9 @@ fn list(args: &Look, context: &mut Context) -> Result<(), Error> {
             Ok(())
         },
     )?;
+    if !any {
+        args.pipeline.iter().try_for_each(|name| backend.expect(name))?;
+    }
     if args.reading.json {
         return Ok(());
     }

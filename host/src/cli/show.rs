@@ -112,8 +112,11 @@ fn children_of_event(tree: &EventTree) -> Vec<Branch<'_>> {
     children.extend(tree.runs.iter().map(Branch::Run));
     children.extend(tree.events.iter().map(Branch::Event));
     if children.is_empty() {
-        let why =
-            if tree.event.job.is_some() { "its delivery is past retention" } else { "no consumer subscribes to it" };
+        // Of those to ephemeral consumers nothing is kept.
+        let why = match tree.event.job {
+            Some(_) => "its delivery is past retention",
+            None => "no durable consumer subscribes to it",
+        };
         children.push(Branch::Note(why.into()));
     }
     children
@@ -214,7 +217,14 @@ fn delivery_line(node: &DeliveryNode, out: &Output) -> String {
             format!("{}{}", node.consumer, text::origin(origin, node.round))
         }
     };
-    format!("{name}  {}", state(&node.state, out))
+    let mut line = format!("{name}  {}", state(&node.state, out));
+    if node.blocked {
+        line.push_str(", waits for its key");
+    }
+    if let Some(due_at) = node.due_at {
+        line.push_str(&format!(", due {}", text::time(due_at)));
+    }
+    line
 }
 
 /// What is known of an event, name and value a line.

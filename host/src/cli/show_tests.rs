@@ -83,6 +83,8 @@ fn node(consumer: &str, state: &str, outcomes: Vec<OutcomeRecord>, events: Vec<E
         step: None,
         undo: false,
         state: state.into(),
+        due_at: None,
+        blocked: false,
         outcomes,
         queries: Vec::new(),
         events,
@@ -135,6 +137,8 @@ fn a_tree_shows_what_caused_what() {
             mail,
             node("fraud-check", "dead", vec![outcome(12, "fraud-check", 1, Outcome::Reject)], vec![]),
             node("slow", "pending", vec![], vec![]),
+            DeliveryNode { due_at: Some(Timestamp(0)), ..node("later", "pending", vec![], vec![]) },
+            DeliveryNode { blocked: true, ..node("behind", "pending", vec![], vec![]) },
             node("fulfil", "succeeded", vec![outcome(12, "fulfil", 1, Outcome::Done)], vec![]),
         ],
         runs: vec![compensated()],
@@ -154,10 +158,14 @@ order.created  #12  1970-01-01T00:00:12.000Z  id-12
 │  │     └─ asked stock.check  no-responder  3.00 ms  1970-01-01T00:00:01.000Z  why\\x1b[2J
 │  ├─ asked stock.check of stock  answered  3.00 ms  1970-01-01T00:00:01.000Z
 │  └─ order.confirmed  #13  1970-01-01T00:00:13.000Z  id-13
-│     └─ no consumer subscribes to it
+│     └─ no durable consumer subscribes to it
 ├─ fraud-check  dead
 │  └─ attempt 1  reject  12 ms  21.8k fuel  1.00 MiB
 ├─ slow  pending
+│  └─ not attempted yet
+├─ later  pending, due 1970-01-01T00:00:00.000Z
+│  └─ not attempted yet
+├─ behind  pending, waits for its key
 │  └─ not attempted yet
 ├─ asked stock.check of stock  answered  3.00 ms  1970-01-01T00:00:01.000Z
 ├─ run 12/fulfil  compensated  40 ms  1 failed, 2 not begun, 1 undone  step 'pay' has failed: \\x1b[2J
@@ -166,9 +174,9 @@ order.created  #12  1970-01-01T00:00:12.000Z  id-12
 │  ├─ undo reserve  release  succeeded
 │  │  └─ attempt 1  done  12 ms  21.8k fuel  1.00 MiB
 │  └─ tidegate.run.compensated  #15  1970-01-01T00:00:15.000Z  id-15
-│     └─ no consumer subscribes to it
+│     └─ no durable consumer subscribes to it
 └─ tidegate.dead-lettered  #14  1970-01-01T00:00:14.000Z  id-14
-   └─ no consumer subscribes to it"
+   └─ no durable consumer subscribes to it"
     );
 }
 

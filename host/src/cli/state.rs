@@ -28,7 +28,7 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
     let (mut after, mut left, mut shown) = (None, args.limit.0, Vec::new());
     while left > 0 {
         let limit = left.min(LIMIT_MAX);
-        let query = StateQuery { prefix: args.prefix.clone(), after: after.take(), limit: Some(limit) };
+        let query = StateQuery { prefix: args.prefix.clone(), after: after.clone(), limit: Some(limit) };
         let keys = backend.state(&args.consumer, &query)?;
         left = left.saturating_sub(keys.len());
         // A page may be short because its values are large, so only an empty one is the last.
@@ -40,27 +40,20 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Error> {
             shown.extend(keys);
         }
     }
+    if after.is_none() {
+        backend.expect(&args.consumer)?;
+    }
     if args.reading.json {
         return Ok(());
     }
     if shown.is_empty() {
-        return nothing(args, &backend, context);
+        return nothing(args, context);
     }
     let table = table(&shown, context.now());
     context.out.table(&table)
 }
 
-/// No key: is there no such consumer, or does it keep nothing?
-fn nothing(args: &Args, backend: &Backend, context: &mut Context) -> Result<(), Error> {
-    let consumers = backend.consumers()?;
-    if !consumers.iter().any(|consumer| consumer.name == args.consumer) {
-        let error = Error::state(format!("there is no consumer '{}'", args.consumer));
-        let names = consumers.iter().map(|consumer| consumer.name.as_str());
-        return Err(match text::nearest(args.consumer.as_str(), names) {
-            Some(name) => error.hint(format!("Did you mean '{name}'?")),
-            None => error.hint("List them with `tidegate consumers`."),
-        });
-    }
+fn nothing(args: &Args, context: &mut Context) -> Result<(), Error> {
     let which = if args.prefix.is_empty() { String::new() } else { format!(" under '{}'", text::escape(&args.prefix)) };
     context.out.none(format!("{} keeps no keys{which}", args.consumer))
 }

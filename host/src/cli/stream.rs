@@ -148,6 +148,10 @@ fn complete(line: &[u8], defaults: &Defaults, id: impl FnOnce() -> Result<String
         Error::usage(format!("is not an event in JSON: {e}"))
             .hint("Each line is one object, such as {\"type\": \"order.created\", \"data\": {\"orderId\": \"A-17\"}}.")
     };
+    if let Err(e) = std::str::from_utf8(line) {
+        return Err(Error::usage(format!("is not UTF-8 from its byte {} on", e.valid_up_to() + 1))
+            .hint("JSON is always UTF-8: convert the file, as with `iconv -t UTF-8`."));
+    }
     let parts: Line = serde_json::from_slice(line).map_err(wrong)?;
     if !line.starts_with(b"{") {
         return Err(Error::usage("is not a JSON object").hint("Each line is one event, an object with a `type`."));

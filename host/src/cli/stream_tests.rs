@@ -64,6 +64,13 @@ fn a_bad_line_ends_the_sending_with_its_number_and_a_true_count() {
 }
 
 #[test]
+fn a_line_that_is_not_utf8_is_called_so() {
+    let defaults = Defaults { event_type: None, source: "/till".into() };
+    let error = complete(b"{\"type\":\"a\xff\"}", &defaults, || Ok("1".into())).unwrap_err();
+    assert_eq!(error.message, "is not UTF-8 from its byte 11 on");
+}
+
+#[test]
 fn a_refused_batch_names_the_line_that_the_host_means() {
     let fake = Fake::start(|_| {
         reply(

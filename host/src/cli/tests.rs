@@ -264,7 +264,7 @@ fn a_tree_that_was_cut_says_so() {
     let (code, out, err) = tidegate(Some(&fake), &["event", "12"]);
     assert_eq!(code, 0);
     assert!(
-        out.ends_with("order.created  #12  2026-02-01T11:59:01.000Z  e-12\n└─ no consumer subscribes to it\n"),
+        out.ends_with("order.created  #12  2026-02-01T11:59:01.000Z  e-12\n└─ no durable consumer subscribes to it\n"),
         "{out}"
     );
     assert!(err.contains("more than is shown"), "{err}");
@@ -313,6 +313,38 @@ fn the_reference_is_that_of_the_command_line() {
         found == expected,
         "docs/commands.md is out of date: run `UPDATE_DOCS=1 cargo test -p tidegate --lib cli::tests`"
     );
+}
+
+#[test]
+fn nothing_of_a_consumer_that_is_not_there_is_no_answer() {
+    let fake = Fake::start(|asked| match asked.line.split(['?', ' ']).nth(1).unwrap() {
+        "/consumers" => {
+            ok(r#"{"consumers":[{"name":"mailer","status":"active","on":[],"running":0,"depth":0,"waiting":0,
+            "succeeded":0,"failedAttempts":0,"deadLetters":0}]}"#)
+        }
+        "/outcomes" => ok(r#"{"outcomes":[]}"#),
+        "/dead-letters" => ok(r#"{"deadLetters":[]}"#),
+        "/queries" => ok(r#"{"queries":[]}"#),
+        "/runs" => ok(r#"{"runs":[]}"#),
+        path if path.starts_with("/state/") => ok(r#"{"state":[]}"#),
+        path => panic!("{path}"),
+    });
+    for command in [
+        &["outcomes", "--consumer"][..],
+        &["dead", "list", "--consumer"],
+        &["queries", "--consumer"],
+        &["queries", "--responder"],
+        &["runs", "--pipeline"],
+        &["state"],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let (code, out, err) = tidegate(Some(&fake), &[command, &["mialer"], json].concat());
+            assert_eq!((code, out.as_str()), (4, ""), "{command:?}: {err}");
+            assert!(err.contains("there is no consumer 'mialer'") && err.contains("Did you mean 'mailer'?"), "{err}");
+            let (code, _, err) = tidegate(Some(&fake), &[command, &["mailer"], json].concat());
+            assert_eq!(code, 0, "{command:?}: {err}");
+        }
+    }
 }
 
 #[test]

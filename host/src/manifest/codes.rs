@@ -76,6 +76,7 @@ codes! {
     SCHEDULE_DATA = "TG320";
     JOB_TARGET = "TG321";
     QUESTION_CYCLE = "TG322";
+    BEGINS_LATER = "TG323";
     // Pipelines.
     NAME_SHARED = "TG330";
     STEPS = "TG331";

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::diagnostic::Diagnostic;
 use super::yaml::quoted;
 use super::{Demand, Role, Spans, codes};
-use crate::model::{ConsumerName, Digest};
+use crate::model::{ConsumerName, Digest, Timestamp};
 
 /// Says what is wrong with one consumer's component.
 pub struct Subject<'a> {
@@ -255,6 +255,17 @@ impl Subject<'_> {
             None => self.at_component(codes::DIGEST_MISMATCH, message).help(help),
         }
     }
+}
+
+/// The manifest says that the consumer begins at a time that has not come.
+pub fn begins_later(spans: &Spans, consumer: &ConsumerName, time: Timestamp) -> Diagnostic {
+    let message = format!("`{consumer}` is to begin at {time}, which has not come: it begins with what comes now");
+    let problem = Diagnostic::warning(codes::BEGINS_LATER, message);
+    let problem = match spans.consumers.get(consumer).and_then(|places| places.from.clone()) {
+        Some(span) => problem.at(&spans.source, span, "in the future"),
+        None => problem,
+    };
+    problem.help("correct the time, say `end` if that is meant, or deploy the consumer when the time has come")
 }
 
 impl Demand {

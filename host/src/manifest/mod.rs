@@ -142,6 +142,8 @@ pub struct ConsumerSpans {
     /// The keys.
     pub grants: Option<Range<usize>>,
     pub batch: Option<Range<usize>>,
+    /// The value of `from`.
+    pub from: Option<Range<usize>>,
 }
 
 /// Reads a manifest's file: a regular file, UTF-8, at most 1 MiB.

@@ -74,6 +74,7 @@ fn of_folder(span: super::yaml::Span) -> ConsumerSpans {
         answers: None,
         grants: None,
         batch: None,
+        from: None,
     }
 }
 
@@ -87,6 +88,7 @@ fn of_entry(named: &Named) -> ConsumerSpans {
         answers: named.consumer.answers.first().map(|answers| answers.span.clone()),
         grants: named.grants_span.clone(),
         batch: named.batch_span.clone(),
+        from: named.consumer.from.as_ref().map(|from| from.span.clone()),
     }
 }
 

@@ -111,6 +111,15 @@ fn a_log_that_moved_is_reported() {
 }
 
 #[test]
+fn a_beginning_that_has_not_come_is_told_at_its_place() {
+    let compiled = load(&fixtures().join("maximal.yaml"), &env).unwrap();
+    let consumer = ConsumerName::new("send-confirmation").unwrap();
+    let time = Timestamp::parse("2026-03-01T00:00:00Z").unwrap();
+    let problem = component::begins_later(&compiled.spans, &consumer, time);
+    snapshot("begins-later", &drawn(&Diagnostics::new(vec![problem])));
+}
+
+#[test]
 fn problems_of_components_are_told_at_their_place() {
     let compiled = load(&fixtures().join("maximal.yaml"), &env).unwrap();
     let io = |kind| std::io::Error::from(kind);

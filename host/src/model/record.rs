@@ -169,6 +169,9 @@ pub struct ConsumerRecord {
     /// knows.
     pub status: String,
     pub on: Vec<String>,
+    /// SHA-256 of the component's file, of a pipeline that of its steps: what is deployed, or when no host runs what did the last
+    /// attempt. Empty, and not shown, if there is neither.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub component: String,
     /// Attempts running now; 0 when no host runs.
     pub running: u64,
@@ -199,6 +202,7 @@ pub struct ConsumerRecord {
 
 impl ConsumerRecord {
     pub const EPHEMERAL: &str = "ephemeral";
+    pub const REMOVED: &str = "removed";
 
     /// Nothing about its deliveries is kept, so that the numbers of what is kept say nothing.
     pub fn is_ephemeral(&self) -> bool {
@@ -463,6 +467,12 @@ pub struct DeliveryNode {
     pub undo: bool,
     /// `succeeded`, `dead`, `pending`, `cancelled`.
     pub state: String,
+    /// When its next attempt is due, if it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// It waits for its ordering key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocked: bool,
     pub outcomes: Vec<OutcomeRecord>,
     /// What its handler asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -59,7 +59,8 @@ fn every_field_is_documented_and_no_other() {
         "consumer": "d", "delivery": "1/d", "call": 1, "parent": "p", "correlationId": "c", "depth": 1, "outcome": "failed",
         "reason": "r", "durationMs": 0.5, "fuel": 1, "questionBytes": 1, "answerBytes": 0, "generation": 1, "logs": [line] });
     let asked = json!({ "query": query, "queries": [{ "query": query }] });
-    let delivery = json!({ "consumer": "c", "round": 0, "step": "s", "undo": true, "state": "dead", "outcomes": [],
+    let delivery = json!({ "consumer": "c", "round": 0, "step": "s", "undo": true, "state": "dead",
+        "dueAt": now, "blocked": true, "outcomes": [],
         "queries": [asked], "events": [] });
     let leaf = json!({ "event": event, "deliveries": [] });
     let run = json!({ "id": "1/p", "pipeline": "p", "key": "k", "status": "stuck", "sequence": 1, "eventId": "e",

@@ -45,7 +45,16 @@ impl Timestamp {
 
     /// Reads RFC 3339, with any offset.
     pub fn parse(text: &str) -> Result<Self, String> {
-        text.parse::<jiff::Timestamp>().map(|t| Self(t.as_microsecond())).map_err(|e| e.to_string())
+        text.parse::<jiff::Timestamp>().map(|t| Self(t.as_microsecond())).map_err(|_| not_a_time(text))
+    }
+}
+
+/// What to write instead: the same sentence wherever a time is read.
+fn not_a_time(text: &str) -> String {
+    let whole = jiff::fmt::temporal::Pieces::parse(text).ok().filter(|pieces| pieces.time().is_some());
+    match whole.and_then(|pieces| pieces.offset()) {
+        Some(_) => format!("expected a time between {} and {}", Timestamp::MIN, Timestamp::MAX),
+        None => "expected a time as in RFC 3339, such as 2026-03-01T12:00:00Z".to_owned(),
     }
 }
 
@@ -64,7 +73,9 @@ pub fn written(span: Duration) -> String {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with milliseconds, or with microseconds where there are any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
+        // By its parts: as a number of microseconds the last second would be beyond what is read.
+        let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
+        match jiff::Timestamp::new(seconds, i32::try_from(micros * 1_000).unwrap_or(0)) {
             Ok(t) if self.0.rem_euclid(1_000) == 0 => write!(f, "{t:.3}"),
             Ok(t) => write!(f, "{t:.6}"),
             Err(_) => f.write_str("out of range"),
@@ -82,5 +93,25 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_time_is_told_how_one_is_written() {
+        let written = "expected a time as in RFC 3339, such as 2026-03-01T12:00:00Z";
+        for text in ["", "tomorrow", "2026-11-29", "2026-11-29T08:00:00", "2026-02-30T08:00:00Z", "20261129"] {
+            assert_eq!(Timestamp::parse(text), Err(written.to_owned()), "{text}");
+        }
+        for text in ["9999-12-31T23:59:59Z", "-009999-01-01T00:00:00+14:00"] {
+            let said = Timestamp::parse(text).unwrap_err();
+            assert!(said.ends_with("and 9999-12-30T22:00:00.999999Z"), "{text}: {said}");
+        }
+        for time in [Timestamp::MIN, Timestamp::MAX] {
+            assert_eq!(Timestamp::parse(&time.to_string()), Ok(time), "what is said to be read is read");
+        }
     }
 }

@@ -8,10 +8,11 @@ use super::coordinator::{self, Beginnings, OpenRuns};
 use super::file::{self, ReadError};
 use super::{Consumer, Snapshot, snippet};
 use crate::clock::Clock;
-use crate::manifest::component::Subject;
+use crate::manifest::component::{Subject, begins_later};
 use crate::manifest::{Compiled, Demand, Diagnostic, Diagnostics, Role};
 use crate::model::pipeline::Definition;
-use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, Outcome, limit};
+use crate::model::spec::StartFrom;
+use crate::model::{ConsumerName, ConsumerSpec, Deployment, Digest, Outcome, Timestamp, limit};
 use crate::sandbox::{self, Kind, LoadError, Sandbox, Ungranted};
 
 /// What loading takes besides the manifest.
@@ -73,14 +74,17 @@ impl Loader {
             }
         }
         problems.extend(unmet(&compiled, &consumers));
+        let later = later(&compiled, self.clock.now());
+        let mut warnings = compiled.warnings;
+        warnings.extend(later);
         if !problems.is_empty() {
-            let mut diagnostics = compiled.warnings;
+            let mut diagnostics = warnings;
             diagnostics.extend(problems);
             return Err(Refused { diagnostics, unstable });
         }
         let digest = whole(compiled.digest, &consumers);
         consumers.extend(coordinator::consumers(&deployment, &earlier, &self.beginnings, &self.clock));
-        Ok(Loaded { deployment, consumers, catalogue, digest, warnings: compiled.warnings, unstable })
+        Ok(Loaded { deployment, consumers, catalogue, digest, warnings, unstable })
     }
 
     /// Definitions that runs may go by which are not to be seen in the manifest: of those that are open, of those that begin while
@@ -129,6 +133,15 @@ fn unmet(compiled: &Compiled, consumers: &BTreeMap<ConsumerName, Consumer>) -> V
     };
     let unmet = compiled.spans.demands.iter().filter(|demand| !met(demand));
     unmet.map(|demand| demand.unmet(&compiled.spans)).collect()
+}
+
+/// Consumers that are to begin at a time that has not come.
+fn later(compiled: &Compiled, now: Timestamp) -> Vec<Diagnostic> {
+    let later = compiled.deployment.consumers.iter().filter_map(|(name, spec)| match spec.delivery.from {
+        StartFrom::Time(time) if time > now => Some(begins_later(&compiled.spans, name, time)),
+        _ => None,
+    });
+    later.collect()
 }
 
 /// Does what no fuel is charged for, so that the other guests of this thread go on meanwhile.

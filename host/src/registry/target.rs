@@ -12,6 +12,8 @@ const DISTANCE_MAX: usize = 2;
 pub enum NoTarget {
     #[error("No consumer is called '{name}'.{}", guess(.near.as_ref()))]
     Unknown { name: ConsumerName, near: Option<ConsumerName> },
+    #[error("'{0}' is removed: the manifest no longer has it. Put it back there, or name another consumer.")]
+    Removed(ConsumerName),
     #[error("'{0}' is a pipeline, and a job is for one consumer: send an event that the pipeline begins with.")]
     Pipeline(ConsumerName),
     #[error(

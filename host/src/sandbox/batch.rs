@@ -25,7 +25,9 @@ impl LoadedComponent {
         };
         let (results, remains) = self.attempt(Cause::new(first, others), self.largest(&calls), handle).await?;
         if results.len() != calls.len() {
-            let reason = format!("gave {} results for {} deliveries", results.len(), calls.len());
+            let count = |n: usize, one: &str, several: &str| format!("{n} {}", if n == 1 { one } else { several });
+            let given = count(results.len(), "result", "results");
+            let reason = format!("gave {given} for {}", count(calls.len(), "delivery", "deliveries"));
             return Err(remains.report(Verdict::new(Outcome::Trapped, reason)));
         }
         Ok(reports(results, remains))

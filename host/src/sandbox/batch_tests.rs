@@ -129,7 +129,7 @@ async fn a_batch_fails_as_a_whole_and_without_effects() {
         assert!(failed.published.is_empty() && !failed.logs.is_empty() && failed.usage.fuel > 0, "{word}");
     }
     let alone = taker.invoke(calls(&["short"]).remove(0)).await;
-    assert_eq!((alone.outcome, alone.reason.as_deref()), (Outcome::Trapped, Some("gave 0 results for 1 deliveries")));
+    assert_eq!((alone.outcome, alone.reason.as_deref()), (Outcome::Trapped, Some("gave 0 results for 1 delivery")));
 }
 
 #[tokio::test]

@@ -87,11 +87,16 @@ impl Problem {
 
     /// A job that cannot be for the consumer it names.
     pub fn no_target(why: &NoTarget) -> Self {
-        let kind = if matches!(why, NoTarget::Unknown { .. }) { "unknown-consumer" } else { "not-a-target" };
+        let kind = if matches!(why, NoTarget::Unknown { .. } | NoTarget::Removed(_)) {
+            "unknown-consumer"
+        } else {
+            "not-a-target"
+        };
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, format!("{why} Nothing was accepted."));
         match why {
             NoTarget::Unknown { near: Some(near), .. } => problem.with("nearest", near.as_str()),
             NoTarget::Unknown { near: None, .. } => problem.see("/consumers"),
+            NoTarget::Removed(name) => problem.see(format!("/consumers/{name}")),
             _ => problem,
         }
     }
@@ -135,7 +140,8 @@ impl From<EventError> for Problem {
             ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
             ErrorKind::Unsupported => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
         };
-        let detail = format!("{}: {}. Nothing was accepted.", error.pointer, error.message);
+        let end = if error.message.ends_with('?') { "" } else { "." };
+        let detail = format!("{}: {}{end} Nothing was accepted.", error.pointer, error.message);
         let problem = Self::new(status, kind, detail)
             .with("errors", json!([{ "pointer": error.pointer, "detail": error.message }]));
         match error.index {

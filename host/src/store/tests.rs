@@ -211,6 +211,19 @@ async fn a_tree_shows_what_an_event_caused() {
         tree.deliveries.iter().map(|d| (d.consumer.as_str(), d.state.as_str(), d.events.len())).collect();
     assert_eq!((nodes, cut), (vec![("index", "pending", 0), ("mail", "succeeded", 1)], false));
     assert_eq!(tree.deliveries[1].events[0].deliveries[0].state, "pending", "nobody has come to it yet");
+    assert_eq!((tree.deliveries[0].due_at, tree.deliveries[0].blocked), (Some(Timestamp::MAX), false));
+    assert_eq!(tree.deliveries[1].due_at, None, "it is over");
+    let behind = Waiting {
+        id: delivery(2, "index", 0),
+        delivery: Delivery::new(Timestamp(5)),
+        key: Some("k".into()),
+        blocked: true,
+        errand: false,
+        priority: Priority::Normal,
+    };
+    fixture.log.park(vec![behind]).await.unwrap();
+    let (tree, _) = reader.tree(2, 10).unwrap().unwrap();
+    assert_eq!((tree.deliveries[0].due_at, tree.deliveries[0].blocked), (None, true));
     assert!(reader.tree(1, 1).unwrap().unwrap().1, "cut");
     let (tree, _) = reader.tree(2, 10).unwrap().unwrap();
     assert_eq!(tree.events[0].event.event_type, "tidegate.dead-lettered");

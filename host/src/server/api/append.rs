@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::Answer;
 use crate::log;
-use crate::model::{Envelope, Payload, Seq, Timestamp};
+use crate::model::{ConsumerName, Envelope, Payload, Seq, Timestamp};
 use crate::registry::Snapshot;
 use crate::registry::catalogue::{Catalogue, Violations};
+use crate::registry::target::NoTarget;
 use crate::server::app::App;
 use crate::server::body::Incoming;
 use crate::server::event::{self, Defaults};
@@ -201,7 +202,13 @@ impl Rules {
             return None;
         }
         let check = |(index, event)| self.check(event, in_batch.then_some(index)).err().map(|problem| (index, problem));
-        app.heavy(|| events.iter().enumerate().find_map(check)).await
+        let (index, problem) = app.heavy(|| events.iter().enumerate().find_map(check)).await?;
+        let job = events.get(index).and_then(|event| event.job.as_ref());
+        let removed = match job.filter(|_| problem.kind == "unknown-consumer") {
+            Some(job) => removed(app, &job.to).await,
+            None => None,
+        };
+        Some((index, removed.unwrap_or(problem)))
     }
 
     /// Whether there is somebody whom a job can be for; and holds the payload against the catalogue.
@@ -236,4 +243,11 @@ impl Rules {
             }
         })
     }
+}
+
+/// Of a consumer that is not deployed: whether it was once, which only the log knows. Where that cannot be read, what is known already is told.
+async fn removed(app: &App, name: &ConsumerName) -> Option<Problem> {
+    let asked = name.clone();
+    let known = app.read(move |reader| reader.has_consumer(&asked)).await.unwrap_or(false);
+    known.then(|| Problem::no_target(&NoTarget::Removed(name.clone())))
 }

@@ -61,6 +61,12 @@ fn ephemeral(consumer: &Consumer, paused: bool) -> ConsumerRecord {
 
 /// Adds what only the running host knows.
 pub(super) fn live(app: &App, consumer: &mut ConsumerRecord) {
+    // The log knows the component of its last attempt, which may be another one or none; of what is removed there is no newer.
+    if consumer.status != ConsumerRecord::REMOVED
+        && let Some(deployed) = app.parts.registry.current().consumers.get(&consumer.name)
+    {
+        consumer.component = deployed.digest.to_string();
+    }
     let standing = app.parts.control.standing(&consumer.name);
     consumer.running = standing.running;
     standing.breaker.clone_into(&mut consumer.breaker);
@@ -127,14 +133,19 @@ pub(super) async fn pause(app: &Arc<App>, uri: &Uri, path: &Path, paused: bool) 
         /// What comes while it is paused is lost.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         ephemeral: bool,
+        /// The manifest no longer has it: it does not go on, paused or not.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        removed: bool,
     }
 
     let Nothing {} = query(uri)?;
     let consumer = name(path)?;
     known(app, &consumer).await?;
     let changed = app.parts.log.pause(consumer.clone(), paused).await?;
-    let ephemeral = app.parts.registry.current().consumers.get(&consumer).is_some_and(is_ephemeral);
-    json(StatusCode::OK, &Paused { consumer, paused, changed, ephemeral })
+    let deployed = app.parts.registry.current();
+    let deployed = deployed.consumers.get(&consumer);
+    let (ephemeral, removed) = (deployed.is_some_and(is_ephemeral), deployed.is_none());
+    json(StatusCode::OK, &Paused { consumer, paused, changed, ephemeral, removed })
 }
 
 pub(super) async fn release(app: &Arc<App>, parts: &mut Parts, body: Body) -> Answer {

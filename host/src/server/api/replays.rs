@@ -21,7 +21,7 @@ const PAGE_EVENTS: usize = 512;
 
 /// A place in the log: an event's number, or a time.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a sequence number, or a time as in RFC 3339, such as 2026-03-01T12:00:00Z")]
 enum Place {
     Sequence(Seq),
     Time(Timestamp),
@@ -40,6 +40,28 @@ struct Asked {
     rate: Option<RateText>,
     #[serde(default)]
     dry_run: bool,
+    /// Needed where nothing is chosen: to deliver the whole log again is a slip more often than a wish.
+    #[serde(default)]
+    all: bool,
+}
+
+impl Asked {
+    /// Whether it says which events, or to whom: one or the other, everything or a choice.
+    fn check(&self) -> Result<(), Problem> {
+        let chosen = self.from.is_some()
+            || self.to.is_some()
+            || self.event_type.is_some()
+            || self.key.is_some()
+            || self.correlation.is_some()
+            || self.consumer.is_some();
+        if chosen != self.all {
+            return Ok(());
+        }
+        Err(Problem::bad_request(
+            "The selection cannot be used: say which events to replay (from, to, type, key, correlation, consumer), or else \
+             \"all\": true.",
+        ))
+    }
 }
 
 fn refused(why: impl std::fmt::Display) -> Problem {
@@ -61,6 +83,7 @@ fn pointless(refusal: &Refusal, deployed: &Snapshot) -> Problem {
 
 pub(super) async fn start(app: &Arc<App>, parts: &Parts, body: Body) -> Answer {
     let asked: Asked = super::operate::read(app, parts, body).await?;
+    asked.check()?;
     let dry_run = asked.dry_run;
     let spec = resolve(app, asked).await?;
     let deployed = app.parts.registry.current();

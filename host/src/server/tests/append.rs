@@ -40,6 +40,12 @@ async fn a_batch_is_accepted_whole_or_not_at_all() {
     let bad = json!([event("a"), { "id": "b", "source": "/shop" }]).to_string();
     let problem = fixture.post("/events", "application/json", bad).await.problem(400, "malformed-event");
     assert_eq!((&problem["index"], &problem["errors"][0]["pointer"]), (&json!(1), &json!("#/1")));
+    let typo = r#"{"type":"a.b","source":"/s","tpye":1}"#;
+    let problem = fixture.post("/events", "application/json", typo).await.problem(400, "malformed-event");
+    assert!(
+        problem["detail"].as_str().unwrap().ends_with(r#"did you mean "type"? Nothing was accepted."#),
+        "{problem}"
+    );
     assert!(fixture.log.envelopes().is_empty());
     let good = json!([event("a"), event("b"), event("a")]).to_string();
     let answer = fixture.post("/events", "application/json", format!(" \n{good}")).await.json();

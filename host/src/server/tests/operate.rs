@@ -72,9 +72,17 @@ async fn replays_are_read_strictly() {
     ] {
         fixture.post("/replays", JSON, wrong).await.problem(400, "malformed-request");
     }
+    for unclear in ["{}", r#"{"dryRun":true}"#, r#"{"rate":"1/s"}"#, r#"{"all":true,"consumer":"a"}"#] {
+        let refused = fixture.post("/replays", JSON, unclear).await.problem(400, "malformed-request");
+        assert!(refused["detail"].as_str().unwrap().contains("or else \"all\": true"), "{unclear}: {refused}");
+    }
+    let refused = fixture.post("/replays", JSON, r#"{"from":"yesterday"}"#).await.problem(400, "malformed-request");
+    assert!(refused["detail"].as_str().unwrap().contains("a sequence number, or a time"), "{refused}");
     fixture.post("/replays", "text/plain", "{}").await.problem(415, "unsupported-media-type");
-    let refused = fixture.post("/replays", JSON, r#"{"from":5}"#).await.problem(422, "replay-refused");
-    assert!(refused["detail"].as_str().unwrap().contains("there is no event yet"), "{refused}");
+    for chosen in [r#"{"from":5}"#, r#"{"all":true}"#] {
+        let refused = fixture.post("/replays", JSON, chosen).await.problem(422, "replay-refused");
+        assert!(refused["detail"].as_str().unwrap().contains("there is no event yet"), "{refused}");
+    }
     assert!(fixture.log.replays.lock().unwrap().is_empty());
     for path in ["/replays/1", "/replays/x"] {
         fixture.get(path).await.problem(404, "not-found");

@@ -48,7 +48,7 @@ fn record(conn: &Connection, tally: Tally, known: Known, end: Seq) -> Result<Con
     Ok(ConsumerRecord {
         kind: known.kind,
         on: known.on.iter().map(ToString::to_string).collect(),
-        status: if known.active && known.deployed { "active" } else { "removed" }.to_owned(),
+        status: if known.active && known.deployed { "active" } else { ConsumerRecord::REMOVED }.to_owned(),
         component: component(conn, &known, tally.last_seq)?,
         running: 0,
         depth: lag.deliveries + waiting.deliveries,

@@ -8,10 +8,10 @@ use crate::model::event::{CONSUMER_SOURCE_PREFIX, RUN_PREFIX};
 use crate::model::limit::ANSWER_BYTES;
 use crate::model::query::bounded;
 use crate::model::record::{DeliveryNode, EventTree, OutcomeRecord, QueryNode, RunNode};
-use crate::model::{ConsumerName, DeliveryId, Event, Seq};
+use crate::model::{ConsumerName, DeliveryId, Event, Seq, Timestamp};
 use crate::store::Error;
 use crate::store::depth::{self, Known};
-use crate::store::row::{EVENT, Id, StoredEvent, event_by_seq, int};
+use crate::store::row::{EVENT, Id, StoredEvent, event_by_seq, get_time, int};
 use crate::store::waiting::delivery_id;
 
 use super::{events, outcomes, queries, runs};
@@ -141,18 +141,29 @@ fn children(conn: &Connection, event: &Event, budget: &mut Budget) -> Result<Vec
     Ok(bounded(rows.map(|row| row.map(|row| row.event)), |event| event.envelope.data_len())?)
 }
 
+/// What is known of a delivery: its attempts, and how it waits.
+#[derive(Default)]
+struct Found {
+    outcomes: Vec<OutcomeRecord>,
+    due_at: Option<Timestamp>,
+    blocked: bool,
+}
+
 /// Every delivery of an event: those with outcomes, those that wait, and those that nobody has come to yet.
 fn deliveries(conn: &Connection, event: &Event, known: &[Known]) -> Result<Vec<DeliveryNode>, Error> {
-    let mut nodes: BTreeMap<(ConsumerName, u32), Vec<OutcomeRecord>> = BTreeMap::new();
+    let mut nodes: BTreeMap<(ConsumerName, u32), Found> = BTreeMap::new();
     for outcome in outcomes::of_event(conn, event.seq)? {
-        nodes.entry((outcome.consumer.clone(), outcome.round)).or_default().push(outcome);
+        nodes.entry((outcome.consumer.clone(), outcome.round)).or_default().outcomes.push(outcome);
     }
-    let sql =
-        "SELECT w.seq, n.text, w.round FROM raw_waiting AS w JOIN names AS n ON n.id = w.consumer WHERE w.seq = ?1";
+    let sql = "SELECT w.seq, n.text, w.round, w.due_at, w.blocked FROM raw_waiting AS w \
+               JOIN names AS n ON n.id = w.consumer WHERE w.seq = ?1";
     let mut statement = conn.prepare_cached(sql)?;
-    for id in statement.query_map([int(event.seq)], delivery_id)? {
-        let id = id?;
-        nodes.entry((id.consumer, id.round)).or_default();
+    let rows = statement.query_map([int(event.seq)], |row| Ok((delivery_id(row)?, get_time(row, 3)?, row.get(4)?)))?;
+    for row in rows {
+        let (id, due_at, blocked): (DeliveryId, Timestamp, bool) = row?;
+        let found = nodes.entry((id.consumer, id.round)).or_default();
+        // When one is due that waits for its key depends on the others.
+        (found.due_at, found.blocked) = (Some(due_at).filter(|_| !blocked), blocked);
     }
     for consumer in known.iter().filter(|consumer| consumer.position < event.seq) {
         let held = consumer.timeline.iter().rev().find(|(from, _)| *from <= event.seq);
@@ -160,13 +171,15 @@ fn deliveries(conn: &Connection, event: &Event, known: &[Known]) -> Result<Vec<D
             nodes.entry((consumer.name.clone(), 0)).or_default();
         }
     }
-    let node = |((consumer, round), outcomes): ((ConsumerName, u32), Vec<OutcomeRecord>)| DeliveryNode {
+    let node = |((consumer, round), found): ((ConsumerName, u32), Found)| DeliveryNode {
         consumer,
         round,
         step: None,
         undo: false,
-        state: outcomes.last().map_or_else(|| "pending".to_owned(), |last| last.state.clone()),
-        outcomes,
+        state: found.outcomes.last().map_or_else(|| "pending".to_owned(), |last| last.state.clone()),
+        due_at: found.due_at,
+        blocked: found.blocked,
+        outcomes: found.outcomes,
         queries: Vec::new(),
         events: Vec::new(),
     };
