@@ -436,7 +436,8 @@ impl World {
         self.end_stop_now()?;
         self.start()?;
         self.settle_down()?;
-        self.model.replays_are_over(&self.host.as_ref().map(|host| host.disk.log().replays()).unwrap_or_default())
+        let replays = self.host.as_ref().map(|host| host.disk.log().replays()).unwrap_or_default();
+        self.model.replays_are_over(&replays, |name| self.plan.is_deployed(name))
     }
 
     fn end_stop_now(&mut self) -> Checked {

@@ -63,12 +63,19 @@ impl Model {
         Ok(())
     }
 
-    /// In the end, replays are over.
-    pub(in crate::simulation) fn replays_are_over(&self, replays: &[Replay]) -> Checked {
+    /// In the end, replays are over, but for what they have made for those who are not there any more, as a pipeline that was there
+    /// for its runs alone.
+    pub(in crate::simulation) fn replays_are_over(
+        &self,
+        replays: &[Replay],
+        is_deployed: impl Fn(&ConsumerName) -> bool,
+    ) -> Checked {
         for replay in replays {
-            let known = self.replays.get(&replay.id).is_some_and(|known| !known.cancelled);
-            let over = replay.is_over() && (replay.status != ReplayStatus::Made || replay.position == replay.spec.to);
-            hold!(over || !known, "I21: replay {} stands at {} of {}", replay.id, replay.position, replay.spec.to);
+            let Some(known) = self.replays.get(&replay.id).filter(|known| !known.cancelled) else { continue };
+            let made = replay.status != ReplayStatus::Made || replay.position == replay.spec.to;
+            let gone = known.made.iter().filter(|(_, name)| !is_deployed(name)).count() as u64;
+            let waits = replay.status == ReplayStatus::Made && replay.open <= gone;
+            hold!(made && (waits || replay.is_over()), "I21: in the end, {replay:?}, which has made {:?}", known.made);
         }
         Ok(())
     }
