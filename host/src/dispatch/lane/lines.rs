@@ -359,10 +359,10 @@ mod tests {
             lines.hold(&key, dead);
         }
         lines.hold(&key, (2, 1));
-        assert_eq!(lines.let_go((2, 0)), None, "a later round holds it instead");
         assert_eq!((lines.let_go((2, 1)), lines.let_go((1, 2))), (None, None));
         assert!(lines.is_held(&key));
-        assert_eq!(lines.let_go((1, 1)), Some(key.clone()));
+        assert_eq!(lines.let_go((1, 1)), Some(key.clone()), "(2, 0) holds nothing since a later round does");
+        assert_eq!(lines.let_go((2, 0)), None);
         assert_eq!((lines.let_go((1, 1)), lines.is_held(&key)), (None, false));
     }
 }
